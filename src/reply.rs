@@ -1,0 +1,101 @@
+//! The bytes of a reply, borrowed from the binary.
+//!
+//! A reply is a JSON object in the shape that Lambda's proxy integrations unwrap, spaced as
+//! Python's `json.dumps` spaces it:
+//!
+//! ```
+//! use fibonacci_generator::{event, reply::Reply};
+//!
+//! let reply = Reply::from(event::parse(br#"{"n": 3}"#));
+//! assert_eq!(
+//!     reply.slices().concat(),
+//!     br#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 3, \"sequence\": [0, 1, 1, 2]}"}"#
+//! );
+//! ```
+
+use crate::event::InvalidEvent;
+use crate::sequence::{self, Index, MAX_INDEX};
+
+const BEFORE_INDEX: &[u8] =
+    br#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": "#;
+const AFTER_INDEX: &[u8] = br#", \"sequence\": ["#;
+const AFTER_SEQUENCE: &[u8] = br#"]}"}"#;
+
+const BEFORE_MESSAGE: &[u8] =
+    br#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \""#;
+const AFTER_MESSAGE: &[u8] = br#"\"}"}"#;
+
+/// A reply: three slices, to be sent one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply([&'static [u8]; 3]);
+
+impl Reply {
+    /// What the reply is made of, in order.
+    #[must_use]
+    pub fn slices(&self) -> [&'static [u8]; 3] {
+        self.0
+    }
+}
+
+impl From<Index> for Reply {
+    fn from(index: Index) -> Self {
+        let head = &HEADS[index.as_usize()];
+        Self([
+            &head.bytes[..head.len],
+            sequence::prefix(index).as_bytes(),
+            AFTER_SEQUENCE,
+        ])
+    }
+}
+
+impl From<InvalidEvent> for Reply {
+    fn from(invalid: InvalidEvent) -> Self {
+        Self([BEFORE_MESSAGE, invalid.message().as_bytes(), AFTER_MESSAGE])
+    }
+}
+
+impl From<Result<Index, InvalidEvent>> for Reply {
+    fn from(parsed: Result<Index, InvalidEvent>) -> Self {
+        parsed.map_or_else(Self::from, Self::from)
+    }
+}
+
+/// What stands before the first term in the reply for each index.
+static HEADS: [Head; MAX_INDEX as usize + 1] = {
+    let mut heads = [Head::EMPTY; MAX_INDEX as usize + 1];
+    let mut index = 0;
+    while index < heads.len() {
+        heads[index].push(BEFORE_INDEX);
+        heads[index].push_decimal(index);
+        heads[index].push(AFTER_INDEX);
+        index += 1;
+    }
+    heads
+};
+
+#[derive(Clone, Copy)]
+struct Head {
+    bytes: [u8; BEFORE_INDEX.len() + 4 + AFTER_INDEX.len()],
+    len: usize,
+}
+
+impl Head {
+    const EMPTY: Self = Self {
+        bytes: [0; _],
+        len: 0,
+    };
+
+    const fn push(&mut self, bytes: &[u8]) {
+        let (_, free) = self.bytes.split_at_mut(self.len);
+        free.split_at_mut(bytes.len()).0.copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "a digit fits a u8")]
+    const fn push_decimal(&mut self, number: usize) {
+        if number >= 10 {
+            self.push_decimal(number / 10);
+        }
+        self.push(&[b'0' + (number % 10) as u8]);
+    }
+}
