@@ -1,0 +1,319 @@
+//! The contract, byte for byte, through the binary as it ships.
+
+mod support;
+#[path = "support/terms.rs"]
+mod terms;
+
+use std::fmt::Write;
+
+use support::Function;
+use terms::terms;
+
+const REQUIRED: &str = "Input parameter 'n' is required";
+const NOT_AN_INTEGER: &str = "Input must be an integer";
+const NEGATIVE: &str = "Input must be a non-negative integer";
+const TOO_LARGE: &str = "Input must not exceed 1000";
+const NOT_JSON: &str = "Input must be valid JSON";
+
+fn success(n: usize, terms: &[String]) -> String {
+    let sequence = terms[..=n].join(", ");
+    format!(
+        r#"{{"statusCode": 200, "headers": {{"Content-Type": "application/json"}}, "body": "{{\"n\": {n}, \"sequence\": [{sequence}]}}"}}"#
+    )
+}
+
+fn refusal(message: &str) -> String {
+    format!(
+        r#"{{"statusCode": 400, "headers": {{"Content-Type": "application/json"}}, "body": "{{\"error\": \"{message}\"}}"}}"#
+    )
+}
+
+/// Asserts that each of these events is answered with this reply.
+#[track_caller]
+fn assert_replies(expected: &str, payloads: &[&[u8]]) {
+    let function = Function::start(1);
+    for payload in payloads {
+        let reply = String::from_utf8(function.invoke(payload)).unwrap();
+        let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
+        assert!(reply == expected, "{shown} was answered with {reply:.200}");
+    }
+}
+
+/// A payload of the largest size that Lambda accepts.
+fn padded_to_6_mb(start: &str, padding: &str, end: &str) -> Vec<u8> {
+    let count = (6 * 1024 * 1024 - start.len() - end.len()) / padding.len();
+    format!("{start}{}{end}", padding.repeat(count)).into_bytes()
+}
+
+#[test]
+fn replies_with_every_sequence() {
+    let terms = terms();
+    let function = Function::start(1);
+    for n in 0..=1000 {
+        let reply = function.invoke(format!(r#"{{"n": {n}}}"#));
+        assert_eq!(str::from_utf8(&reply).unwrap(), success(n, &terms));
+    }
+}
+
+#[test]
+fn replies_as_the_python_function_documents() {
+    let function = Function::start(1);
+    for (event, reply) in [
+        (
+            r#"{"n": 10}"#,
+            r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 10, \"sequence\": [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55]}"}"#,
+        ),
+        (
+            r#"{"n": 0}"#,
+            r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 0, \"sequence\": [0]}"}"#,
+        ),
+        (
+            r#"{"n": 1}"#,
+            r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 1, \"sequence\": [0, 1]}"}"#,
+        ),
+        (
+            r#"{"n": 20}"#,
+            r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 20, \"sequence\": [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181, 6765]}"}"#,
+        ),
+        (
+            "{}",
+            r#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \"Input parameter 'n' is required\"}"}"#,
+        ),
+        (
+            r#"{"n": "hello"}"#,
+            r#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \"Input must be an integer\"}"}"#,
+        ),
+        (
+            r#"{"n": -5}"#,
+            r#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \"Input must be a non-negative integer\"}"}"#,
+        ),
+        (
+            r#"{"n": 1500}"#,
+            r#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \"Input must not exceed 1000\"}"}"#,
+        ),
+    ] {
+        assert_eq!(str::from_utf8(&function.invoke(event)).unwrap(), reply);
+    }
+}
+
+#[test]
+fn takes_n_from_anywhere_in_an_object() {
+    let large = [
+        padded_to_6_mb(r#"{"ignored": ""#, "x", r#"", "n": 2}"#),
+        padded_to_6_mb(r#"{"n": 2, "ignored": "#, " ", "0}"),
+        padded_to_6_mb(r#"{"ignored": ["#, r#"{"n": 1},"#, r#"0], "n": 2}"#),
+    ];
+    let mut payloads: Vec<&[u8]> = vec![
+        br#"{"n":2}"#,
+        b" \t\r\n{ \t\r\n\"n\" \t\r\n: \t\r\n2 \t\r\n} \t\r\n",
+        br#"{"a": 1, "n": 2, "b": {"n": 3}}"#,
+        br#"{"\u006e": 2}"#,
+        br#"{"n": 1, "\u006E": 2}"#,
+        br#"{"n": "x", "n": null, "n": 2}"#,
+        br#"{"N": 1, "n ": 1, "\u006e\u0000": 1, "": 1, "n": 2}"#,
+        br#"{"ignored": 1e999, "n": 2, "also": -0.0e-0}"#,
+        br#"{"ignored": 123456789012345678901234567890, "n": 2}"#,
+        br#"{"ignored": "\ud800", "n": 2}"#,
+        br#"{"\ud800": "\udc00\ud800", "n": 2}"#,
+        br#"{"\n": 1, "n": 2}"#,
+        "{\"\u{7f}é\u{10ffff}\": \"\u{7f}é\u{10ffff}\", \"n\": 2}".as_bytes(),
+        br#"{"n": 2, "requestContext": null}"#,
+        br#"{"n": 2, "requestContext": {}, "queryStringParameters": {"n": "3"}, "body": "{}"}"#,
+    ];
+    payloads.extend(large.iter().map(Vec::as_slice));
+    assert_replies(&success(2, &terms()), &payloads);
+}
+
+#[test]
+fn takes_minus_zero_for_zero() {
+    assert_replies(&success(0, &terms()), &[br#"{"n": -0}"#, br#"{"n": 0}"#]);
+}
+
+#[test]
+fn requires_n() {
+    let large = padded_to_6_mb("[", "0,", "0]");
+    assert_replies(
+        &refusal(REQUIRED),
+        &[
+            b"",
+            b"{}",
+            br#"{"N": 1}"#,
+            br#"{"n": null}"#,
+            br#"{"n": 1, "n": null}"#,
+            br#"{"a": {"n": 1}}"#,
+            b"null",
+            b"true",
+            b"false",
+            b"10",
+            b"-0.5e+7",
+            b"1e999",
+            br#""n""#,
+            br#""\ud800""#,
+            b"[]",
+            br#"[{"n": 1}]"#,
+            b" \t\r\nnull \t\r\n",
+            &large,
+        ],
+    );
+}
+
+#[test]
+fn refuses_what_is_not_an_integer() {
+    let deep = format!(
+        r#"{{"n": {}{}}}"#,
+        "[".repeat(1_000_000),
+        "]".repeat(1_000_000)
+    );
+    assert_replies(
+        &refusal(NOT_AN_INTEGER),
+        &[
+            br#"{"n": "10"}"#,
+            br#"{"n": ""}"#,
+            br#"{"n": "\ud800"}"#,
+            br#"{"n": true}"#,
+            br#"{"n": false}"#,
+            br#"{"n": []}"#,
+            br#"{"n": [10]}"#,
+            br#"{"n": {}}"#,
+            br#"{"n": {"n": 10}}"#,
+            br#"{"n": 10.0}"#,
+            br#"{"n": 1e2}"#,
+            br#"{"n": 1E2}"#,
+            br#"{"n": 1e-2}"#,
+            br#"{"n": -0.0}"#,
+            br#"{"n": -1e0}"#,
+            br#"{"n": 1e999}"#,
+            br#"{"n": 1, "n": "1"}"#,
+            deep.as_bytes(),
+        ],
+    );
+}
+
+#[test]
+fn refuses_negative_integers_of_any_length() {
+    let long = format!(r#"{{"n": -1{}}}"#, "0".repeat(4_400));
+    let longest = padded_to_6_mb(r#"{"n": -"#, "9", "}");
+    assert_replies(
+        &refusal(NEGATIVE),
+        &[
+            br#"{"n": -1}"#,
+            br#"{"n": -1000}"#,
+            br#"{"n": -9223372036854775809}"#,
+            long.as_bytes(),
+            &longest,
+        ],
+    );
+}
+
+#[test]
+fn refuses_integers_above_the_limit_of_any_length() {
+    let long = format!(r#"{{"n": 1{}}}"#, "0".repeat(4_400));
+    let longest = padded_to_6_mb(r#"{"n": "#, "9", "}");
+    assert_replies(
+        &refusal(TOO_LARGE),
+        &[
+            br#"{"n": 1001}"#,
+            br#"{"n": 9999}"#,
+            br#"{"n": 10000}"#,
+            br#"{"n": 65536}"#,
+            br#"{"n": 65546}"#,
+            br#"{"n": 18446744073709551616}"#,
+            long.as_bytes(),
+            &longest,
+        ],
+    );
+}
+
+#[test]
+fn refuses_what_is_not_json() {
+    let mut payloads: Vec<Vec<u8>> = [
+        "\u{feff}{\"n\": 1}",
+        "\u{feff}",
+        " ",
+        "{",
+        "}",
+        r#"{"n": 1"#,
+        r#"{"n": 1,}"#,
+        r#"{"n": 1} {}"#,
+        r#"{"n": 1}x"#,
+        "{\"n\": 1}\0",
+        "{n: 1}",
+        "{'n': 1}",
+        r#"{"n" 1}"#,
+        r#"{"n": }"#,
+        r#"{"n": 01}"#,
+        r#"{"n": -01}"#,
+        r#"{"n": +1}"#,
+        r#"{"n": -}"#,
+        r#"{"n": 1.}"#,
+        r#"{"n": .5}"#,
+        r#"{"n": 1e}"#,
+        r#"{"n": 0x1}"#,
+        r#"{"n": NaN}"#,
+        r#"{"n": Infinity}"#,
+        r#"{"n": -Infinity}"#,
+        r#"{"n": 1, "ignored": NaN}"#,
+        r#"{"n": 1, "ignored": 01}"#,
+        r#"{"n": 1, "ignored": [1,]}"#,
+        r#"{"n": 1, "ignored": "\x"}"#,
+        r#"{"n": 1, "ignored": "\u12"}"#,
+        r#"{"n": 1, "\x": 1}"#,
+        "{\"n\": 1, \"a\nb\": 1}",
+        "{\"n\": 1, \"\\u0000\n\": 1}",
+        "{\"n\": 1, \"ignored\": \"a\nb\"}",
+        "{\"n\": \"a\tb\"}",
+        "{\u{a0}\"n\": 1}",
+        "/**/{\"n\": 1}",
+        "nul",
+        "True",
+        "[1,]",
+        "[1 2]",
+        "\"",
+        "01",
+        "1 1",
+    ]
+    .map(|payload| payload.as_bytes().to_vec())
+    .into();
+    for hole in [
+        &b"\xff{\"n\": 1}"[..],
+        b"{\"n\": 1}\xff",
+        b"{\"n\": 1, \"ignored\": \"\xff\"}",
+        b"{\"n\": 1, \"\xff\": 1}",
+        b"{\"n\": \"\xed\xa0\x80\"}",
+        b"{\"n\": 1, \"ignored\": \"\xc0\x80\"}",
+        b"{\"n\"\xff: 1}",
+    ] {
+        payloads.push(hole.to_vec());
+    }
+    // Nesting that is never closed.
+    for start in ["[", r#"{"n": "#, r#"{"n": ["#, r#"{"ignored": [{"a": "#] {
+        payloads.push(padded_to_6_mb(start, "[", ""));
+    }
+    payloads.push(padded_to_6_mb("", r#"{"n":"#, ""));
+    payloads.push(padded_to_6_mb(r#"{"n": 1, "ignored": ""#, "x", ""));
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    assert_replies(&refusal(NOT_JSON), &payloads);
+}
+
+#[test]
+fn is_not_impressed_by_depth_or_repetition() {
+    let deep = format!(
+        r#"{{"ignored": {}{}, "n": 2}}"#,
+        r#"[{"a":"#.repeat(300_000) + "0",
+        "}]".repeat(300_000)
+    );
+    let brackets = format!(
+        r#"{{"n": 2, "ignored": {}{}}}"#,
+        "[".repeat(1_000_000),
+        "]".repeat(1_000_000)
+    );
+    let mut duplicates = String::from("{");
+    for n in 0..500_000 {
+        let _ = write!(duplicates, r#""n":{n},"#);
+    }
+    duplicates += r#""n":2}"#;
+    assert_replies(
+        &success(2, &terms()),
+        &[deep.as_bytes(), brackets.as_bytes(), duplicates.as_bytes()],
+    );
+}

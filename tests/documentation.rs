@@ -1,0 +1,131 @@
+//! What the documents claim.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::Function;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Path and text of every Markdown document of the repository.
+fn documents() -> Vec<(PathBuf, String)> {
+    let list = Command::new("git")
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "*.md",
+        ])
+        .current_dir(ROOT)
+        .output()
+        .unwrap();
+    let documents: Vec<_> = str::from_utf8(&list.stdout)
+        .unwrap()
+        .split_terminator('\0')
+        .map(|path| Path::new(ROOT).join(path))
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
+    assert!(documents.len() > 3, "{documents:?}");
+    documents
+}
+
+/// Text and target of every link to a file of the repository.
+fn relative_links(text: &str) -> Vec<(&str, &str)> {
+    text.match_indices("](")
+        .map(|(at, _)| {
+            let label = text[..at].rsplit_once('[').map_or("", |(_, label)| label);
+            let target = text[at + 2..].split(')').next().unwrap();
+            (label, target)
+        })
+        .filter(|(_, target)| !target.contains("://") && !target.starts_with("mailto:"))
+        .collect()
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || *c == ' ' || *c == '-' || *c == '_';
+    heading
+        .to_lowercase()
+        .chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace(' ', "-")
+}
+
+/// Info string and contents of every fenced block.
+fn fenced_blocks(text: &str) -> Vec<(&str, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(info) = line.trim_start().strip_prefix("```") {
+            let contents = lines.by_ref().take_while(|line| line.trim() != "```");
+            blocks.push((info, contents.collect::<Vec<_>>().join("\n")));
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    for (path, text) in documents() {
+        for (_, target) in relative_links(&text) {
+            let (file, fragment) = target.split_once('#').unwrap_or((target, ""));
+            let target_path = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            assert!(target_path.exists(), "{}: {target}", path.display());
+            if !fragment.is_empty() {
+                let target_text = fs::read_to_string(target_path).unwrap();
+                let found = target_text
+                    .lines()
+                    .filter(|line| line.starts_with('#'))
+                    .any(|line| anchor(line.trim_start_matches('#').trim()) == fragment);
+                assert!(found, "{}: {target}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_requirements_name_exists() {
+    let path = Path::new(ROOT).join("docs/requirements.md");
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text.matches("\n### ").count(), 15);
+    assert_eq!(text.matches("- Met in:").count(), 15);
+    let shown = text.lines().filter(|line| line.starts_with("- Shown by:"));
+    let tests: Vec<_> = shown.map(relative_links).collect();
+    assert_eq!(tests.len(), 15);
+    for (name, file) in tests.into_iter().flatten() {
+        let file_text = fs::read_to_string(path.parent().unwrap().join(file)).unwrap();
+        let is_test = [format!("fn {name}("), format!("run \"{name}\"")]
+            .iter()
+            .any(|definition| file_text.contains(definition));
+        assert!(is_test, "{name} is not in {file}");
+    }
+}
+
+/// A block `json event` is followed by a block `json reply`.
+#[test]
+fn example_events_get_the_replies_shown() {
+    let function = Function::start(1);
+    let mut examples = 0;
+    for (path, text) in documents() {
+        let blocks = fenced_blocks(&text);
+        for pair in blocks.windows(2) {
+            let [("json event", event), (info, reply)] = pair else {
+                continue;
+            };
+            assert_eq!(*info, "json reply", "{}: {event}", path.display());
+            let answer = String::from_utf8(function.invoke(event)).unwrap();
+            assert_eq!(&answer, reply, "{}: {event}", path.display());
+            examples += 1;
+        }
+    }
+    assert!(examples >= 8, "{examples} examples");
+}

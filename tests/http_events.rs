@@ -1,0 +1,279 @@
+//! HTTP events through the binary as it ships.
+//!
+//! `events/` holds one of each kind, with every member that AWS documents for it:
+//! - [Function URL](https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html)
+//! - [HTTP API, payload format 2.0, and REST API, 1.0](https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html)
+//! - [Application Load Balancer](https://docs.aws.amazon.com/lambda/latest/dg/services-alb.html)
+
+mod support;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::{Value, json};
+use support::Function;
+
+const EVENTS: [(&str, &str); 5] = [
+    ("Function URL", include_str!("events/function_url.json")),
+    ("HTTP API", include_str!("events/http_api.json")),
+    ("REST API", include_str!("events/rest_api.json")),
+    ("load balancer", include_str!("events/load_balancer.json")),
+    (
+        "load balancer, multi-value headers",
+        include_str!("events/load_balancer_multi_value.json"),
+    ),
+];
+
+const SUCCESS: &str = r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 10, \"sequence\": [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55]}"}"#;
+
+fn reply_to(n: u8) -> String {
+    let terms = ["0", "1", "1", "2", "3", "5", "8", "13"];
+    SUCCESS.replace("10", &n.to_string()).replace(
+        "0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55",
+        &terms[..=usize::from(n)].join(", "),
+    )
+}
+
+fn refusal(message: &str) -> String {
+    format!(
+        r#"{{"statusCode": 400, "headers": {{"Content-Type": "application/json"}}, "body": "{{\"error\": \"{message}\"}}"}}"#
+    )
+}
+
+/// Asserts how events of every kind are answered, once `change` is made to them.
+#[track_caller]
+fn assert_replies(expected: &str, change: impl Fn(&mut Value)) {
+    let function = Function::start(1);
+    for (kind, event) in EVENTS {
+        let mut event = serde_json::from_str(event).unwrap();
+        change(&mut event);
+        let reply = String::from_utf8(function.invoke(event.to_string())).unwrap();
+        assert_eq!(reply, expected, "{kind}: {event}");
+    }
+}
+
+fn set_query(event: &mut Value, n: &Value) {
+    event["queryStringParameters"] = json!({ "n": n });
+    event
+        .as_object_mut()
+        .unwrap()
+        .remove("multiValueQueryStringParameters");
+}
+
+fn set_body(event: &mut Value, body: impl Into<Value>) {
+    let object = event.as_object_mut().unwrap();
+    object.remove("queryStringParameters");
+    object.remove("multiValueQueryStringParameters");
+    object.insert("body".into(), body.into());
+}
+
+fn set_base64_body(event: &mut Value, body: &[u8]) {
+    set_body(event, BASE64_STANDARD.encode(body));
+    event["isBase64Encoded"] = true.into();
+}
+
+#[test]
+fn takes_n_from_the_query() {
+    let function = Function::start(1);
+    for (kind, event) in EVENTS {
+        let reply = String::from_utf8(function.invoke(event)).unwrap();
+        assert_eq!(reply, SUCCESS, "{kind}");
+    }
+    for n in ["5", "05", "0000000000000000000000005"] {
+        assert_replies(&reply_to(5), |event| set_query(event, &n.into()));
+    }
+    for n in ["0", "-0", "-000"] {
+        assert_replies(&reply_to(0), |event| set_query(event, &n.into()));
+    }
+}
+
+#[test]
+fn refuses_the_query_as_it_does_a_direct_event() {
+    for (message, values) in [
+        (
+            "Input must be an integer",
+            &[
+                "x", "1.0", "1e2", "+1", " 1", "1 ", "1,2", "--1", "-", "٣", "0x1", "\u{0}",
+            ][..],
+        ),
+        (
+            "Input must be a non-negative integer",
+            &["-1", "-01", "-99999999999999999999"],
+        ),
+        (
+            "Input must not exceed 1000",
+            &["1001", "01001", "65536", "99999999999999999999"],
+        ),
+    ] {
+        for n in values {
+            assert_replies(&refusal(message), |event| set_query(event, &json!(n)));
+        }
+    }
+}
+
+#[test]
+fn takes_n_from_the_body_where_the_query_has_none() {
+    for (query, multiple) in [
+        (Value::Null, Value::Null),
+        (json!({}), json!({})),
+        (json!({"n": ""}), json!({"n": ["1", ""]})),
+        (json!({"n": null}), json!({"n": null})),
+        (json!({"n": 1}), json!({"n": [1]})),
+        (json!({"n": ["1"]}), json!({"n": "1"})),
+        (json!([]), json!({"n": []})),
+        (json!("n"), json!({"n": [["1"]]})),
+    ] {
+        assert_replies(&reply_to(7), |event| {
+            set_body(event, r#"{"n": 7}"#);
+            event["queryStringParameters"] = query.clone();
+            event["multiValueQueryStringParameters"] = multiple.clone();
+        });
+    }
+    assert_replies(&reply_to(7), |event| set_base64_body(event, b"{\"n\": 7}"));
+    assert_replies(&reply_to(7), |event| set_body(event, r#"{"\u006e": 7}"#));
+}
+
+#[test]
+fn prefers_the_query_to_the_body() {
+    assert_replies(SUCCESS, |event| event["body"] = r#"{"n": 7}"#.into());
+    assert_replies(SUCCESS, |event| event["body"] = "not JSON".into());
+}
+
+#[test]
+fn reads_the_body_as_it_does_a_direct_event() {
+    for (message, bodies) in [
+        (
+            "Input parameter 'n' is required",
+            &[
+                "",
+                "{}",
+                "null",
+                "[]",
+                r#""x""#,
+                r#"{"n": null}"#,
+                r#"{"requestContext": {}, "body": "{\"n\": 1}"}"#,
+            ][..],
+        ),
+        (
+            "Input must be an integer",
+            &[r#"{"n": "1"}"#, r#"{"n": 1.0}"#],
+        ),
+        ("Input must be a non-negative integer", &[r#"{"n": -1}"#]),
+        ("Input must not exceed 1000", &[r#"{"n": 1001}"#]),
+        (
+            "Input must be valid JSON",
+            &["x", "n=1", "{", " ", "\u{feff}{}", r#"{"n": 01}"#],
+        ),
+    ] {
+        for body in bodies {
+            assert_replies(&refusal(message), |event| set_body(event, *body));
+            assert_replies(&refusal(message), |event| {
+                set_base64_body(event, body.as_bytes());
+            });
+        }
+    }
+    assert_replies(&refusal("Input must be valid JSON"), |event| {
+        set_base64_body(event, b"{\"n\": 1, \"\xff\": 0}");
+    });
+}
+
+#[test]
+fn takes_bad_base64_for_what_is_not_json() {
+    for body in [
+        "{\"n\": 7}",
+        "eyJuIjogN30",
+        "eyJuIjogN30==",
+        "eyJu\nIjogN30=",
+    ] {
+        assert_replies(&refusal("Input must be valid JSON"), |event| {
+            set_body(event, body);
+            event["isBase64Encoded"] = true.into();
+        });
+    }
+}
+
+#[test]
+fn takes_a_part_of_the_wrong_type_for_absent() {
+    for body in [
+        json!(7),
+        json!({"n": 7}),
+        json!(["x"]),
+        json!(true),
+        json!(null),
+    ] {
+        assert_replies(&refusal("Input parameter 'n' is required"), |event| {
+            set_body(event, body.clone());
+        });
+    }
+    for encoded in [json!("true"), json!(1), json!(null)] {
+        assert_replies(&reply_to(7), |event| {
+            set_body(event, r#"{"n": 7}"#);
+            event["isBase64Encoded"] = encoded.clone();
+        });
+    }
+}
+
+#[test]
+fn takes_an_event_with_n_for_a_direct_one() {
+    assert_replies(&reply_to(3), |event| event["n"] = 3.into());
+    assert_replies(&refusal("Input parameter 'n' is required"), |event| {
+        event["n"] = Value::Null;
+    });
+}
+
+#[test]
+fn takes_an_event_without_a_request_context_object_for_a_direct_one() {
+    for context in [json!(null), json!([]), json!("x"), json!(1)] {
+        assert_replies(&refusal("Input parameter 'n' is required"), |event| {
+            event["requestContext"] = context.clone();
+        });
+    }
+}
+
+#[test]
+fn reads_escapes_as_the_characters_that_they_stand_for() {
+    let function = Function::start(1);
+    for (event, reply) in [
+        (
+            r#"{"requestContext": {}, "queryStringParameters": {"\u006e": "\u0035"}}"#,
+            reply_to(5),
+        ),
+        (
+            r#"{"requestContext": {}, "body": "{\u0022n\": \u0035}"}"#,
+            reply_to(5),
+        ),
+        (
+            r#"{"requestContext": {}, "queryStringParameters": {"n": "\ud800"}}"#,
+            refusal("Input must be an integer"),
+        ),
+        (
+            r#"{"requestContext": {}, "body": "\ud800"}"#,
+            refusal("Input must be valid JSON"),
+        ),
+        (
+            r#"{"requestContext": {}, "body": "{\"n\": 1, \"\ud800\": 0}"}"#,
+            refusal("Input must be valid JSON"),
+        ),
+        (
+            r#"{"requestContext": {}, "body": "{\"n\": 5, \"\\ud800\": 0}"}"#,
+            reply_to(5),
+        ),
+    ] {
+        assert_eq!(
+            String::from_utf8(function.invoke(event)).unwrap(),
+            reply,
+            "{event}"
+        );
+    }
+}
+
+#[test]
+fn reads_a_body_of_6_mb() {
+    let body = format!(r#"{{"ignored": {}0, "n": 5}}"#, "[0,".repeat(1_000_000));
+    assert_replies(&refusal("Input must be valid JSON"), |event| {
+        set_body(event, &*body);
+    });
+    let body = body.replace("0, \"n\"", &format!("0{}, \"n\"", "]".repeat(1_000_000)));
+    assert_replies(&reply_to(5), |event| set_body(event, &*body));
+    assert_replies(&reply_to(5), |event| {
+        set_base64_body(event, body.as_bytes());
+    });
+}

@@ -1,0 +1,153 @@
+//! What `lambda_runtime` 1.5.0's own loop does, and this function's does not.
+//!
+//! These are the reasons for a loop of our own (DESIGN.md): where one of these tests fails, a
+//! reason is gone.
+
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use lambda_runtime::{LambdaEvent, service_fn};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{Function, Request, event};
+
+/// Is the function where a test starts it as a process.
+#[tokio::test]
+async fn theirs() {
+    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+        return;
+    }
+    lambda_runtime::tracing::init_default_subscriber();
+    lambda_runtime::spawn_graceful_shutdown_handler(|| tokio::time::sleep(Duration::from_secs(1)))
+        .await;
+    let handler =
+        service_fn(async |event: LambdaEvent<Value>| Ok::<_, lambda_runtime::Error>(event.payload));
+    lambda_runtime::run_concurrent(handler).await.unwrap();
+}
+
+fn start_theirs(max_concurrency: &str) -> Function {
+    let concurrency = [("AWS_LAMBDA_MAX_CONCURRENCY", max_concurrency)];
+    Function::start_test("theirs", &concurrency)
+}
+
+fn start_ours(max_concurrency: &str) -> Function {
+    Function::start_with(&[("AWS_LAMBDA_MAX_CONCURRENCY", max_concurrency)])
+}
+
+fn with_client_context(client_context: &str) -> String {
+    let header = format!("\r\nLambda-Runtime-Client-Context: {client_context}\r\n");
+    let event = String::from_utf8(event("id", "{}")).unwrap();
+    event.replacen("\r\n", &header, 1)
+}
+
+#[test]
+fn loses_a_worker_to_a_client_context_that_it_cannot_parse() {
+    for client_context in [r#"{"custom":{"a":1}}"#, "not JSON"] {
+        let theirs = start_theirs("2");
+        let polls = [theirs.poll(), theirs.poll()];
+        polls[0].answer(with_client_context(client_context));
+        theirs.assert_no_poll_for(Duration::from_secs(1));
+        // The other worker is alive; the caller of the first waits for ever.
+        polls[1].dispatch("id", "{}");
+        assert!(theirs.post().line.ends_with("/response"));
+
+        let ours = start_ours("2");
+        let polls = [ours.poll(), ours.poll()];
+        for poll in polls {
+            poll.answer(with_client_context(client_context));
+        }
+        for _ in 0..2 {
+            ours.post().accept();
+        }
+        for _ in 0..2 {
+            ours.poll();
+        }
+    }
+}
+
+#[test]
+fn retries_a_refused_poll_without_a_pause() {
+    let refusals_in_a_second = |function: Function| {
+        let begun = Instant::now();
+        let mut refusals = 0;
+        while begun.elapsed() < Duration::from_secs(1) {
+            function.poll().close();
+            refusals += 1;
+        }
+        refusals
+    };
+    let theirs = refusals_in_a_second(start_theirs("8"));
+    let ours = refusals_in_a_second(start_ours("8"));
+    assert!(theirs > 5 * ours, "{theirs} refusals, ours {ours}");
+}
+
+#[test]
+fn panics_at_an_event_without_its_headers() {
+    let answer = |poll: Request| poll.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    let theirs = start_theirs("2");
+    let other = theirs.poll();
+    answer(theirs.poll());
+    theirs.assert_no_poll_for(Duration::from_secs(1));
+    drop(other);
+
+    let ours = start_ours("2");
+    let _other = ours.poll();
+    answer(ours.poll());
+    ours.poll();
+}
+
+#[test]
+fn goes_on_polling_after_sigterm() {
+    for (function, polls_on) in [(start_theirs("2"), true), (start_ours("2"), false)] {
+        let polls = [function.poll(), function.poll()];
+        // What is in hand keeps ours alive.
+        polls[0].dispatch("in-hand", "{}");
+        let in_hand = function.post();
+        function.signal(Signal::SIGTERM);
+        while !function.line().contains("in progress") {}
+
+        polls[1].dispatch("late", "{}");
+        function.post().accept();
+        if polls_on {
+            function.poll();
+        } else {
+            function.assert_no_poll_for(Duration::from_millis(200));
+        }
+        in_hand.accept();
+    }
+}
+
+#[test]
+fn leaks_the_trace_id_of_every_invocation_in_sequential_mode() {
+    const INVOCATIONS: u64 = 20_000;
+    let growth_per_invocation = |function: Function| {
+        let mut invoke = |n: u64| {
+            let trace_id = format!(
+                "\r\nLambda-Runtime-Trace-Id: Root=1-{n:08x}-0123456789abcdef01234567;Sampled=0\r\n"
+            );
+            let event = String::from_utf8(event("id", "{}")).unwrap();
+            function.poll().answer(event.replacen("\r\n", &trace_id, 1));
+            function.post().accept();
+        };
+        (0..2_000).for_each(&mut invoke);
+        let before = resident_bytes(function.pid());
+        (2_000..2_000 + INVOCATIONS).for_each(&mut invoke);
+        (resident_bytes(function.pid()) - before) / INVOCATIONS
+    };
+    let theirs = growth_per_invocation(start_theirs("1"));
+    let ours = growth_per_invocation(start_ours("1"));
+    assert!(theirs >= 64, "{theirs} bytes per invocation");
+    assert!(ours <= 4, "ours: {ours} bytes per invocation");
+}
+
+fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib * 1024
+}
