@@ -1,0 +1,26 @@
+//! What there is to write without a table.
+
+use std::mem;
+
+use num_bigint::BigUint;
+
+/// The terms F(0)..F(`index`), computed one from the other.
+pub(crate) fn terms(index: u16) -> impl Iterator<Item = BigUint> {
+    let (mut term, mut next) = (BigUint::from(0u8), BigUint::from(1u8));
+    (0..=index).map(move |_| {
+        let following = &term + &next;
+        mem::replace(&mut term, mem::replace(&mut next, following))
+    })
+}
+
+/// The terms F(0)..F(`index`) in decimal, joined by `", "`.
+pub(crate) fn prefix(index: u16) -> String {
+    let mut prefix = String::new();
+    for term in terms(index) {
+        if !prefix.is_empty() {
+            prefix.push_str(", ");
+        }
+        prefix.push_str(&term.to_string());
+    }
+    prefix
+}

@@ -1,0 +1,132 @@
+//! Many invocations of one process, every reply checked, its memory and file descriptors sampled.
+//!
+//! `cargo bench --bench soak -- --duration 3600` for an hour.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use std::{fs, process};
+
+use clap::Parser;
+use emulator::{Emulator, Settings};
+use fibonacci_generator::event;
+use fibonacci_generator::reply::Reply;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+const WARM_UP_PART: u32 = 10;
+
+#[derive(Parser)]
+struct Flags {
+    /// Seconds
+    #[arg(long, default_value_t = 60)]
+    duration: u64,
+    /// Invocations, if that many come before the duration is over
+    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+    invocations: u64,
+    #[arg(long, default_value = "8")]
+    concurrency: NonZeroU16,
+    /// One short pass
+    #[arg(long)]
+    test: bool,
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Runs if this is a part of `soak`
+    #[arg(default_value = "")]
+    filter: String,
+}
+
+/// Events with the replies that they must get: every N, and one of each invalid kind.
+fn events() -> Vec<(String, Vec<u8>)> {
+    let valid = (0..=1000).map(|n| format!(r#"{{"n": {n}}}"#));
+    let invalid = ["{}", r#"{"n": "1"}"#, r#"{"n": -1}"#, r#"{"n": 1001}"#];
+    valid
+        .chain(invalid.map(str::to_owned))
+        .map(|payload| {
+            let reply = Reply::from(event::parse(payload.as_bytes()));
+            (payload, reply.slices().concat())
+        })
+        .collect()
+}
+
+/// Resident bytes and open file descriptors.
+fn sample(pid: u32) -> (u64, usize) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the function lives");
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = rss.and_then(|rss| rss.trim().strip_suffix(" kB")?.parse().ok());
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the function lives");
+    (kib.unwrap_or(0_u64) * 1024, descriptors.count())
+}
+
+#[tokio::main]
+async fn main() {
+    let flags = Flags::parse();
+    if !"soak".contains(&flags.filter) {
+        return;
+    }
+    let duration = Duration::from_secs(if flags.test { 1 } else { flags.duration });
+    let mut settings = Settings::new(emulator::build_function().expect("the function builds"));
+    settings.max_concurrency = Some(flags.concurrency);
+    let emulator = Arc::new(
+        Emulator::start(settings)
+            .await
+            .expect("the function starts"),
+    );
+    let pid = emulator.pid().expect("the function runs");
+
+    let events = Arc::new(events());
+    let invocations = Arc::new(AtomicU64::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for _ in 0..flags.concurrency.get() {
+        let (emulator, events) = (Arc::clone(&emulator), Arc::clone(&events));
+        let (invocations, is_over) = (Arc::clone(&invocations), Arc::clone(&is_over));
+        callers.spawn(async move {
+            while !is_over.load(Relaxed) {
+                let number = invocations.fetch_add(1, Relaxed);
+                // A step that has no factor in common with their number reaches all of them.
+                let index = usize::try_from(number * 389 % events.len() as u64).unwrap_or(0);
+                let (payload, expected) = &events[index];
+                let reply = emulator.invoke(payload.clone()).await.expect("an answer");
+                assert!(reply.payload == expected[..], "a wrong reply to {payload}");
+            }
+        });
+    }
+
+    let begun = Instant::now();
+    sleep(duration / WARM_UP_PART).await;
+    let (first_rss, first_descriptors) = sample(pid);
+    let (mut most_rss, mut most_descriptors) = (first_rss, first_descriptors);
+    let mut ticks = interval(Duration::from_millis(500));
+    while begun.elapsed() < duration
+        && invocations.load(Relaxed) < flags.invocations
+        && callers.len() == usize::from(flags.concurrency.get())
+    {
+        ticks.tick().await;
+        let (rss, descriptors) = sample(pid);
+        most_rss = most_rss.max(rss);
+        most_descriptors = most_descriptors.max(descriptors);
+        if let Some(Err(error)) = callers.try_join_next() {
+            eprintln!("error: {error}");
+            process::exit(1);
+        }
+    }
+    is_over.store(true, Relaxed);
+    callers.join_all().await;
+
+    let seconds = begun.elapsed().as_secs_f64();
+    let invocations = invocations.load(Relaxed);
+    println!(
+        "{invocations} invocations in {seconds:.0} s, 0 wrong, at most {} polls at once",
+        emulator.most_polls()
+    );
+    println!("RSS       {first_rss} bytes after a tenth of the time, at most {most_rss} since");
+    println!("open file descriptors {first_descriptors}, at most {most_descriptors} since");
+    println!("log lines {}", emulator.lines().len());
+    let is_flat = most_rss - first_rss < 1024 * 1024;
+    if !is_flat || most_descriptors > first_descriptors {
+        eprintln!("error: the function keeps memory or descriptors");
+        process::exit(1);
+    }
+}

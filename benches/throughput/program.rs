@@ -1,0 +1,56 @@
+//! What is measured.
+
+use std::sync::Arc;
+
+use fibonacci_generator::reply::Reply;
+use fibonacci_generator::sequence::{self, Index};
+
+use crate::competitors::Response;
+use crate::runtime_api::Event;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Ours,
+    NoOp,
+    Stock,
+    Seam,
+    Iterative,
+    Python,
+}
+
+impl Program {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Ours,
+        Self::NoOp,
+        Self::Stock,
+        Self::Seam,
+        Self::Iterative,
+        Self::Python,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::NoOp => "no-op",
+            Self::Stock => "stock",
+            Self::Seam => "seam",
+            Self::Iterative => "iterative",
+            Self::Python => "python",
+        }
+    }
+
+    /// A direct event and the program's reply to it.
+    pub(crate) fn event(self, n: u16) -> Arc<Event> {
+        let index = Index::new(n).expect("at most 1000");
+        let reply = match self {
+            Self::NoOp => b"{}".to_vec(),
+            Self::Stock | Self::Iterative => {
+                let response = Response::new(n, sequence::prefix(index));
+                serde_json::to_vec(&response).expect("strings and a number")
+            }
+            Self::Ours | Self::Seam | Self::Python => Reply::from(index).slices().concat(),
+        };
+        let payload = format!(r#"{{"n": {n}}}"#).into_bytes();
+        Arc::new(Event { payload, reply })
+    }
+}
