@@ -1,0 +1,212 @@
+# What is planned for somebody who sets nothing but Region and VPC.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  region   = "us-east-1"
+  vpc_id   = "vpc-0123456789abcdef0"
+  filename = "versions.tf" # stands for the zip, which mocks do not read
+}
+
+run "publishes_the_function_to_latest_published" {
+  command = plan
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.publish && aws_lambda_function.fibonacci.publish_to == "LATEST_PUBLISHED"
+    error_message = "Without both, an update of the function is never published, or as one more numbered version."
+  }
+}
+
+run "runs_the_zip_as_an_os_only_function_with_json_logs" {
+  command = plan
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.runtime == "provided.al2023" && aws_lambda_function.fibonacci.handler == "bootstrap"
+    error_message = "cargo lambda builds an executable called bootstrap for provided.al2023."
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.source_code_hash == filebase64sha256("versions.tf")
+    error_message = "Without the hash, new code is not deployed."
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.logging_config[0].log_format == "JSON" && aws_lambda_function.fibonacci.logging_config[0].log_group == "/aws/lambda/fibonacci-generator"
+    error_message = "Managed Instances take JSON only, and the log belongs in the group with a retention."
+  }
+
+  assert {
+    condition     = length(aws_lambda_function.fibonacci.vpc_config) == 0
+    error_message = "Lambda refuses a VPC of the function's own beside the capacity provider's."
+  }
+}
+
+run "gives_an_environment_one_vcpu_and_eight_invocations_at_once" {
+  command = apply # the ARN is known then
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.memory_size == 2048 && aws_lambda_function.fibonacci.timeout == 10
+    error_message = "The defaults are 2048 MB and 10 s."
+  }
+
+  assert {
+    condition = aws_lambda_function.fibonacci.capacity_provider_config[0].lambda_managed_instances_capacity_provider_config[0] == {
+      capacity_provider_arn                     = aws_lambda_capacity_provider.main[0].arn
+      execution_environment_memory_gib_per_vcpu = 2
+      per_execution_environment_max_concurrency = 8
+    }
+    error_message = "The function must run on the capacity provider, with its ratio and its concurrency written out."
+  }
+}
+
+run "scales_the_concurrency_with_the_vcpus" {
+  command = plan
+
+  variables {
+    memory_size         = 16384
+    memory_gib_per_vcpu = 4
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.capacity_provider_config[0].lambda_managed_instances_capacity_provider_config[0].per_execution_environment_max_concurrency == 32
+    error_message = "16 GiB at 4 GiB per vCPU are 4 vCPUs, with 8 invocations each."
+  }
+
+  assert {
+    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0].max_execution_environments == 4
+    error_message = "16 vCPUs have room for 4 environments of 4 vCPUs."
+  }
+}
+
+run "scales_latest_published_from_three_environments_to_the_vcpu_ceiling" {
+  command = plan
+
+  assert {
+    condition     = aws_lambda_function_scaling_config.latest_published.qualifier == "$LATEST.PUBLISHED"
+    error_message = "On a numbered version the configuration would not carry over to the next publish."
+  }
+
+  assert {
+    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 3, max_execution_environments = 16 }
+    error_message = "Both bounds must be given, because Lambda resets the one that is not."
+  }
+}
+
+run "lets_lambda_scale_and_choose_instance_types_under_a_ceiling" {
+  command = plan
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].scaling_mode == "Auto" && aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].max_vcpu_count == 16
+    error_message = "The mode is Auto, and what it may cost has a limit."
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].scaling_policies == null
+    error_message = "Auto takes no scaling policies."
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].instance_requirements[0].architectures == tolist(["x86_64"]) && aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types == null && aws_lambda_capacity_provider.main[0].instance_requirements[0].excluded_instance_types == null
+    error_message = "Nothing but the architecture is required of the instances."
+  }
+}
+
+run "builds_provider_and_function_for_the_same_architecture" {
+  command = plan
+
+  variables {
+    architecture = "arm64"
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].instance_requirements[0].architectures == tolist(["arm64"]) && aws_lambda_function.fibonacci.architectures == tolist(["arm64"])
+    error_message = "A function cannot run on instances of another architecture."
+  }
+}
+
+run "lets_only_lambda_in_this_account_assume_the_roles" {
+  command = plan
+
+  assert {
+    condition = alltrue([for role in [aws_iam_role.capacity_provider_operator[0], aws_iam_role.lambda_role] :
+      jsondecode(role.assume_role_policy).Statement == [{
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = "lambda.amazonaws.com" }
+        Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
+      }]
+    ])
+    error_message = "Both trust policies must name Lambda and the account."
+  }
+}
+
+run "gives_the_operator_role_nothing_but_awss_policy" {
+  command = plan
+
+  assert {
+    condition     = aws_iam_role_policy_attachment.operator_policy[0].policy_arn == "arn:aws:iam::aws:policy/AWSLambdaManagedEC2ResourceOperator"
+    error_message = "The policy has no service-role/ in its path."
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy.operator_kms) == 0
+    error_message = "Without a key there is nothing to allow on it."
+  }
+}
+
+run "lets_the_function_write_to_its_own_log_group_only" {
+  command = apply # the ARN is known then
+
+  assert {
+    condition = jsondecode(aws_iam_role_policy.logs.policy).Statement == [{
+      Effect   = "Allow"
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      Resource = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/fibonacci-generator:*"
+    }]
+    error_message = "The execution role must have these two actions on this log group."
+  }
+}
+
+run "keeps_the_log_for_thirty_days" {
+  command = plan
+
+  assert {
+    condition     = aws_cloudwatch_log_group.function.name == "/aws/lambda/fibonacci-generator" && aws_cloudwatch_log_group.function.retention_in_days == 30
+    error_message = "A log without retention is kept, and paid for, for ever."
+  }
+}
+
+run "names_everything_after_the_function" {
+  command = plan
+
+  variables {
+    function_name = "canary"
+  }
+
+  assert {
+    condition = [
+      aws_lambda_function.fibonacci.function_name,
+      aws_lambda_capacity_provider.main[0].name,
+      aws_iam_role.lambda_role.name,
+      aws_iam_role.capacity_provider_operator[0].name_prefix,
+      aws_security_group.lambda_managed_instances[0].name_prefix,
+      aws_cloudwatch_log_group.function.name,
+      aws_cloudwatch_dashboard.main[0].dashboard_name,
+    ] == ["canary", "canary-capacity-provider", "canary-role", "canary-cp-operator-", "canary-managed-instances-", "/aws/lambda/canary", "canary"]
+    error_message = "Two functions in one account must not collide."
+  }
+}
+
+run "hands_out_what_the_python_system_did_and_more" {
+  command = apply
+
+  assert {
+    condition = alltrue([for value in [
+      output.lambda_function_arn, output.lambda_function_name, output.capacity_provider_arn, output.capacity_provider_name,
+      output.operator_role_arn, output.security_group_id, output.log_group_name, output.dashboard_url,
+    ] : value != null])
+    error_message = "Scripts read these outputs."
+  }
+}

@@ -1,0 +1,153 @@
+# Metrics, dimensions and periods: an alarm on a metric that does not exist never fires.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  region   = "us-east-1"
+  vpc_id   = "vpc-0123456789abcdef0"
+  filename = "versions.tf"
+}
+
+run "raises_an_alarm_at_the_first_function_error" {
+  command = plan
+
+  assert {
+    condition = [for alarm in aws_cloudwatch_metric_alarm.errors : [alarm.namespace, alarm.metric_name, alarm.dimensions, alarm.statistic, alarm.period, alarm.comparison_operator, alarm.threshold]] == [
+      ["AWS/Lambda", "Errors", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60, "GreaterThanThreshold", 0]
+    ]
+    error_message = "Errors of the function, per minute."
+  }
+}
+
+run "raises_an_alarm_when_over_one_percent_is_throttled" {
+  command = plan
+
+  assert {
+    condition = { for query in aws_cloudwatch_metric_alarm.throttles[0].metric_query : query.id => [for metric in query.metric : [metric.metric_name, metric.dimensions, metric.stat, metric.period]] if query.expression == null } == {
+      throttles   = [["Throttles", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60]]
+      invocations = [["Invocations", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60]]
+    }
+    error_message = "Throttles and invocations of the function, per minute."
+  }
+
+  assert {
+    condition     = [for query in aws_cloudwatch_metric_alarm.throttles[0].metric_query : query.expression if query.return_data == true] == ["100 * throttles / (FILL(invocations, 0) + throttles)"]
+    error_message = "The alarm is on throttles in percent of all calls, the throttled ones included."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.throttles[0].threshold == 1
+    error_message = "One percent."
+  }
+}
+
+run "raises_an_alarm_when_the_slowest_come_near_the_timeout" {
+  command = plan
+
+  variables {
+    timeout = 30
+  }
+
+  assert {
+    condition = [for alarm in aws_cloudwatch_metric_alarm.duration : [alarm.namespace, alarm.metric_name, alarm.dimensions, alarm.extended_statistic, alarm.period, alarm.threshold]] == [
+      ["AWS/Lambda", "Duration", tomap({ FunctionName = "fibonacci-generator" }), "p99", 60, 24000]
+    ]
+    error_message = "80 % of 30 s, in the metric's milliseconds."
+  }
+}
+
+run "raises_an_alarm_when_the_concurrency_comes_near_its_limit" {
+  command = plan
+
+  assert {
+    condition = { for query in aws_cloudwatch_metric_alarm.concurrency[0].metric_query : query.id => [for metric in query.metric : [metric.metric_name, metric.dimensions, metric.period]] if query.expression == null } == {
+      concurrency       = [["ExecutionEnvironmentConcurrency", tomap({ CapacityProviderName = "fibonacci-generator-capacity-provider", FunctionName = "fibonacci-generator", Resource = "fibonacci-generator:$LATEST.PUBLISHED" }), 300]]
+      concurrency_limit = [["ExecutionEnvironmentConcurrencyLimit", tomap({ CapacityProviderName = "fibonacci-generator-capacity-provider", FunctionName = "fibonacci-generator", Resource = "fibonacci-generator:$LATEST.PUBLISHED" }), 300]]
+    }
+    error_message = "These two come every 5 minutes and with three dimensions."
+  }
+
+  assert {
+    condition     = [for query in aws_cloudwatch_metric_alarm.concurrency[0].metric_query : query.expression if query.return_data == true] == ["100 * concurrency / concurrency_limit"] && aws_cloudwatch_metric_alarm.concurrency[0].threshold == 80
+    error_message = "The alarm is on one in percent of the other."
+  }
+}
+
+run "raises_an_alarm_when_the_vcpus_come_near_the_ceiling" {
+  command = plan
+
+  variables {
+    capacity_provider_max_vcpu = 40
+  }
+
+  assert {
+    condition = [for query in aws_cloudwatch_metric_alarm.vcpu[0].metric_query : [query.expression, query.period]] == [
+      ["SELECT SUM(vCPUAllocated) FROM SCHEMA(\"AWS/Lambda\", CapacityProviderName, InstanceType) WHERE CapacityProviderName = 'fibonacci-generator-capacity-provider'", 300]
+    ]
+    error_message = "The metric has two dimensions, and the instance type is not known."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.vcpu[0].threshold == 28
+    error_message = "70 % of 40."
+  }
+}
+
+run "notifies_nobody_unless_asked" {
+  command = plan
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.errors[0].alarm_actions) == 0
+    error_message = "Without a topic there is no action."
+  }
+}
+
+run "notifies_the_topic_of_every_alarm_and_of_its_end" {
+  command = plan
+
+  variables {
+    alarm_topic_arn = "arn:aws:sns:us-east-1:123456789012:alarms"
+  }
+
+  assert {
+    condition = alltrue([
+      for alarm in concat(aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.vcpu) :
+      alarm.alarm_actions == toset(["arn:aws:sns:us-east-1:123456789012:alarms"]) && alarm.ok_actions == alarm.alarm_actions
+    ])
+    error_message = "Every alarm goes to the topic."
+  }
+}
+
+run "draws_the_metrics_of_managed_instances" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for name in [
+        "Invocations", "Errors", "Throttles", "Duration",
+        "ConcurrencyThrottles", "CPUThrottles", "MemoryThrottles", "DiskThrottles",
+        "ExecutionEnvironmentConcurrency", "ExecutionEnvironmentConcurrencyLimit", "ExecutionEnvironmentCPUUtilization", "ExecutionEnvironmentMemoryUtilization",
+      ] : contains(flatten([for widget in jsondecode(aws_cloudwatch_dashboard.main[0].dashboard_body).widgets : [for metric in widget.properties.metrics : try(metric[1], "")]]), name)
+    ])
+    error_message = "Each of these metrics belongs on the dashboard."
+  }
+
+  assert {
+    condition = alltrue([
+      for name in ["CPUUtilization", "MemoryUtilization", "vCPUAllocated", "vCPUAvailable"] :
+      strcontains(aws_cloudwatch_dashboard.main[0].dashboard_body, "{AWS/Lambda,CapacityProviderName,InstanceType} MetricName=\\\"${name}\\\" CapacityProviderName=\\\"fibonacci-generator-capacity-provider\\\"")
+    ])
+    error_message = "The capacity provider's metrics are found by search, as their instance types are not known."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for widget in jsondecode(aws_cloudwatch_dashboard.main[0].dashboard_body).widgets : [
+        for metric in widget.properties.metrics : widget.properties.period >= 300 if strcontains(jsonencode(metric), "CapacityProviderName")
+      ]
+    ]))
+    error_message = "What comes every 5 minutes is not drawn per minute."
+  }
+}

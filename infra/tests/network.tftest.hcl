@@ -1,0 +1,176 @@
+# Where the instances run, and what they reach.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  region   = "us-east-1"
+  vpc_id   = "vpc-0123456789abcdef0"
+  filename = "versions.tf"
+}
+
+run "chooses_one_private_subnet_per_zone" {
+  command = plan
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0b000001", "subnet-0c000001"])
+    error_message = "Of the two in us-east-1a the one with the lower id, and not the public one in us-east-1b."
+  }
+}
+
+run "takes_the_subnets_that_are_given" {
+  command = plan
+
+  variables {
+    subnet_ids = ["subnet-0a000001", "subnet-0a000002", "subnet-0c000001"]
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0a000002", "subnet-0c000001"])
+    error_message = "Given subnets are used as they are, two of a zone included."
+  }
+}
+
+run "rejects_two_subnets_in_one_zone" {
+  command = plan
+
+  variables {
+    subnet_ids = ["subnet-0a000001", "subnet-0a000002"]
+  }
+
+  expect_failures = [aws_lambda_capacity_provider.main]
+}
+
+run "rejects_a_vpc_with_private_subnets_in_one_zone_only" {
+  command = plan
+
+  override_data {
+    target = data.aws_subnets.vpc
+    values = { ids = ["subnet-0a000001", "subnet-0a000002", "subnet-0b000000"] }
+  }
+
+  expect_failures = [aws_lambda_capacity_provider.main]
+}
+
+run "rejects_a_vpc_without_subnets" {
+  command = plan
+
+  override_data {
+    target = data.aws_subnets.vpc
+    values = { ids = [] }
+  }
+
+  expect_failures = [aws_lambda_capacity_provider.main]
+}
+
+run "rejects_subnets_of_another_vpc" {
+  command = plan
+
+  variables {
+    vpc_id     = "vpc-00000000"
+    subnet_ids = ["subnet-0a000001", "subnet-0b000001"]
+  }
+
+  expect_failures = [aws_lambda_capacity_provider.main]
+}
+
+run "knows_private_subnets_by_the_main_route_table_alone" {
+  command = plan
+
+  override_data {
+    target = data.aws_route_tables.vpc
+    values = { ids = ["rtb-main"] }
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0b000000", "subnet-0c000001"])
+    error_message = "Without a table of its own, subnet-0b000000 is as private as the others."
+  }
+}
+
+run "warns_of_a_public_subnet" {
+  command = plan
+
+  variables {
+    subnet_ids = ["subnet-0a000001", "subnet-0b000000"]
+  }
+
+  expect_failures = [check.subnets_are_private]
+}
+
+run "warns_of_subnets_without_nat_or_endpoint" {
+  command = plan
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = []
+    }
+  }
+
+  expect_failures = [check.instances_reach_cloudwatch_logs]
+}
+
+run "is_content_with_an_endpoint_instead_of_nat" {
+  command = plan
+
+  variables {
+    create_logs_endpoint = true
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = []
+    }
+  }
+
+  assert {
+    condition     = aws_vpc_endpoint.logs[0].service_name == "com.amazonaws.us-east-1.logs" && aws_vpc_endpoint.logs[0].private_dns_enabled
+    error_message = "The runtime looks up CloudWatch Logs by its usual name."
+  }
+}
+
+run "lets_nothing_in_and_only_https_out" {
+  command = plan
+
+  assert {
+    condition     = length(aws_security_group.lambda_managed_instances[0].ingress) == 0
+    error_message = "Invocations do not come over the network."
+  }
+
+  assert {
+    condition     = [for rule in aws_security_group.lambda_managed_instances[0].egress : [rule.protocol, rule.from_port, rule.to_port]] == [["tcp", 443, 443]]
+    error_message = "AWS's services are reached on port 443 and on no other."
+  }
+}
+
+run "puts_the_instances_into_the_security_group" {
+  command = apply
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].security_group_ids == toset([aws_security_group.lambda_managed_instances[0].id])
+    error_message = "The group must be the capacity provider's only one."
+  }
+}
+
+run "admits_only_the_instances_to_the_endpoint" {
+  command = apply
+
+  variables {
+    create_logs_endpoint = true
+  }
+
+  assert {
+    condition     = length(aws_security_group.logs_endpoint[0].ingress) == 1 && alltrue([for rule in aws_security_group.logs_endpoint[0].ingress : rule.from_port == 443 && rule.to_port == 443 && rule.security_groups == toset([aws_security_group.lambda_managed_instances[0].id]) && rule.cidr_blocks == null])
+    error_message = "Port 443 from the instances' security group, and nothing else."
+  }
+
+  assert {
+    condition     = aws_vpc_endpoint.logs[0].security_group_ids == toset([aws_security_group.logs_endpoint[0].id])
+    error_message = "The endpoint must be in that group."
+  }
+}

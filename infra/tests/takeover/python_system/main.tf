@@ -1,0 +1,132 @@
+# The resources of the Python system's state: addresses, and arguments that force a replacement.
+
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws" }
+  }
+}
+
+variable "vpc_id" {
+  type = string
+}
+
+variable "function_name" {
+  type    = string
+  default = "fibonacci-generator"
+}
+
+resource "aws_security_group" "lambda_managed_instances" {
+  name_prefix = "${var.function_name}-managed-instances-"
+  description = "Security group for Lambda Managed Instances - allows outbound traffic for Lambda service communication"
+  vpc_id      = var.vpc_id
+
+  egress {
+    from_port   = 0
+    to_port     = 0
+    protocol    = "-1"
+    cidr_blocks = ["0.0.0.0/0"]
+    description = "Allow all outbound traffic for Lambda service communication and AWS API access"
+  }
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_iam_role" "capacity_provider_operator" {
+  name_prefix        = "${var.function_name}-cp-operator-"
+  assume_role_policy = "{}"
+}
+
+resource "aws_iam_role_policy_attachment" "operator_policy" {
+  role       = aws_iam_role.capacity_provider_operator.name
+  policy_arn = "arn:aws:iam::aws:policy/AWSLambdaManagedEC2ResourceOperator"
+}
+
+resource "aws_lambda_capacity_provider" "main" {
+  name = "${var.function_name}-capacity-provider"
+
+  vpc_config {
+    subnet_ids         = ["subnet-0a000001", "subnet-0a000002", "subnet-0b000001"]
+    security_group_ids = [aws_security_group.lambda_managed_instances.id]
+  }
+
+  permissions_config {
+    capacity_provider_operator_role_arn = aws_iam_role.capacity_provider_operator.arn
+  }
+
+  instance_requirements = [{
+    architectures           = ["x86_64"]
+    allowed_instance_types  = null
+    excluded_instance_types = null
+  }]
+
+  capacity_provider_scaling_config = [{
+    scaling_mode     = "Auto"
+    max_vcpu_count   = 16
+    scaling_policies = null
+  }]
+
+  depends_on = [aws_iam_role_policy_attachment.operator_policy]
+}
+
+resource "aws_iam_role" "lambda_role" {
+  name               = "${var.function_name}-role"
+  assume_role_policy = "{}"
+}
+
+resource "aws_iam_role_policy_attachment" "lambda_basic_execution" {
+  role       = aws_iam_role.lambda_role.name
+  policy_arn = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+}
+
+resource "aws_lambda_function" "fibonacci" {
+  filename      = "lambda_function.zip"
+  function_name = var.function_name
+  role          = aws_iam_role.lambda_role.arn
+  handler       = "lambda_function.lambda_handler"
+  runtime       = "python3.13"
+  memory_size   = 2048
+  timeout       = 10
+  publish       = true
+
+  capacity_provider_config {
+    lambda_managed_instances_capacity_provider_config {
+      capacity_provider_arn = aws_lambda_capacity_provider.main.arn
+    }
+  }
+
+  depends_on = [aws_iam_role_policy_attachment.lambda_basic_execution, aws_lambda_capacity_provider.main]
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+output "arguments_that_force_replacement" {
+  value = {
+    capacity_provider_name        = aws_lambda_capacity_provider.main.name
+    capacity_provider_vpc_config  = aws_lambda_capacity_provider.main.vpc_config
+    capacity_provider_permissions = aws_lambda_capacity_provider.main.permissions_config
+    capacity_provider_instances   = aws_lambda_capacity_provider.main.instance_requirements
+    security_group_name_prefix    = aws_security_group.lambda_managed_instances.name_prefix
+    security_group_description    = aws_security_group.lambda_managed_instances.description
+    security_group_vpc_id         = aws_security_group.lambda_managed_instances.vpc_id
+    operator_role_name_prefix     = aws_iam_role.capacity_provider_operator.name_prefix
+    execution_role_name           = aws_iam_role.lambda_role.name
+    function_name                 = aws_lambda_function.fibonacci.function_name
+    attached_operator_policy      = [aws_iam_role_policy_attachment.operator_policy.role, aws_iam_role_policy_attachment.operator_policy.policy_arn]
+  }
+}
+
+# Computed values: new in a resource that is made anew, the same in one that is taken over.
+output "identities" {
+  value = [
+    aws_lambda_capacity_provider.main.region,
+    aws_security_group.lambda_managed_instances.id,
+    aws_iam_role.capacity_provider_operator.unique_id,
+    aws_iam_role.lambda_role.unique_id,
+    aws_iam_role_policy_attachment.operator_policy.id,
+    aws_lambda_function.fibonacci.arn,
+  ]
+}
