@@ -104,18 +104,11 @@ fn direct(n: Option<&str>) -> Result<Index, InvalidEvent> {
 /// Reads `-?[0-9]+` of any length; leading zeros and `-0` are allowed.
 fn integer(text: &str) -> Result<Index, InvalidEvent> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty() {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidEvent::NotAnInteger);
     }
-    let mut magnitude: u16 = 0;
-    for byte in digits.bytes() {
-        if !byte.is_ascii_digit() {
-            return Err(InvalidEvent::NotAnInteger);
-        }
-        magnitude = magnitude
-            .saturating_mul(10)
-            .saturating_add(u16::from(byte - b'0'));
-    }
+    // What does not fit a u16 is too large all the same.
+    let magnitude = digits.parse().unwrap_or(u16::MAX);
     if magnitude > 0 && digits.len() < text.len() {
         return Err(InvalidEvent::Negative);
     }

@@ -1,14 +1,11 @@
-//! What is promised, and whether it is kept.
+//! What is promised of the whole loop, and whether it is kept.
 
-use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
 use serde::Serialize;
 
 use crate::process::{self, Process};
@@ -90,10 +87,7 @@ pub(crate) fn of_function(
         .output()?
         .stdout
         .len();
-    let (shortest, longest) = (event_to_reply(0), event_to_reply(1000));
     let mut targets = vec![
-        Target::at_most("event to reply, N = 1000", 150.0, " ns", longest),
-        Target::at_most("the same relative to N = 0", 1.2, " ×", longest / shortest),
         Target::at_most("start to first poll", 10.0, " ms", median(starts)),
         Target::at_most(
             "binary",
@@ -147,20 +141,6 @@ pub(crate) fn of_function(
         ));
     }
     Ok(targets)
-}
-
-/// In nanoseconds, the fastest of some batches.
-fn event_to_reply(n: u16) -> f64 {
-    const BATCH: u32 = 10_000;
-    let payload = format!(r#"{{"n": {n}}}"#);
-    let batches = (0..50).map(|_| {
-        let started = Instant::now();
-        for _ in 0..BATCH {
-            black_box(Reply::from(event::parse(black_box(payload.as_bytes()))));
-        }
-        started.elapsed().as_secs_f64() * 1e9 / f64::from(BATCH)
-    });
-    batches.fold(f64::INFINITY, f64::min)
 }
 
 /// In milliseconds.
