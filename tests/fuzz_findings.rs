@@ -36,3 +36,8 @@ fn refuses_chunks_that_end_without_a_last_one() {
 fn refuses_a_content_length_with_a_sign() {
     assert_unreadable("Content-Length: +2\r\n\r\n{}");
 }
+
+#[test]
+fn refuses_the_size_of_a_chunk_in_more_than_16_digits() {
+    assert_unreadable("Transfer-Encoding: chunked\r\n\r\n00000000000000002\r\n{}\r\n0\r\n\r\n");
+}

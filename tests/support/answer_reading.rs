@@ -249,6 +249,10 @@ fn read_body<'a>(head: &Head, mut rest: &'a [u8]) -> Result<(Vec<u8>, &'a [u8]),
                 let (size, extension) = line.split_at(digits);
                 let size = str::from_utf8(size).unwrap();
                 let size = usize::from_str_radix(size, 16).map_err(|_| Malformed)?;
+                // RFC 9112 sets no limit to leading zeros; a reader may.
+                if digits > 16 {
+                    return Err(Irregular);
+                }
                 let unspaced = extension.iter().position(|byte| !b" \t".contains(byte));
                 match &extension[unspaced.unwrap_or_default()..] {
                     [] if extension.is_empty() => {}
