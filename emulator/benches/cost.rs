@@ -4,7 +4,8 @@
 //! `cargo bench -p emulator --bench cost`; a word after `--` selects rows. Each server is a process
 //! of its own, alone with its CPU clock; callers and the function are others. Per row the two take
 //! turns, and the median of the rounds counts. AWS's own emulator needed 166 µs (N = 10) and 517 µs
-//! (N = 1000) where it was measured, on two cores; half of that is the mark.
+//! (N = 1000) where it was measured, on two cores; half of that is the mark. The last column is what
+//! the emulator costs with its console open, relative to without.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -54,7 +55,7 @@ fn compare(arguments: &[String]) -> Result<()> {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let short = has("--test") || !has("--bench");
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    println!("CPU µs of the server per invocation   emulator  bare axum  ratio");
+    println!("CPU µs of the server per invocation   emulator  bare axum  ratio  console open");
     for callers in CALLERS {
         for (index, reply) in REPLIES {
             let row = format!("cost/{index}/{callers} callers");
@@ -66,16 +67,19 @@ fn compare(arguments: &[String]) -> Result<()> {
                 (false, 10) => (ROUNDS, 40_000),
                 (false, _) => (ROUNDS, 10_000),
             };
-            let mut emulator = Vec::new();
-            let mut bare = Vec::new();
+            let (mut emulator, mut bare, mut open) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..rounds {
                 emulator.push(Server::emulator(callers, reply)?.cost(callers, invocations)?);
                 bare.push(Server::bare(callers, reply, invocations)?.cost(callers, invocations)?);
+                let server = Server::emulator(callers, reply)?;
+                let _console = server.open_console()?;
+                open.push(server.cost(callers, invocations)?);
             }
-            let (emulator, bare) = (median(emulator), median(bare));
+            let (emulator, bare, open) = (median(emulator), median(bare), median(open));
             println!(
-                "{row:36} {emulator:9.1}  {bare:9.1}  {:5.2}",
-                emulator / bare
+                "{row:36} {emulator:9.1}  {bare:9.1}  {:5.2}  {:12.2}",
+                emulator / bare,
+                open / emulator
             );
         }
     }
@@ -133,6 +137,17 @@ impl Server {
             invoke,
             function: None,
         })
+    }
+
+    /// Returns the stream of an open console, which is never read: a few kilobytes come.
+    fn open_console(&self) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(self.invoke)?;
+        write!(
+            stream,
+            "GET /console/live HTTP/1.1\r\nhost: {}\r\n\r\n",
+            self.invoke
+        )?;
+        Ok(stream)
     }
 
     /// Makes that many invocations. Returns the server's CPU µs for one.

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::console::Console;
 use crate::environment::{Environment, StartError, listen};
 use crate::faults::Fault;
 use crate::function_url;
@@ -208,11 +209,21 @@ impl Emulator {
         let environment = Environment::start(&settings, &invocations).await?;
 
         let invoke_api = Arc::new(InvokeApi::new(&settings, Arc::clone(&invocations)));
+        let (pid_sender, pid) = watch::channel(Some(environment.pid()));
         let (stop_listening, _) = watch::channel(());
+        let console = Console::new(
+            &settings.function_name,
+            settings.workers(),
+            Arc::clone(&invoke_api),
+            Arc::clone(&invocations),
+            pid.clone(),
+            stop_listening.subscribe(),
+        );
         let mut servers = JoinSet::new();
         servers.spawn(invoke_api::serve(
             invoke_listener,
             Arc::clone(&invoke_api),
+            Arc::new(console),
             stop_listening.subscribe(),
         ));
         servers.spawn(function_url::serve(
@@ -224,7 +235,6 @@ impl Emulator {
         servers.spawn(async move { deadlines.enforce_deadlines().await });
 
         let (terminate, terminated) = oneshot::channel();
-        let (pid_sender, pid) = watch::channel(Some(environment.pid()));
         let mut supervisor = JoinSet::new();
         supervisor.spawn(supervise(
             settings,

@@ -88,8 +88,19 @@ struct Waiting {
 struct InFlight {
     invocation_id: Uuid,
     reply: ReplySender,
-    deadline: Instant,
+    dispatched: Instant,
     first_line: u64,
+}
+
+/// What has happened since somebody last looked, while somebody does.
+#[derive(Default)]
+pub(crate) struct Activity {
+    /// From an event's dispatch to its reply.
+    pub(crate) durations: Vec<Duration>,
+    pub(crate) function_errors: usize,
+    pub(crate) throttled: usize,
+    /// The highest number of workers that had an event at once.
+    pub(crate) most_busy: usize,
 }
 
 /// What an answer of the function is refused for.
@@ -129,6 +140,8 @@ struct State {
     /// Timed-out invocations that have not been answered, oldest first.
     late: VecDeque<Uuid>,
     most_polls: usize,
+    /// `None` while nobody looks.
+    activity: Option<Activity>,
 }
 
 pub(crate) struct Invocations {
@@ -155,6 +168,7 @@ impl Invocations {
                 overdue: 0,
                 late: VecDeque::new(),
                 most_polls: 0,
+                activity: None,
             }),
             polls: watch::Sender::new(0),
             workers,
@@ -205,7 +219,7 @@ impl Invocations {
         if last.is_none_or(|last| last.event.request_id != request_id) {
             return Ok(caller);
         }
-        let before = state.in_flight.len() + state.overdue + state.waiting.len() - 1;
+        let before = state.busy() + state.waiting.len() - 1;
         if asynchronous && before < self.workers + MAX_ASYNCHRONOUS {
             return Ok(caller);
         } else if before < self.workers {
@@ -216,7 +230,7 @@ impl Invocations {
             return Ok(caller);
         }
         state.waiting.pop_back();
-        Err(InvokeError::TooManyRequests)
+        Err(state.throttle())
     }
 
     // --- The function's side ---
@@ -243,7 +257,7 @@ impl Invocations {
         state.polls.push_back((number, sender));
         state.most_polls = state.most_polls.max(state.polls.len());
         // More polls than free workers: one of those believed to be at a timed-out invocation is not.
-        if state.polls.len() + state.in_flight.len() + state.overdue > self.workers {
+        if state.polls.len() + state.busy() > self.workers {
             state.overdue = state.overdue.saturating_sub(1);
         }
         self.hand_out(&mut state);
@@ -273,13 +287,17 @@ impl Invocations {
             let in_flight = InFlight {
                 invocation_id: event.invocation_id,
                 reply,
-                deadline: Instant::now() + self.timeout,
+                dispatched: Instant::now(),
                 first_line: self.logs.count(),
             };
             let request_id = event.request_id;
             match poll.send(event) {
                 Ok(()) => {
                     state.in_flight.insert(request_id, in_flight);
+                    let busy = state.busy();
+                    if let Some(activity) = &mut state.activity {
+                        activity.most_busy = activity.most_busy.max(busy);
+                    }
                 }
                 // That worker has gone away.
                 Err(event) => state.waiting.push_front(Waiting {
@@ -320,6 +338,7 @@ impl Invocations {
         match checked {
             Ok(()) => {
                 if let Some(in_flight) = state.in_flight.remove(&request_id) {
+                    state.record(&in_flight, function_error);
                     drop(state);
                     in_flight.settle(request_id, payload, function_error);
                 }
@@ -368,7 +387,8 @@ impl Invocations {
         state.overdue = 0;
         state.late.clear();
         self.polls.send_replace(0);
-        for (request_id, in_flight) in state.in_flight.drain() {
+        for (request_id, in_flight) in std::mem::take(&mut state.in_flight) {
+            state.record(&in_flight, true);
             let error = error(request_id, "Runtime.ExitError", reason);
             in_flight.settle(request_id, error, true);
         }
@@ -407,13 +427,14 @@ impl Invocations {
         let mut state = self.state();
         let due = state
             .in_flight
-            .extract_if(|_, in_flight| in_flight.deadline <= now);
+            .extract_if(|_, in_flight| in_flight.dispatched + self.timeout <= now);
         for (request_id, in_flight) in due.collect::<Vec<_>>() {
+            state.record(&in_flight, true);
             state.late.push_back(request_id);
             if state.late.len() > MAX_LATE {
                 state.late.pop_front();
             }
-            if state.polls.len() + state.in_flight.len() + state.overdue < self.workers {
+            if state.polls.len() + state.busy() < self.workers {
                 state.overdue += 1;
             }
             let seconds = self.timeout.as_secs_f64();
@@ -429,7 +450,7 @@ impl Invocations {
         state
             .in_flight
             .values()
-            .map(|in_flight| in_flight.deadline)
+            .map(|in_flight| in_flight.dispatched + self.timeout)
             .min()
             .unwrap_or(later)
     }
@@ -443,9 +464,45 @@ impl Invocations {
     pub(crate) fn most_polls(&self) -> usize {
         self.state().most_polls
     }
+
+    /// Returns what has happened since this was last called, and how many workers poll now. Until
+    /// [`look_away`](Self::look_away), what happens is kept for the next call.
+    pub(crate) fn look(&self) -> (Activity, usize) {
+        let mut state = self.state();
+        let most_busy = state.busy();
+        let next = Activity {
+            most_busy,
+            ..Activity::default()
+        };
+        let activity = state.activity.replace(next).unwrap_or_default();
+        (activity, state.polls.len())
+    }
+
+    pub(crate) fn look_away(&self) {
+        self.state().activity = None;
+    }
 }
 
 impl State {
+    /// How many workers have an event.
+    fn busy(&self) -> usize {
+        self.in_flight.len() + self.overdue
+    }
+
+    fn throttle(&mut self) -> InvokeError {
+        if let Some(activity) = &mut self.activity {
+            activity.throttled += 1;
+        }
+        InvokeError::TooManyRequests
+    }
+
+    fn record(&mut self, ended: &InFlight, function_error: bool) {
+        if let Some(activity) = &mut self.activity {
+            activity.durations.push(ended.dispatched.elapsed());
+            activity.function_errors += usize::from(function_error);
+        }
+    }
+
     /// Where in the line an event stands.
     fn place(&self, request_id: Uuid) -> Option<usize> {
         (self.waiting.iter()).position(|waiting| waiting.event.request_id == request_id)
@@ -529,7 +586,7 @@ impl Caller {
             Some(_) if state.phase == Phase::Init => {}
             Some(place) => {
                 state.waiting.remove(place);
-                return Err(InvokeError::TooManyRequests);
+                return Err(state.throttle());
             }
         }
         Ok(())

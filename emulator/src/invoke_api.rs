@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::MAX_PAYLOAD;
 use crate::body::{Bodies, BodyError};
+use crate::console::{self, Console};
 use crate::emulator::{ACCOUNT_ID, REGION, Settings};
 use crate::invocations::{Invocation, Invocations, InvokeError, Reply};
 
@@ -181,10 +182,11 @@ fn too_large(limit: usize) -> InvokeError {
     ))
 }
 
-/// Serves the Invoke API until `stop` is dropped.
+/// Serves the Invoke API and the console until `stop` is dropped.
 pub(crate) async fn serve(
     listener: TcpListener,
     api: Arc<InvokeApi>,
+    console: Arc<Console>,
     mut stop: watch::Receiver<()>,
 ) {
     let listener = listener.tap_io(|connection| {
@@ -193,9 +195,11 @@ pub(crate) async fn serve(
     let stopped = async move {
         let _ = stop.changed().await;
     };
-    let _ = axum::serve(listener, router(api))
-        .with_graceful_shutdown(stopped)
-        .await;
+    let router = router(api).merge(console::router(Arc::clone(&console)));
+    tokio::select! {
+        _ = axum::serve(listener, router).with_graceful_shutdown(stopped) => {}
+        () = console.observe() => {}
+    }
 }
 
 fn router(api: Arc<InvokeApi>) -> Router {
@@ -310,7 +314,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
 }
 
 /// An error of the Invoke API.
-struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     error_type: &'static str,
     message: String,

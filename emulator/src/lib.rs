@@ -2,7 +2,7 @@
 //!
 //! It runs a function's binary as Managed Instances do (one process, up to
 //! `AWS_LAMBDA_MAX_CONCURRENCY` invocations at once), serves it the Runtime API, and serves callers
-//! the Invoke API and a function URL.
+//! the Invoke API and a function URL; a browser gets a console at the Invoke API's address.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,6 +21,7 @@
 //! <https://github.com/aws/aws-lambda-runtime-interface-emulator>.
 
 mod body;
+mod console;
 mod emulator;
 mod environment;
 mod faults;

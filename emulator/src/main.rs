@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the Invoke API and a function URL until Ctrl-C (the default)
+    /// Serve the Invoke API, a console and a function URL until Ctrl-C (the default)
     Serve,
     /// Invoke the function once and print its reply
     ///
@@ -58,7 +58,7 @@ struct FunctionArgs {
 
 #[derive(Args)]
 struct ListenArgs {
-    /// Where to serve the Invoke API
+    /// Where to serve the Invoke API and the console
     #[arg(
         long,
         global = true,
@@ -188,6 +188,8 @@ fn invitation(emulator: &Emulator, function_name: &str) -> String {
   curl http://{invoke}/2015-03-31/functions/{function_name}/invocations -d '{{\"n\": 10}}'
 
   curl 'http://{url}/?n=10'
+
+or open http://{invoke}/ in a browser: it shows the workers at work.
 "
     )
 }

@@ -1,0 +1,458 @@
+//! The console, in a browser and without.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use emulator::{Emulator, Settings};
+use serde_json::{Value, json};
+use support::{function, http, request, start, workers};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+/// A page in headless Chromium, told what to do over pipes, in Chromium's own protocol.
+struct Browser {
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    session: String,
+    profile: PathBuf,
+    _process: Child,
+}
+
+impl Browser {
+    async fn open(url: &str) -> Self {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let profile = std::env::temp_dir().join(format!("console-{}-{number}", std::process::id()));
+        // It speaks on descriptors 3 and 4.
+        let mut process = Command::new("sh")
+            .args([
+                "-c",
+                r#"exec chromium "$@" 3<&0 4>&1 </dev/null >&2"#,
+                "chromium",
+            ])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+            ])
+            .args(["--no-first-run", "--disable-background-networking"])
+            .args(["--disable-component-update", "--disable-sync"])
+            .arg("--remote-debugging-pipe")
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a shell");
+        let mut browser = Self {
+            requests: process.stdin.take().unwrap(),
+            answers: BufReader::new(process.stdout.take().unwrap()),
+            session: String::new(),
+            profile,
+            _process: process,
+        };
+        let target = browser
+            .call("Target.createTarget", json!({ "url": "about:blank" }))
+            .await;
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let attached = browser.call("Target.attachToTarget", attach).await;
+        attached["sessionId"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut browser.session);
+        browser.call("Page.navigate", json!({ "url": url })).await;
+        browser.wait("document.readyState === 'complete'").await;
+        browser
+    }
+
+    async fn call(&mut self, method: &str, params: Value) -> Value {
+        let mut request = json!({ "id": 1, "method": method, "params": params });
+        if !self.session.is_empty() {
+            request["sessionId"] = self.session.clone().into();
+        }
+        let request = format!("{request}\0");
+        self.requests
+            .write_all(request.as_bytes())
+            .await
+            .expect("it listens");
+        loop {
+            let mut answer = Vec::new();
+            self.answers
+                .read_until(0, &mut answer)
+                .await
+                .expect("it answers");
+            answer.pop();
+            let mut answer: Value = serde_json::from_slice(&answer).expect("JSON");
+            if answer["id"] == 1 {
+                assert_eq!(answer["error"], Value::Null, "{method}");
+                return answer["result"].take();
+            }
+        }
+    }
+
+    /// The value of an expression in the page, awaited.
+    async fn value(&mut self, expression: &str) -> Value {
+        let params = json!({
+            "expression": expression, "awaitPromise": true, "returnByValue": true,
+        });
+        let mut evaluated = self.call("Runtime.evaluate", params).await;
+        assert_eq!(evaluated["exceptionDetails"], Value::Null, "{expression}");
+        evaluated["result"]["value"].take()
+    }
+
+    /// Waits until a condition in the page is true.
+    async fn wait(&mut self, condition: &str) {
+        let expression = format!(
+            "new Promise((resolve) => {{
+                const ends = performance.now() + 20_000;
+                const look = () => {{
+                    if ({condition}) resolve(true);
+                    else if (performance.now() > ends) resolve(document.body.innerText);
+                    else requestAnimationFrame(look);
+                }};
+                look();
+            }})"
+        );
+        assert_eq!(self.value(&expression).await, true, "not true: {condition}");
+    }
+
+    async fn text(&mut self, selector: &str) -> String {
+        let text = self
+            .value(&format!("document.querySelector({selector:?}).innerText"))
+            .await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    /// Clicks a button and waits for what comes back.
+    async fn click(&mut self, selector: &str) {
+        self.value(&format!("document.querySelector({selector:?}).click()"))
+            .await;
+        self.wait("!document.querySelector('button').disabled")
+            .await;
+    }
+
+    async fn invoke(&mut self, event: &str) -> String {
+        self.value(&format!(
+            "document.querySelector('#event').value = {event:?}"
+        ))
+        .await;
+        self.click("button.main").await;
+        self.text("#outcome").await
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.profile);
+    }
+}
+
+async fn open(settings: Settings) -> (Emulator, Browser) {
+    let emulator = start(settings).await;
+    let browser = Browser::open(&format!("http://{}/", emulator.invoke_address())).await;
+    (emulator, browser)
+}
+
+fn fibonacci_generator() -> Settings {
+    Settings::new(emulator::build_function().unwrap())
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_what_the_function_replies_to_each_example() {
+    let (emulator, mut browser) = open(fibonacci_generator()).await;
+    let count = browser.value("EXAMPLES.length").await.as_u64().unwrap();
+    let mut outcomes = Vec::new();
+    for index in 0..count {
+        let choose = format!("example.value = {index}; example.onchange()");
+        browser.value(&choose).await;
+        browser.click("button.main").await;
+        outcomes.push(browser.text("#outcome").await);
+        if index == 0 {
+            assert_eq!(
+                browser.text("#reply").await,
+                "0\n1\n1\n2\n3\n5\n8\n13\n21\n34\n55"
+            );
+            assert_eq!(browser.text("#log pre").await, "nothing was logged");
+        }
+    }
+    let status = |status| format!("The function replied with status {status}.");
+    let mut expected = [
+        200, 200, 200, 200, 400, 400, 400, 400, 0, 200, 200, 200, 400,
+    ]
+    .map(status);
+    expected[8] = "400 InvalidRequestContentException".to_owned();
+    assert_eq!(outcomes, expected);
+    assert!(browser.text("#reply").await.contains("must be an integer"));
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_a_burst_fill_the_workers() {
+    let (emulator, mut browser) = open(fibonacci_generator()).await;
+    browser
+        .wait("$('#counts').textContent === '8 polling, 0 busy, 0 gone'")
+        .await;
+    browser
+        .value(
+            "globalThis.seen = []; event.value = '{\"n\": 1000}';
+            new MutationObserver(() => seen.push($('#counts').textContent))
+                .observe($('#counts'), { childList: true })",
+        )
+        .await;
+    browser.click("#burst").await;
+    let outcome = browser.text("#outcome").await;
+    assert!(outcome.starts_with("Of 64 at once "), "{outcome}");
+    assert!(outcome.ends_with(" throttled, 0 failed."), "{outcome}");
+    browser
+        .wait("seen.some((counts) => counts.includes('8 busy'))")
+        .await;
+    for (plot, moves) in [
+        (0, true),
+        (1, true),
+        (2, true),
+        (3, true),
+        (4, false),
+        (5, true),
+    ] {
+        let has_moved = format!("PLOTS[{plot}].values.some((value) => value > 0)");
+        assert_eq!(browser.value(&has_moved).await, moves, "plot {plot}");
+    }
+    browser
+        .wait("$('#counts').textContent === '8 polling, 0 busy, 0 gone'")
+        .await;
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn goes_on_after_the_function_has_crashed() {
+    let (emulator, mut browser) = open(workers(2)).await;
+    let pid = emulator.pid().unwrap();
+    let outcome = browser.invoke(r#"{"exit": 1}"#).await;
+    assert_eq!(outcome, "The function failed: Runtime.ExitError");
+    emulator.wait_for_restart(pid).await;
+    browser
+        .wait("$('#counts').textContent === '2 polling, 0 busy, 0 gone'")
+        .await;
+    assert_eq!(
+        browser.invoke(r#"{"echo": 1}"#).await,
+        "The function replied."
+    );
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
+    let (emulator, mut browser) = open(workers(2)).await;
+    let mut settings = workers(2);
+    settings.invoke_address = emulator.invoke_address();
+    emulator.terminate().await;
+    browser
+        .wait("$('#state').textContent.startsWith('No live data')")
+        .await;
+    let outcome = browser.invoke("{}").await;
+    assert!(outcome.starts_with("No answer: "), "{outcome}");
+
+    let emulator = start(settings).await;
+    browser
+        .wait("$('#state').textContent === 'The function runs.'")
+        .await;
+    assert_eq!(
+        browser.invoke(r#"{"echo": 1}"#).await,
+        "The function replied."
+    );
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_what_is_sent_as_text_and_not_all_of_it() {
+    let (emulator, mut browser) = open(function()).await;
+    let html = "<img src=x onerror=alert(1)>";
+    let outcome = browser.invoke(&json!({ "echo": html }).to_string()).await;
+    assert_eq!(outcome, "The function replied.");
+    assert_eq!(browser.text("#reply").await, format!("{html:?}"));
+    browser.invoke(&json!({ "log": html }).to_string()).await;
+    assert!(browser.text("#log pre").await.contains(html));
+    browser.invoke(&json!({ "fail": html }).to_string()).await;
+    assert!(browser.text("#reply").await.contains(html));
+    assert_eq!(browser.value("document.images.length").await, 0);
+
+    browser.invoke(r#"{"large": 6000000}"#).await;
+    let reply = browser.text("#reply").await;
+    assert!(
+        reply.ends_with("(6,000,000 characters in all)"),
+        "{}",
+        reply.len()
+    );
+    browser
+        .value("event.value = `{\"echo\": \"${'x'.repeat(6 << 20)}\"}`")
+        .await;
+    browser.click("button.main").await;
+    assert_eq!(
+        browser.text("#outcome").await,
+        "413 RequestTooLargeException"
+    );
+    emulator.terminate().await;
+}
+
+/// An hour of messages, as fast as the page takes them.
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn keeps_no_more_of_an_hour_than_of_a_minute() {
+    let (emulator, mut browser) = open(function()).await;
+    let an_hour = "for (let n = 0; n < 4 * 3600; n++) update({
+        seconds: 0.25, isRunning: n % 7 > 0, polling: n % 9, busy: 8 - n % 9, invocations: n,
+        p50: n % 5 ? n : null, p99: n, throttled: n, functionErrors: n, rss: 1e6 + n })";
+    browser.value(an_hour).await;
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        browser.value(an_hour).await;
+        browser.call("HeapProfiler.collectGarbage", json!({})).await;
+        let heap = browser.call("Runtime.getHeapUsage", json!({})).await;
+        let nodes = browser.value("document.querySelectorAll('*').length").await;
+        kept.push((heap["usedSize"].as_f64().unwrap(), nodes));
+    }
+    assert_eq!(kept[0].1, kept[1].1);
+    assert!(kept[1].0 - kept[0].0 < 100_000.0, "{kept:?}");
+    assert_eq!(browser.value("PLOTS[0].values.length").await, 240);
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+async fn serves_one_page_that_needs_nothing_else() {
+    let mut settings = function();
+    settings.function_name = "</script>".to_owned();
+    let emulator = start(settings).await;
+    let page = http(emulator.invoke_address(), "GET / HTTP/1.1", b"").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    let html = page.text();
+    assert!(html.lines().count() < 300);
+    assert!(html.contains(r#"{"name":"\u003c/script>","workers":8}"#));
+    assert!(
+        !html
+            .replace("http://www.w3.org/2000/svg", "")
+            .contains("://")
+    );
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+async fn offers_every_documented_event() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let html = include_str!("../src/console.html");
+    let events: Vec<_> = (readme.split("```json event\n").skip(1))
+        .map(|block| block.split("\n```").next().unwrap())
+        .collect();
+    assert!(events.len() >= 8, "{events:?}");
+    for event in events {
+        let quoted = [format!("'{event}'"), format!("\"{event}\"")];
+        assert!(quoted.iter().any(|event| html.contains(event)), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn reports_a_burst() {
+    let emulator = start(workers(2)).await;
+    let head = "POST /console/burst HTTP/1.1";
+    let burst = http(emulator.invoke_address(), head, br#"{"echo": 1}"#).await;
+    let outcomes = burst.json();
+    let count = |outcome: &str| outcomes[outcome].as_u64().unwrap();
+    assert!(count("answered") >= 2, "{outcomes}");
+    assert_eq!(count("answered") + count("throttled"), 64);
+    let failed = http(emulator.invoke_address(), head, br#"{"fail": "no"}"#).await;
+    assert!(failed.json()["functionErrors"].as_u64().unwrap() >= 2);
+    let refused = http(emulator.invoke_address(), head, b"not JSON").await;
+    assert_eq!(refused.status, 400);
+    emulator.terminate().await;
+}
+
+/// The messages of an open page, one after the other.
+struct Live(BufReader<tokio::net::TcpStream>);
+
+impl Live {
+    async fn open(emulator: &Emulator) -> Self {
+        let head = "GET /console/live HTTP/1.1";
+        Self(BufReader::new(
+            request(emulator.invoke_address(), head, b"").await,
+        ))
+    }
+
+    async fn next(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(
+                self.0.read_line(&mut line).await.unwrap(),
+                0,
+                "the stream ends"
+            );
+            if let Some(data) = line.strip_prefix("data: ") {
+                return serde_json::from_str(data).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn sends_a_few_messages_a_second_whatever_the_load() {
+    let emulator = start(workers(2)).await;
+    let mut pages = [Live::open(&emulator).await, Live::open(&emulator).await];
+    for page in &mut pages {
+        page.next().await;
+    }
+    let begun = std::time::Instant::now();
+    let (mut invocations, mut messages) = (0, 0);
+    for _ in 0..500 {
+        emulator.invoke(r#"{"echo": 1}"#).await.unwrap();
+    }
+    while invocations < 500 {
+        let message = pages[0].next().await;
+        assert_eq!(message["isRunning"], true);
+        assert!(message["rss"].as_u64().unwrap() > 100_000);
+        invocations += message["invocations"].as_u64().unwrap();
+        messages += 1;
+    }
+    assert_eq!(invocations, 500);
+    assert!(f64::from(messages - 1) <= 10.0 * begun.elapsed().as_secs_f64());
+    pages[1].next().await;
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+async fn counts_from_when_a_page_is_opened() {
+    let emulator = start(workers(1)).await;
+    emulator.invoke(r#"{"echo": 1}"#).await.unwrap();
+    let mut page = Live::open(&emulator).await;
+    let message = page.next().await;
+    assert_eq!(message["invocations"], 0);
+    assert_eq!(message["p50"], Value::Null);
+    emulator.invoke(r#"{"fail": "no"}"#).await.unwrap();
+    while page.next().await["functionErrors"] != 1 {}
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+async fn ends_at_once_with_a_page_open() {
+    let emulator = start(function()).await;
+    let mut page = Live::open(&emulator).await;
+    page.next().await;
+    let begun = std::time::Instant::now();
+    emulator.terminate().await;
+    let taken = begun.elapsed();
+    assert!(taken.as_millis() < 900, "{taken:?}");
+    page.0.read_to_end(&mut Vec::new()).await.unwrap();
+}
