@@ -3,9 +3,12 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::Function;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -128,4 +131,46 @@ fn example_events_get_the_replies_shown() {
         }
     }
     assert!(examples >= 8, "{examples} examples");
+}
+
+/// Runs a shell script in a folder of this repository.
+fn shell(script: &str) -> Child {
+    Command::new("bash")
+        .args(["-e", "-o", "pipefail", "-c", script])
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Those that need no account; what follows as a block of JSON is what they print last.
+#[test]
+#[ignore = "needs the AWS CLI 2 and curl"]
+fn every_command_for_this_machine_works() {
+    let mut local = shell("exec cargo local");
+    let mut lines = BufReader::new(local.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("in a browser")));
+    let mut ran = 0;
+    for (path, text) in documents() {
+        let mut blocks = fenced_blocks(&text).into_iter().peekable();
+        while let Some((info, script)) = blocks.next() {
+            let runs_here = script.starts_with("cargo local ") || script.contains("127.0.0.1");
+            if info != "sh" || !runs_here {
+                continue;
+            }
+            let output = shell(&script).wait_with_output().unwrap();
+            assert!(output.status.success(), "{}: {script}", path.display());
+            if let Some((_, expected)) = blocks.next_if(|(info, _)| *info == "json") {
+                let printed = String::from_utf8(output.stdout).unwrap();
+                assert!(
+                    printed.trim_end().ends_with(&expected),
+                    "{script}: {printed}"
+                );
+            }
+            ran += 1;
+        }
+    }
+    assert!(ran >= 5, "{ran} blocks ran");
+    kill(Pid::from_raw(local.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(local.wait().unwrap().success());
 }
