@@ -15,9 +15,9 @@ use crate::faults::Faults;
 use crate::lock;
 use crate::logs::Logs;
 
-/// How long an event waits for the next poll of a worker that has just answered. Usually that takes
-/// less than a millisecond; on a machine with more to do than it has cores, 50 have been too few.
-const POLL_GRACE: Duration = Duration::from_secs(1);
+/// How long an event waits for the next poll of a worker that has just answered, which usually takes
+/// less than a millisecond.
+const POLL_GRACE: Duration = Duration::from_millis(50);
 
 /// No time-out is longer: a year.
 const MAX_TIMEOUT: Duration = Duration::from_hours(365 * 24);
@@ -222,11 +222,9 @@ impl Invocations {
         let before = state.busy() + state.waiting.len() - 1;
         if asynchronous && before < self.workers + MAX_ASYNCHRONOUS {
             return Ok(caller);
-        } else if before < self.workers {
-            caller.patience = Some(POLL_GRACE);
-            return Ok(caller);
         } else if before < self.workers + self.queue {
-            caller.patience = Some(self.timeout);
+            let is_queued = self.queue > 0;
+            caller.patience = Some(if is_queued { self.timeout } else { POLL_GRACE });
             return Ok(caller);
         }
         state.waiting.pop_back();
