@@ -98,8 +98,9 @@ resource "aws_lambda_function" "fibonacci" {
   }
 
   logging_config {
-    log_format = "JSON" # the only one on Managed Instances
-    log_group  = aws_cloudwatch_log_group.function.name
+    log_format       = "JSON" # the only one on Managed Instances
+    log_group        = aws_cloudwatch_log_group.function.name
+    system_log_level = "WARN" # at INFO, Lambda's default, each invocation is reported
   }
 
   # A publish waits for instances.
@@ -117,7 +118,7 @@ resource "aws_lambda_function" "fibonacci" {
 
     precondition {
       condition     = fileexists(var.filename)
-      error_message = "There is no ${var.filename}: build it in the repository's root with `cargo lambda build --release --output-format zip${var.architecture == "arm64" ? " --arm64" : ""}`."
+      error_message = "There is no ${var.filename}: build it in the repository's root with `cargo lambda build --release --${var.architecture == "arm64" ? "arm64" : "x86-64"} --output-format zip`."
     }
   }
 }

@@ -27,7 +27,7 @@ const MIN_BACK_OFF: Duration = Duration::from_millis(10);
 const MAX_BACK_OFF: Duration = Duration::from_millis(250);
 /// Failures that are further apart belong to two outages.
 const OUTAGE_GAP: Duration = Duration::from_secs(2);
-/// Lambda kills a process 500 ms after SIGTERM.
+/// `lambda_runtime` reckons with SIGKILL 500 ms after SIGTERM.
 const DRAIN_LIMIT: Duration = Duration::from_millis(400);
 /// Long enough for a worker to notice an event that has arrived on its open poll.
 const QUIET: Duration = Duration::from_millis(10);

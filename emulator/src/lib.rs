@@ -16,6 +16,9 @@
 //! # }
 //! ```
 //!
+//! [`Emulator::inject`] makes its Runtime API fail in the ways that [`Fault`] lists, to see what a
+//! function makes of it.
+//!
 //! `RIE` in comments is AWS's Runtime Interface Emulator, whose mode for Managed Instances is the
 //! reference for what the real service does not document:
 //! <https://github.com/aws/aws-lambda-runtime-interface-emulator>.

@@ -33,7 +33,7 @@ run "runs_the_zip_as_an_os_only_function_with_json_logs" {
   }
 
   assert {
-    condition     = aws_lambda_function.fibonacci.logging_config[0].log_format == "JSON" && aws_lambda_function.fibonacci.logging_config[0].log_group == "/aws/lambda/fibonacci-generator"
+    condition     = aws_lambda_function.fibonacci.logging_config[0].log_format == "JSON" && aws_lambda_function.fibonacci.logging_config[0].system_log_level == "WARN" && aws_lambda_function.fibonacci.logging_config[0].log_group == "/aws/lambda/fibonacci-generator"
     error_message = "Managed Instances take JSON only, and the log belongs in the group with a retention."
   }
 
