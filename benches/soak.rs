@@ -68,6 +68,7 @@ async fn main() {
     let duration = Duration::from_secs(if flags.test { 1 } else { flags.duration });
     let mut settings = Settings::new(emulator::build_function().expect("the function builds"));
     settings.max_concurrency = Some(flags.concurrency);
+    settings.queue = flags.concurrency.get().into();
     let emulator = Arc::new(
         Emulator::start(settings)
             .await

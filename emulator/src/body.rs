@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// A body has to be complete within this time.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How much of a body that is too large is read and thrown away. A client that writes its whole
+/// How much of a body that is not wanted is read and thrown away. A client that writes its whole
 /// request before it reads anything would see a reset connection instead of the answer.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 
@@ -70,7 +70,11 @@ impl Bodies {
             .and_then(|length| length.to_str().ok()?.parse().ok());
         // A chunked body may turn out to be as large as any.
         let most = length.unwrap_or(limit).min(limit);
-        if most <= SMALL || length.is_some_and(|length: usize| length > limit) {
+        if length.is_some_and(|length: usize| length > limit) {
+            discard(body).await?;
+            return Err(BodyError::TooLarge(limit));
+        }
+        if most <= SMALL {
             return read(body, limit).await;
         }
         let room = u32::try_from(most.div_ceil(1024)).unwrap_or(LARGE_BODIES_KIB);
@@ -80,6 +84,14 @@ impl Bodies {
         };
         let body = read(body, limit).await?;
         Ok(Bytes::from_owner(Held { body, room }))
+    }
+}
+
+/// Reads a body that is not wanted, for a client that reads no answer before it has written all.
+pub(crate) async fn discard(body: Body) -> Result<(), BodyError> {
+    match read(body, 0).await {
+        Ok(_) | Err(BodyError::TooLarge(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::MAX_PAYLOAD;
 use crate::invocations::{Invocations, InvokeError};
 use crate::invoke_api::{InvokeApi, Refusal};
 
-/// The page, around what it has to know of the function.
+/// The page.
 const PAGE: &str = include_str!("console.html");
 
 /// It needs nothing from elsewhere, and talks to nobody else.
@@ -39,6 +39,8 @@ const BURST: usize = 64;
 
 pub(crate) struct Console {
     page: Bytes,
+    /// What the page has to know of the function.
+    function: Value,
     api: Arc<InvokeApi>,
     invocations: Arc<Invocations>,
     /// The function's process.
@@ -58,11 +60,12 @@ impl Console {
         pid: watch::Receiver<Option<u32>>,
         stop: watch::Receiver<()>,
     ) -> Self {
-        let function = json!({ "name": function_name, "workers": workers }).to_string();
+        let function = json!({ "name": function_name, "workers": workers });
         // `</script>` must not occur in it.
-        let page = PAGE.replace("{{function}}", &function.replace('<', r"\u003c"));
+        let embedded = function.to_string().replace('<', r"\u003c");
         Self {
-            page: page.into(),
+            page: PAGE.replace("{{function}}", &embedded).into(),
+            function,
             api,
             invocations,
             pid,
@@ -89,7 +92,7 @@ impl Console {
 
     /// What has happened since the last one. Times are in microseconds.
     fn message(&self) -> Value {
-        let (mut activity, polling) = self.invocations.look();
+        let (mut activity, missing) = self.invocations.look();
         let durations = &mut activity.durations;
         durations.sort_unstable();
         let percentile = |percent: usize| {
@@ -101,8 +104,9 @@ impl Console {
         let pid = *self.pid.borrow();
         json!({
             "seconds": PERIOD.as_secs_f64(),
-            "isRunning": pid.is_some(),
-            "polling": polling,
+            "function": self.function,
+            "pid": pid,
+            "missing": missing,
             "busy": activity.most_busy,
             "invocations": durations.len(),
             "p50": percentile(50),

@@ -22,10 +22,10 @@ use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::MAX_PAYLOAD;
 use crate::body::BodyError;
 use crate::invocations::InvokeError;
 use crate::invoke_api::InvokeApi;
+use crate::{MAX_PAYLOAD, one_line};
 
 /// The first label of a function URL's domain, and its id.
 const URL_ID: &str = "local";
@@ -54,17 +54,19 @@ async fn invoke(
     let (request, body) = request.into_parts();
     let body = match api.bodies.read(&request.headers, body, MAX_PAYLOAD).await {
         Ok(body) => body,
-        Err(BodyError::TooLarge(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE),
         Err(BodyError::NoRoom) => return refuse(StatusCode::TOO_MANY_REQUESTS),
         Err(reason) => {
             warn!("function URL: {reason}");
-            return refuse(StatusCode::REQUEST_TIMEOUT);
+            return refuse(match reason {
+                BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                _ => StatusCode::REQUEST_TIMEOUT,
+            });
         }
     };
     let event = event(&request, source, &body);
     match api.invoke(event.to_string().into()).await {
         Ok(reply) if reply.function_error => {
-            let error = String::from_utf8_lossy(&reply.payload);
+            let error = one_line(&String::from_utf8_lossy(&reply.payload));
             warn!(
                 "function URL: invocation {} failed: {error}",
                 reply.request_id
@@ -79,11 +81,13 @@ async fn invoke(
             refuse(StatusCode::BAD_GATEWAY)
         }),
         Err(InvokeError::TooManyRequests) => refuse(StatusCode::TOO_MANY_REQUESTS),
-        // The body was small enough, what it became is not.
-        Err(InvokeError::RequestTooLarge(_)) => refuse(StatusCode::PAYLOAD_TOO_LARGE),
         Err(error) => {
             warn!("function URL: {error}");
-            refuse(StatusCode::BAD_GATEWAY)
+            refuse(match error {
+                // The body was small enough, what it became is not.
+                InvokeError::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                _ => StatusCode::BAD_GATEWAY,
+            })
         }
     }
 }

@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use serde_json::json;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::faults::Faults;
@@ -16,7 +18,7 @@ use crate::lock;
 use crate::logs::Logs;
 
 /// How long an event waits for the next poll of a worker that has just answered, which usually takes
-/// less than a millisecond.
+/// less than a millisecond. With a queue it may wait like the events in it.
 const POLL_GRACE: Duration = Duration::from_millis(50);
 
 /// No time-out is longer: a year.
@@ -120,7 +122,9 @@ pub(crate) type Init = Result<(), Bytes>;
 enum Phase {
     /// No process has polled yet. Events may wait.
     Init,
-    Ready,
+    Ready {
+        since: Instant,
+    },
     Terminated,
 }
 
@@ -203,7 +207,7 @@ impl Invocations {
         let mut caller = Caller {
             invocations: Arc::clone(self),
             request_id,
-            patience: None,
+            patience: (!asynchronous).then_some(self.timeout),
             receiver,
         };
         let mut state = self.state();
@@ -222,9 +226,10 @@ impl Invocations {
         let before = state.busy() + state.waiting.len() - 1;
         if asynchronous && before < self.workers + MAX_ASYNCHRONOUS {
             return Ok(caller);
-        } else if before < self.workers + self.queue {
-            let is_queued = self.queue > 0;
-            caller.patience = Some(if is_queued { self.timeout } else { POLL_GRACE });
+        } else if before < self.workers.saturating_add(self.queue) {
+            if self.queue == 0 {
+                caller.patience = Some(POLL_GRACE);
+            }
             return Ok(caller);
         }
         state.waiting.pop_back();
@@ -244,7 +249,9 @@ impl Invocations {
             return None;
         }
         if state.phase == Phase::Init {
-            state.phase = Phase::Ready;
+            state.phase = Phase::Ready {
+                since: Instant::now(),
+            };
         }
         if let Some(init) = state.init.take() {
             let _ = init.send(Ok(()));
@@ -376,7 +383,7 @@ impl Invocations {
     /// The process is gone: those whose events it had get `reason` as their error.
     pub(crate) fn environment_ended(&self, reason: &str) {
         let mut state = self.state();
-        if state.phase == Phase::Ready {
+        if matches!(state.phase, Phase::Ready { .. }) {
             state.phase = Phase::Init;
         }
         state.environment += 1;
@@ -463,8 +470,9 @@ impl Invocations {
         self.state().most_polls
     }
 
-    /// Returns what has happened since this was last called, and how many workers poll now. Until
-    /// [`look_away`](Self::look_away), what happens is kept for the next call.
+    /// Returns what has happened since this was last called, and how many workers neither poll nor
+    /// have an event now. Until [`look_away`](Self::look_away), what happens is kept for the next
+    /// call.
     pub(crate) fn look(&self) -> (Activity, usize) {
         let mut state = self.state();
         let most_busy = state.busy();
@@ -473,7 +481,8 @@ impl Invocations {
             ..Activity::default()
         };
         let activity = state.activity.replace(next).unwrap_or_default();
-        (activity, state.polls.len())
+        let missing = self.workers.saturating_sub(state.polls.len() + most_busy);
+        (activity, missing)
     }
 
     pub(crate) fn look_away(&self) {
@@ -578,13 +587,19 @@ impl Caller {
     fn lose_patience(&mut self) -> Result<(), InvokeError> {
         let mut state = self.invocations.state();
         match state.place(self.request_id) {
-            // A worker has it.
-            None => self.patience = None,
-            // While a process starts, callers wait for what comes of that.
-            Some(_) if state.phase == Phase::Init => {}
+            // A worker has it, unless it comes back because that worker is gone.
+            None => self.patience = Some(self.invocations.timeout),
             Some(place) => {
-                state.waiting.remove(place);
-                return Err(state.throttle());
+                // While a process starts, callers wait for what comes of that.
+                let is_starting = match state.phase {
+                    Phase::Init => true,
+                    Phase::Ready { since } => since.elapsed() < POLL_GRACE,
+                    Phase::Terminated => false,
+                };
+                if !is_starting {
+                    state.waiting.remove(place);
+                    return Err(state.throttle());
+                }
             }
         }
         Ok(())
@@ -594,12 +609,17 @@ impl Caller {
 impl Drop for Caller {
     /// An event whose caller went away before a worker took it is not handed out.
     fn drop(&mut self) {
-        if self.receiver.is_terminated() {
+        if self.receiver.is_terminated()
+            || matches!(self.receiver.try_recv(), Err(TryRecvError::Closed))
+        {
             return;
         }
         let mut state = self.invocations.state();
         if let Some(place) = state.place(self.request_id) {
             state.waiting.remove(place);
+        }
+        if state.phase != Phase::Terminated {
+            warn!("the caller of invocation {} has gone away", self.request_id);
         }
     }
 }

@@ -23,11 +23,11 @@ use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::MAX_PAYLOAD;
-use crate::body::{Bodies, BodyError};
+use crate::body::{self, Bodies, BodyError};
 use crate::console::{self, Console};
 use crate::emulator::{ACCOUNT_ID, REGION, Settings};
 use crate::invocations::{Invocation, Invocations, InvokeError, Reply};
+use crate::{MAX_PAYLOAD, one_line};
 
 /// The largest payload of invocation type `Event`, in bytes: 1 MB.
 const MAX_ASYNCHRONOUS_PAYLOAD: usize = 1024 * 1024;
@@ -195,19 +195,16 @@ pub(crate) async fn serve(
     let stopped = async move {
         let _ = stop.changed().await;
     };
-    let router = router(api).merge(console::router(Arc::clone(&console)));
+    let router = Router::new()
+        .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+        .with_state(api)
+        .merge(console::router(Arc::clone(&console)))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method);
     tokio::select! {
         _ = axum::serve(listener, router).with_graceful_shutdown(stopped) => {}
         () = console.observe() => {}
     }
-}
-
-fn router(api: Arc<InvokeApi>) -> Router {
-    Router::new()
-        .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(api)
 }
 
 async fn invoke(
@@ -217,6 +214,8 @@ async fn invoke(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
+    // Before anything is refused, for a client that reads no answer before it has written all.
+    let body = api.bodies.read(&headers, body, MAX_PAYLOAD).await;
     // A name that is not even text is nobody's.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let function_arn = api
@@ -236,8 +235,10 @@ async fn invoke(
         .get(CLIENT_CONTEXT)
         .map(client_context)
         .transpose()?;
-    let payload = api.bodies.read(&headers, body, limit).await?;
-    let payload = checked(payload, limit)?;
+    let payload = match body {
+        Err(BodyError::TooLarge(_)) => return Err(too_large(limit).into()),
+        body => checked(body?, limit)?,
+    };
     let request_id = Uuid::new_v4();
     if invocation_type == Some(b"DryRun") {
         return Ok((StatusCode::NO_CONTENT, api.headers(request_id)).into_response());
@@ -255,14 +256,15 @@ async fn invoke(
         tokio::spawn(async move {
             match caller.reply().await {
                 Ok(reply) if reply.function_error => {
-                    let error = String::from_utf8_lossy(&reply.payload);
+                    let error = one_line(&String::from_utf8_lossy(&reply.payload));
                     warn!("asynchronous invocation {request_id} failed: {error}");
                 }
                 Ok(_) => {}
                 Err(error) => warn!("asynchronous invocation {request_id} lost: {error}"),
             }
         });
-        return Ok((StatusCode::ACCEPTED, api.headers(request_id)).into_response());
+        let headers = [(AMZN_REQUEST_ID, header_value(&request_id.to_string()))];
+        return Ok((StatusCode::ACCEPTED, headers).into_response());
     }
     let reply = caller.reply().await?;
     let mut response_headers = api.headers(request_id);
@@ -297,7 +299,8 @@ fn client_context(encoded: &HeaderValue) -> Result<HeaderValue, InvokeError> {
     HeaderValue::try_from(json).map_err(|_| invalid())
 }
 
-async fn unknown_path(method: Method, uri: Uri) -> Refusal {
+async fn unknown_path(method: Method, uri: Uri, body: Body) -> Refusal {
+    let _ = body::discard(body).await;
     Refusal {
         status: StatusCode::NOT_FOUND,
         error_type: "UnknownOperationException",
@@ -305,11 +308,12 @@ async fn unknown_path(method: Method, uri: Uri) -> Refusal {
     }
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+async fn wrong_method(method: Method, uri: Uri, body: Body) -> Refusal {
+    let _ = body::discard(body).await;
     Refusal {
         status: StatusCode::METHOD_NOT_ALLOWED,
         error_type: "UnknownOperationException",
-        message: format!("No such operation: {method} {uri}; use POST"),
+        message: format!("No such operation: {method} {uri}; events are POSTed"),
     }
 }
 
@@ -392,6 +396,7 @@ impl IntoResponse for Refusal {
         };
         // A sound caller may be throttled, and ten thousand at once.
         if status != StatusCode::TOO_MANY_REQUESTS {
+            let message = one_line(&message);
             warn!("Invoke API: {} {error_type}: {message}", status.as_u16());
         }
         let headers = [

@@ -46,6 +46,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The largest payload of an event or a reply, in bytes: 6 MB.
 pub(crate) const MAX_PAYLOAD: usize = 6 * 1024 * 1024;
 
+/// What somebody else wrote, as a part of one log line.
+fn one_line(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(1_000).map(visible).collect()
+}
+
 /// No critical section of this crate can panic half-way, so a poisoned lock is still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use emulator::{Emulator, Settings};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs a function as Lambda Managed Instances do: one process, several invocations at once.
@@ -90,6 +91,10 @@ async fn main() -> ExitCode {
         .with_target(false)
         .with_ansi(false)
         .init();
+    // Each caller takes a descriptor, and there may be thousands.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
     match run(Cli::parse()).await {
         Ok(code) => code,
         Err(error) => {

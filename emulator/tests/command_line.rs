@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Gate, function, http};
+use support::{Gate, function, http, request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -144,6 +144,33 @@ async fn serves_where_it_says() {
     assert_eq!((answer.status, &*answer.text()), (200, r#"{"n":10}"#));
     let answer = http(after("curl 'http://"), "GET /?n=10 HTTP/1.1", b"").await;
     assert_eq!(answer.json()["queryStringParameters"]["n"], "10");
+}
+
+#[tokio::test]
+async fn keeps_nothing_of_pages_that_were_opened_and_closed() {
+    let (process, said) = serve(&[]).await;
+    let address = said.split("curl http://").nth(1).unwrap();
+    let address = address.split('/').next().unwrap().parse().unwrap();
+    let descriptors = format!("/proc/{}/fd", process.id().unwrap());
+    let count = || std::fs::read_dir(&descriptors).unwrap().count();
+    // Some workers may not have connected yet.
+    let before = count() + 8;
+    for _ in 0..4 {
+        let mut pages = Vec::new();
+        for _ in 0..64 {
+            let mut page = request(address, "GET /console/live HTTP/1.1", b"").await;
+            page.read_u8().await.unwrap();
+            pages.push(page);
+        }
+        assert!(count() > 64);
+    }
+    let are_closed = async {
+        while count() > before {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(20), are_closed).await;
+    assert!(in_time.is_ok(), "{} of {before} descriptors", count());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
-use support::{function, http, request, start, workers};
+use support::{Gate, function, http, request, start, workers};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -81,18 +81,22 @@ impl Browser {
             .await
             .expect("it listens");
         loop {
-            let mut answer = Vec::new();
-            self.answers
-                .read_until(0, &mut answer)
-                .await
-                .expect("it answers");
-            answer.pop();
-            let mut answer: Value = serde_json::from_slice(&answer).expect("JSON");
+            let mut answer = self.next_message().await;
             if answer["id"] == 1 {
                 assert_eq!(answer["error"], Value::Null, "{method}");
                 return answer["result"].take();
             }
         }
+    }
+
+    async fn next_message(&mut self) -> Value {
+        let mut message = Vec::new();
+        self.answers
+            .read_until(0, &mut message)
+            .await
+            .expect("it answers");
+        message.pop();
+        serde_json::from_slice(&message).expect("JSON")
     }
 
     /// The value of an expression in the page, awaited.
@@ -132,7 +136,7 @@ impl Browser {
     async fn click(&mut self, selector: &str) {
         self.value(&format!("document.querySelector({selector:?}).click()"))
             .await;
-        self.wait("!document.querySelector('button').disabled")
+        self.wait("!document.querySelector('button').ariaDisabled")
             .await;
     }
 
@@ -241,6 +245,12 @@ async fn goes_on_after_the_function_has_crashed() {
     browser
         .wait("$('#counts').textContent === '2 polling, 0 busy, 0 gone'")
         .await;
+    let state = browser.text("#state").await;
+    assert!(
+        state.starts_with("The function runs. It ended at ")
+            && state.ends_with(" and was started again."),
+        "{state}"
+    );
     assert_eq!(
         browser.invoke(r#"{"echo": 1}"#).await,
         "The function replied."
@@ -252,7 +262,7 @@ async fn goes_on_after_the_function_has_crashed() {
 #[ignore = "needs Chromium"]
 async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     let (emulator, mut browser) = open(workers(2)).await;
-    let mut settings = workers(2);
+    let mut settings = workers(3);
     settings.invoke_address = emulator.invoke_address();
     emulator.terminate().await;
     browser
@@ -261,9 +271,12 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     let outcome = browser.invoke("{}").await;
     assert!(outcome.starts_with("No answer: "), "{outcome}");
 
+    browser.call("Page.enable", json!({})).await;
     let emulator = start(settings).await;
+    // It has another number of workers.
+    while browser.next_message().await["method"] != "Page.loadEventFired" {}
     browser
-        .wait("$('#state').textContent === 'The function runs.'")
+        .wait("$('#counts').textContent === '3 polling, 0 busy, 0 gone'")
         .await;
     assert_eq!(
         browser.invoke(r#"{"echo": 1}"#).await,
@@ -310,7 +323,7 @@ async fn shows_what_is_sent_as_text_and_not_all_of_it() {
 async fn keeps_no_more_of_an_hour_than_of_a_minute() {
     let (emulator, mut browser) = open(function()).await;
     let an_hour = "for (let n = 0; n < 4 * 3600; n++) update({
-        seconds: 0.25, isRunning: n % 7 > 0, polling: n % 9, busy: 8 - n % 9, invocations: n,
+        function: { name, workers }, seconds: 0.25, pid: n % 7, missing: n % 3, busy: n % 9, invocations: n,
         p50: n % 5 ? n : null, p99: n, throttled: n, functionErrors: n, rss: 1e6 + n })";
     browser.value(an_hour).await;
     let mut kept = Vec::new();
@@ -421,7 +434,7 @@ async fn sends_a_few_messages_a_second_whatever_the_load() {
     }
     while invocations < 500 {
         let message = pages[0].next().await;
-        assert_eq!(message["isRunning"], true);
+        assert_eq!(message["pid"], emulator.pid().unwrap());
         assert!(message["rss"].as_u64().unwrap() > 100_000);
         invocations += message["invocations"].as_u64().unwrap();
         messages += 1;
@@ -442,6 +455,29 @@ async fn counts_from_when_a_page_is_opened() {
     assert_eq!(message["p50"], Value::Null);
     emulator.invoke(r#"{"fail": "no"}"#).await.unwrap();
     while page.next().await["functionErrors"] != 1 {}
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
+    let mut settings = workers(3);
+    settings.environment = vec![("AWS_LAMBDA_MAX_CONCURRENCY".into(), "2".into())];
+    let emulator = start(settings).await;
+    emulator.wait_for_polls(|polls| polls == 2).await;
+    let gate = Gate::new().await;
+    let (held, ()) = tokio::join!(emulator.invoke(gate.event()), async {
+        let inside = gate.entered().await;
+        let mut page = Live::open(&emulator).await;
+        // Between its reply and its next poll a worker is missing, too.
+        let mut missing = Vec::new();
+        for _ in 0..4 {
+            emulator.invoke(r#"{"echo": 1}"#).await.unwrap();
+            missing.push(page.next().await["missing"].as_u64());
+        }
+        assert_eq!(missing.into_iter().min(), Some(Some(1)));
+        drop(inside);
+    });
+    assert!(!held.unwrap().function_error);
     emulator.terminate().await;
 }
 

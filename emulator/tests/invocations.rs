@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use support::{Gate, function, payload, start, workers};
+use tokio::task::JoinSet;
 
 fn pid(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).expect("process ids fit"))
@@ -186,6 +187,34 @@ async fn holds_as_many_events_as_the_queue_is_long() {
     assert_eq!(&queued.unwrap().payload[..], b"1");
     for call in busy {
         assert!(!call.await.unwrap().unwrap().function_error);
+    }
+}
+
+#[tokio::test]
+async fn bears_ten_thousand_callers_at_once() {
+    const WAITING: usize = 5_000;
+    let mut settings = workers(2);
+    settings.queue = WAITING;
+    let emulator = Arc::new(start(settings).await);
+    let gate = Gate::new().await;
+    let mut callers = JoinSet::new();
+    let mut call = |event: String| {
+        let emulator = Arc::clone(&emulator);
+        callers.spawn(async move { emulator.invoke(event).await });
+    };
+    call(gate.event());
+    call(gate.event());
+    let inside = [gate.entered().await, gate.entered().await];
+    for number in 0..10_000 {
+        call(json!({ "echo": number }).to_string());
+    }
+    for _ in 0..10_000 - WAITING {
+        let refused = callers.join_next().await.unwrap().unwrap();
+        assert!(matches!(refused, Err(InvokeError::TooManyRequests)));
+    }
+    drop(inside);
+    for answered in callers.join_all().await {
+        assert!(!answered.unwrap().function_error);
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::future::ready;
+
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use aws_sdk_lambda::error::SdkError;
@@ -12,8 +14,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use emulator::Emulator;
 use serde_json::{Value, json};
-use support::{Gate, answer, function, http, invoke, start, workers};
+use support::{Gate, answer, function, http, invoke, request, start, workers};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use uuid::Uuid;
 
 const PATH: &str = "/2015-03-31/functions/function/invocations";
@@ -96,6 +100,62 @@ async fn accepts_an_asynchronous_event_while_all_workers_are_busy() {
     });
     assert_eq!(held.status, 200);
     emulator.wait_for_line(|line| line.contains("later")).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_stalls_holds_up_nobody() {
+    let emulator = start(workers(1)).await;
+    let mut stalled = Vec::new();
+    for length in [10, 7_000_000].repeat(8) {
+        let mut caller = TcpStream::connect(emulator.invoke_address()).await.unwrap();
+        let start = format!(
+            "POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n1"
+        );
+        caller.write_all(start.as_bytes()).await.unwrap();
+        stalled.push(caller);
+    }
+    assert_eq!(invoke(&emulator, "", br#"{"echo": 1}"#).await.text(), "1");
+    for caller in &mut stalled {
+        let answer = answer(caller).await;
+        let error_type = answer.header("x-amzn-errortype");
+        assert_eq!(
+            (answer.status, error_type),
+            (408, Some("RequestTimeoutException"))
+        );
+    }
+}
+
+/// Whether the queue takes nobody else now.
+async fn is_full(emulator: &Emulator) -> bool {
+    tokio::select! {
+        biased;
+        refused = emulator.invoke("{}") => matches!(refused, Err(emulator::InvokeError::TooManyRequests)),
+        () = ready(()) => false,
+    }
+}
+
+#[tokio::test]
+async fn forgets_a_caller_that_hangs_up() {
+    let mut settings = workers(1);
+    settings.queue = 1;
+    let emulator = start(settings).await;
+    let gate = Gate::new().await;
+    let (held, ()) = tokio::join!(emulator.invoke(gate.event()), async {
+        let inside = gate.entered().await;
+        let head = format!("POST {PATH} HTTP/1.1");
+        let hung_up = request(emulator.invoke_address(), &head, br#"{"log": "first"}"#).await;
+        while !is_full(&emulator).await {
+            yield_now().await;
+        }
+        drop(hung_up);
+        while is_full(&emulator).await {
+            yield_now().await;
+        }
+        drop(inside);
+    });
+    assert!(!held.unwrap().function_error);
+    assert!(!emulator.invoke("{}").await.unwrap().function_error);
+    assert!(!emulator.lines().iter().any(|line| line.contains("first")));
 }
 
 #[tokio::test]
@@ -207,7 +267,7 @@ async fn refuses_what_aws_refuses() {
             "",
             405,
             "UnknownOperationException",
-            format!("No such operation: GET {PATH}; use POST"),
+            format!("No such operation: GET {PATH}; events are POSTed"),
         ),
     ] {
         let answer = http(emulator.invoke_address(), &head, body.as_bytes()).await;
@@ -247,6 +307,26 @@ async fn refuses_payloads_over_the_limit_of_their_invocation_type() {
             answer.header("x-amzn-errortype"),
             Some("RequestTooLargeException")
         );
+    }
+}
+
+#[tokio::test]
+async fn answers_a_caller_that_writes_all_before_it_reads_that_it_is_wrong() {
+    let emulator = start(function()).await;
+    let body = vec![b'1'; 5_000_000];
+    for (line, status) in [
+        ("POST /2015-03-31/functions/other/invocations", 404),
+        ("POST /", 405),
+        ("POST /elsewhere", 404),
+    ] {
+        let mut caller = TcpStream::connect(emulator.invoke_address()).await.unwrap();
+        let length = body.len();
+        let head = format!(
+            "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
+        caller.write_all(head.as_bytes()).await.unwrap();
+        caller.write_all(&body).await.unwrap();
+        assert_eq!(answer(&mut caller).await.status, status, "{line}");
     }
 }
 

@@ -175,7 +175,8 @@ fn passes_where_every_reply_is_right() {
 fn expects_what_the_function_answers_to_a_mix_of_events() {
     let runtime = Runtime::new().unwrap();
     let bootstrap = emulator::build_function().unwrap();
-    let settings = emulator::Settings::new(bootstrap);
+    let mut settings = emulator::Settings::new(bootstrap);
+    settings.queue = 8;
     let emulator = runtime
         .block_on(emulator::Emulator::start(settings))
         .unwrap();
