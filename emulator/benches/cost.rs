@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p emulator --bench cost`; a word after `--` selects rows. Each server is a process
 //! of its own, alone with its CPU clock; callers and the function are others. Per row the two take
-//! turns, and the median of the rounds counts. AWS's own emulator needed 166 µs (N = 10) and 517 µs
+//! turns, and the medians of the rounds count. AWS's own emulator needed 166 µs (N = 10) and 517 µs
 //! (N = 1000) where it was measured, on two cores; half of that is the mark. The last column is what
 //! the emulator costs with its console open, relative to without.
 
@@ -32,7 +32,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 const REPLIES: [(u16, usize); 2] = [(10, 137), (1000, 106_850)];
 const CALLERS: [u16; 2] = [8, 64];
 const EVENT: &str = r#"{"n": 10}"#;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 9;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -64,22 +64,39 @@ fn compare(arguments: &[String]) -> Result<()> {
             }
             let (rounds, invocations) = match (short, index) {
                 (true, _) => (1, 4 * usize::from(callers)),
-                (false, 10) => (ROUNDS, 40_000),
-                (false, _) => (ROUNDS, 10_000),
+                (false, 10) => (ROUNDS, 20_000),
+                (false, _) => (ROUNDS, 8_000),
             };
-            let (mut emulator, mut bare, mut open) = (Vec::new(), Vec::new(), Vec::new());
-            for _ in 0..rounds {
-                emulator.push(Server::emulator(callers, reply)?.cost(callers, invocations)?);
-                bare.push(Server::bare(callers, reply, invocations)?.cost(callers, invocations)?);
+            let cost_of_emulator = |has_console: bool| {
                 let server = Server::emulator(callers, reply)?;
-                let _console = server.open_console()?;
-                open.push(server.cost(callers, invocations)?);
+                let _console = has_console.then(|| server.open_console()).transpose()?;
+                server.cost(callers, invocations)
+            };
+            let (mut emulator, mut bare) = (Vec::new(), Vec::new());
+            let (mut ratio, mut open_ratio) = (Vec::new(), Vec::new());
+            for round in 0..rounds {
+                // The machine drifts: neither is always the later one.
+                let opens_first = round % 2 == 1;
+                let first = cost_of_emulator(opens_first)?;
+                let second = cost_of_emulator(!opens_first)?;
+                let (closed, open) = if opens_first {
+                    (second, first)
+                } else {
+                    (first, second)
+                };
+                let server = Server::bare(callers, reply, invocations)?;
+                let baseline = server.cost(callers, invocations)?;
+                emulator.push(closed);
+                bare.push(baseline);
+                ratio.push(closed / baseline);
+                open_ratio.push(open / closed);
             }
-            let (emulator, bare, open) = (median(emulator), median(bare), median(open));
             println!(
-                "{row:36} {emulator:9.1}  {bare:9.1}  {:5.2}  {:12.2}",
-                emulator / bare,
-                open / emulator
+                "{row:36} {:9.1}  {:9.1}  {:5.2}  {:12.2}",
+                median(emulator),
+                median(bare),
+                median(ratio),
+                median(open_ratio)
             );
         }
     }
