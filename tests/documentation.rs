@@ -135,8 +135,10 @@ fn example_events_get_the_replies_shown() {
 
 /// Runs a shell script in a folder of this repository.
 fn shell(script: &str) -> Child {
+    // Version 2 of the AWS CLI may not be the first in the path.
+    let aws = r#"[ ! -x /usr/bin/aws ] || aws() { /usr/bin/aws "$@"; }"#;
     Command::new("bash")
-        .args(["-e", "-o", "pipefail", "-c", script])
+        .args(["-e", "-o", "pipefail", "-c", &format!("{aws}\n{script}")])
         .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .stdout(Stdio::piped())
         .spawn()

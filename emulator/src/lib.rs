@@ -19,6 +19,9 @@
 //! [`Emulator::inject`] makes its Runtime API fail in the ways that [`Fault`] lists, to see what a
 //! function makes of it.
 //!
+//! What it leaves out: scaling, IAM and signatures, retries of asynchronous events, versions other
+//! than `$LATEST.PUBLISHED`. Account and Region are always 123456789012 and us-east-1.
+//!
 //! `RIE` in comments is AWS's Runtime Interface Emulator, whose mode for Managed Instances is the
 //! reference for what the real service does not document:
 //! <https://github.com/aws/aws-lambda-runtime-interface-emulator>.
