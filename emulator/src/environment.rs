@@ -124,8 +124,16 @@ fn exit_reason(status: ExitStatus) -> String {
     match (status.code(), status.signal().map(Signal::try_from)) {
         (Some(0), _) => "Runtime exited without providing a reason".to_owned(),
         (Some(code), _) => format!("Runtime exited with error: exit status {code}"),
-        (_, Some(Ok(Signal::SIGKILL))) => "Runtime exited with error: signal: killed".to_owned(),
-        (_, Some(Ok(signal))) => format!("Runtime exited with error: signal: {signal}"),
+        (_, Some(Ok(signal))) => {
+            let name = match signal {
+                Signal::SIGABRT => "aborted",
+                Signal::SIGKILL => "killed",
+                Signal::SIGSEGV => "segmentation fault",
+                Signal::SIGTERM => "terminated",
+                other => other.as_str(),
+            };
+            format!("Runtime exited with error: signal: {name}")
+        }
         _ => format!("Runtime exited with error: {status}"),
     }
 }

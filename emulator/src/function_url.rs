@@ -59,6 +59,7 @@ async fn invoke(
             warn!("function URL: {reason}");
             return refuse(match reason {
                 BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                BodyError::Broken(_) => StatusCode::BAD_REQUEST,
                 _ => StatusCode::REQUEST_TIMEOUT,
             });
         }

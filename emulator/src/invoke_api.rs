@@ -361,7 +361,8 @@ impl From<BodyError> for Refusal {
         match error {
             BodyError::TooLarge(limit) => too_large(limit).into(),
             BodyError::NoRoom => InvokeError::TooManyRequests.into(),
-            BodyError::TimedOut | BodyError::Broken(_) => Self {
+            BodyError::Broken(_) => InvokeError::InvalidRequestContent(error.to_string()).into(),
+            BodyError::TimedOut => Self {
                 status: StatusCode::REQUEST_TIMEOUT,
                 error_type: "RequestTimeoutException",
                 message: error.to_string(),

@@ -90,6 +90,8 @@ async fn main() -> ExitCode {
         .with_writer(stderr)
         .with_target(false)
         .with_ansi(false)
+        // They would go to standard error, too, and a panic with them where it is closed.
+        .log_internal_errors(false)
         .init();
     // Each caller takes a descriptor, and there may be thousands.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {

@@ -348,6 +348,22 @@ async fn refuses_a_chunked_payload_over_the_limit() {
 }
 
 #[tokio::test]
+async fn refuses_a_payload_that_breaks_off() {
+    let emulator = start(function()).await;
+    let address = emulator.invoke_address();
+    for rest in [
+        "transfer-encoding: chunked\r\n\r\nzz\r\n",
+        "content-length: 70\r\n\r\n{}",
+    ] {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let start = format!("POST {PATH} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{rest}");
+        connection.write_all(start.as_bytes()).await.unwrap();
+        connection.shutdown().await.unwrap();
+        assert_eq!(answer(&mut connection).await.status, 400, "{rest}");
+    }
+}
+
+#[tokio::test]
 async fn says_why_it_throttles() {
     let emulator = start(workers(1)).await;
     let gate = Gate::new().await;

@@ -165,11 +165,18 @@ fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {
 
 fn parse_url(text: &str) -> Result<Uri> {
     match text.parse::<Uri>() {
-        Ok(url) if url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https")) => {
+        Ok(url) if has_valid_port(&url) && matches!(url.scheme_str(), Some("http" | "https")) => {
             Ok(url)
         }
         _ => bail!("give a URL as http://127.0.0.1:9000"),
     }
+}
+
+/// A port that does not exist is none to `Uri`.
+fn has_valid_port(url: &Uri) -> bool {
+    url.authority().is_some_and(|authority| {
+        authority.port().is_some() || authority.as_str().ends_with(authority.host())
+    })
 }
 
 fn parse_percent(text: &str) -> Result<f64> {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rlt::BenchOpts;
 use rlt::clock::Clock;
 use rlt::collector::{ReportCollector, TuiCollector};
@@ -47,6 +48,10 @@ async fn main() -> ExitCode {
         }
         Err(help) => help.exit(),
     };
+    // Each caller takes a descriptor, and there may be thousands.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
     match run(flags).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -86,7 +91,9 @@ async fn run(flags: Flags) -> Result<bool> {
     let html = create(flags.html.as_deref())?;
 
     let stop = CancellationToken::new();
-    tokio::spawn(stop_on(signal(SignalKind::interrupt())?, stop.clone()));
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        tokio::spawn(stop_on(signal(kind)?, stop.clone()));
+    }
     let mut warm_up = Recorder::new(None)?;
     let (pause, paused) = watch::channel(false);
     if flags.warmup > 0 {
@@ -186,8 +193,8 @@ fn show(
 }
 
 /// The first Ctrl-C ends the run, which then reports; the second ends the process.
-async fn stop_on(mut ctrl_c: Signal, stop: CancellationToken) {
-    while ctrl_c.recv().await.is_some() {
+async fn stop_on(mut signal: Signal, stop: CancellationToken) {
+    while signal.recv().await.is_some() {
         if stop.is_cancelled() {
             std::process::exit(130);
         }

@@ -107,7 +107,7 @@ impl Report {
         let answered = outcomes.requests() - outcomes.unsent;
         // A schedule of 10 requests, 1 a second, lasts 10 seconds, whenever the last is answered.
         let span = due.map_or(elapsed, |(_, time)| elapsed.max(time));
-        let throttled_percent = per(outcomes.throttled, outcomes.requests()) * 100.0;
+        let throttled_percent = per(outcomes.throttled, answered) * 100.0;
         let microseconds = &recorder.microseconds;
         let latency = (!microseconds.is_empty()).then(|| Latency {
             min: microseconds.min(),

@@ -428,7 +428,7 @@ fn the_rate_rises_during_a_ramp() {
 }
 
 #[test]
-fn ctrl_c_ends_the_run_which_finishes_what_was_sent_and_reports() {
+fn a_signal_ends_the_run_which_finishes_what_was_sent_and_reports() {
     let (arrived, arrivals) = mpsc::channel();
     let arrived = Arc::new(Mutex::new(arrived));
     let (release, released) = watch::channel(false);
@@ -440,7 +440,7 @@ fn ctrl_c_ends_the_run_which_finishes_what_was_sent_and_reports() {
             right(number, payload).await
         }
     });
-    for rate in [&[][..], &["-r", "100"]] {
+    for (signal, rate) in [("-INT", &[][..]), ("-INT", &["-r", "100"]), ("-TERM", &[])] {
         release.send_replace(false);
         let before = api.invocations();
         let mut child = api
@@ -449,7 +449,7 @@ fn ctrl_c_ends_the_run_which_finishes_what_was_sent_and_reports() {
             .spawn()
             .unwrap();
         arrivals.recv().unwrap();
-        interrupt(&child);
+        send(signal, &child);
         release.send_replace(true);
 
         let mut stdout = Vec::new();
@@ -467,9 +467,9 @@ fn ctrl_c_ends_the_run_which_finishes_what_was_sent_and_reports() {
     }
 }
 
-fn interrupt(child: &Child) {
+fn send(signal: &str, child: &Child) {
     let status = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
+        .args([signal, &child.id().to_string()])
         .status();
     assert!(status.unwrap().success());
 }
@@ -581,6 +581,10 @@ fn refuses_contradictory_flags_in_one_line() {
         (&["--max-throttled", "101"], "0 to 100"),
         (
             &["--endpoint-url", "localhost:9000"],
+            "http://127.0.0.1:9000",
+        ),
+        (
+            &["--endpoint-url", "http://127.0.0.1:99999"],
             "http://127.0.0.1:9000",
         ),
         (&["--html", "x", "-O", "x"], "the same file"),
