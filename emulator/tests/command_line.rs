@@ -113,10 +113,11 @@ async fn says_in_one_line_what_is_wrong() {
 }
 
 /// A running `cargo local`, and what it says when it is ready.
-async fn serve(arguments: &[&str]) -> (Child, String) {
+async fn serve(arguments: &[&str], stderr: Stdio) -> (Child, String) {
     let mut process = cargo_local(&["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
         .args(arguments)
         .stdout(Stdio::piped())
+        .stderr(stderr)
         .spawn()
         .unwrap();
     let mut stdout = BufReader::new(process.stdout.take().unwrap());
@@ -134,7 +135,7 @@ fn signal(process: &Child, signal: Signal) {
 
 #[tokio::test]
 async fn serves_where_it_says() {
-    let (_process, said) = serve(&[]).await;
+    let (_process, said) = serve(&[], Stdio::inherit()).await;
     let after = |mark: &str| {
         let rest = said.split(mark).nth(1).unwrap();
         rest[..rest.find(['/', ' ']).unwrap()].parse().unwrap()
@@ -147,8 +148,25 @@ async fn serves_where_it_says() {
 }
 
 #[tokio::test]
+async fn goes_on_where_nothing_can_be_written_to_standard_error() {
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let (_process, said) = serve(&[], full.into()).await;
+    let address = said.split("curl http://").nth(1).unwrap();
+    let address = address.split('/').next().unwrap().parse().unwrap();
+    let head = "POST /2015-03-31/functions/function/invocations HTTP/1.1";
+    assert_eq!(http(address, head, b"{").await.status, 400);
+    let ended = http(address, head, br#"{"exit": 1}"#).await;
+    assert_eq!(ended.json()["errorType"], "Runtime.ExitError");
+    let answer = http(address, head, br#"{"n": 10}"#).await;
+    assert_eq!((answer.status, &*answer.text()), (200, r#"{"n":10}"#));
+}
+
+#[tokio::test]
 async fn keeps_nothing_of_pages_that_were_opened_and_closed() {
-    let (process, said) = serve(&[]).await;
+    let (process, said) = serve(&[], Stdio::inherit()).await;
     let address = said.split("curl http://").nth(1).unwrap();
     let address = address.split('/').next().unwrap().parse().unwrap();
     let descriptors = format!("/proc/{}/fd", process.id().unwrap());
@@ -176,7 +194,7 @@ async fn keeps_nothing_of_pages_that_were_opened_and_closed() {
 #[tokio::test]
 async fn ends_with_the_function_on_every_signal() {
     for end in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let (mut process, said) = serve(&[]).await;
+        let (mut process, said) = serve(&[], Stdio::inherit()).await;
         let gate = Gate::new().await;
         let address = said
             .split("curl http://")
