@@ -20,7 +20,8 @@ const COUNT: &[u8] = b"\"count\"";
 
 /// Is the function where a test starts it as a process.
 #[tokio::test(flavor = "multi_thread")]
-async fn function() {
+#[ignore = "the process that the tests below start"]
+async fn process_that_counts() {
     let Ok(runtime_api) = env::var("AWS_LAMBDA_RUNTIME_API") else {
         return;
     };
@@ -36,7 +37,7 @@ async fn function() {
 
 /// How many allocations `invocations` of this event cost, once every worker has had it.
 fn allocations(payload: &str, invocations: u64) -> u64 {
-    let function = Function::start_test("function", &[]);
+    let function = Function::start_test("process_that_counts", &[]);
     let count = || {
         function.invoke(COUNT);
         loop {

@@ -1,14 +1,10 @@
 //! Generated events, whole and damaged, against an independent reading of what they ask for.
 
-#[path = "support/event_reading.rs"]
-mod event_reading;
-#[path = "support/mutation.rs"]
-mod mutation;
-
 use std::collections::BTreeSet;
 
+use crate::support::event_reading;
+use crate::support::mutation::mutations;
 use base64::prelude::{BASE64_STANDARD, Engine};
-use mutation::mutations;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

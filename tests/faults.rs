@@ -1,19 +1,17 @@
 //! What goes wrong around the function costs neither a worker nor an answer.
 
-mod support;
-
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::support::{self, Function};
 use emulator::{Emulator, Fault, Reply as Answer, Settings};
 use fibonacci_generator::event;
 use fibonacci_generator::reply::Reply;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use support::Function;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 

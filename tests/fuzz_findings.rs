@@ -1,8 +1,6 @@
 //! What fuzzing found, through the binary as it ships.
 
-mod support;
-
-use support::Function;
+use crate::support::Function;
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id\r\n";
 

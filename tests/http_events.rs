@@ -5,11 +5,9 @@
 //! - [HTTP API, payload format 2.0, and REST API, 1.0](https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html)
 //! - [Application Load Balancer](https://docs.aws.amazon.com/lambda/latest/dg/services-alb.html)
 
-mod support;
-
+use crate::support::Function;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
-use support::Function;
 
 const EVENTS: [(&str, &str); 5] = [
     ("Function URL", include_str!("events/function_url.json")),

@@ -3,19 +3,18 @@
 //! These are the reasons for a loop of our own (DESIGN.md): where one of these tests fails, a
 //! reason is gone.
 
-mod support;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support::{Function, Request, event};
 use lambda_runtime::{LambdaEvent, service_fn};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Function, Request, event};
 
 /// Is the function where a test starts it as a process.
 #[tokio::test]
-async fn theirs() {
+#[ignore = "the process that the tests below start"]
+async fn process_with_their_loop() {
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
         return;
     }
@@ -29,7 +28,7 @@ async fn theirs() {
 
 fn start_theirs(max_concurrency: &str) -> Function {
     let concurrency = [("AWS_LAMBDA_MAX_CONCURRENCY", max_concurrency)];
-    Function::start_test("theirs", &concurrency)
+    Function::start_test("lambda_runtime::process_with_their_loop", &concurrency)
 }
 
 fn start_ours(max_concurrency: &str) -> Function {

@@ -1,14 +1,12 @@
 //! How the process starts, and how it ends at SIGTERM and SIGINT.
 
-mod support;
-
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::{Function, SHUTDOWN_LINES, event};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Function, SHUTDOWN_LINES, event};
 
 const LIMIT: Duration = Duration::from_millis(400);
 /// What a busy machine may need beyond the limit to start and reap processes.

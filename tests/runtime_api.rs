@@ -1,12 +1,10 @@
 //! What the function and the Runtime API say to each other, byte by byte.
 
-mod support;
-
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use crate::support::{Function, Request, event};
 use serde_json::Value;
-use support::{Function, Request, event};
 
 const REPLY: &[u8] = br#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 1, \"sequence\": [0, 1]}"}"#;
 

@@ -1,13 +1,11 @@
 //! `cargo local`, as the executable that it runs.
 
-mod support;
-
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use crate::support::{Gate, function, http, request};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Gate, function, http, request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};

@@ -1,14 +1,12 @@
 //! The console, in a browser and without.
 
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use crate::support::{Gate, function, http, request, start, workers};
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
-use support::{Gate, function, http, request, start, workers};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 

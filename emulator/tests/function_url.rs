@@ -1,9 +1,7 @@
 //! The function URL.
 
-mod support;
-
+use crate::support::{Gate, function, http, start, workers};
 use serde_json::json;
-use support::{Gate, function, http, start, workers};
 
 #[tokio::test]
 async fn wraps_a_request_in_payload_format_2_0() {

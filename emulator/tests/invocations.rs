@@ -1,17 +1,15 @@
 //! Invocations from end to end, without HTTP between the test and the emulator.
 
-mod support;
-
 use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{Gate, function, payload, start, workers};
 use emulator::{InvokeError, Reply};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use support::{Gate, function, payload, start, workers};
 use tokio::task::JoinSet;
 
 fn pid(pid: u32) -> Pid {

@@ -1,9 +1,8 @@
 //! The Invoke API, in HTTP and through the Rust SDK.
 
-mod support;
-
 use std::future::ready;
 
+use crate::support::{self, Gate, answer, function, http, invoke, request, start, workers};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use aws_sdk_lambda::error::SdkError;
@@ -14,7 +13,6 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use emulator::Emulator;
 use serde_json::{Value, json};
-use support::{Gate, answer, function, http, invoke, request, start, workers};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;

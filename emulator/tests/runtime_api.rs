@@ -1,14 +1,12 @@
 //! The Runtime API, spoken by the test itself in place of a function.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::support::{Answer, Gate, answer, http, invoke, payload, request, start, workers};
 use emulator::{Emulator, Reply, Settings};
 use serde_json::json;
-use support::{Answer, Gate, answer, http, invoke, payload, request, start, workers};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;

@@ -1,14 +1,12 @@
 //! Functions that do not start, and what their users are told.
 
-mod support;
-
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{self, Gate, answer, function, http, request, start};
 use emulator::{Emulator, Settings, StartError};
-use support::{Gate, answer, function, http, request, start};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 

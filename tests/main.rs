@@ -1,0 +1,16 @@
+//! Everything about the function that does not need a process of its own, in one executable.
+
+mod contract;
+mod documentation;
+mod event_properties;
+mod faults;
+mod fuzz_corpus;
+mod fuzz_findings;
+mod http_events;
+mod lambda_runtime;
+mod process;
+mod runtime_api;
+mod sequence;
+mod support;
+mod worker;
+mod worker_model;
