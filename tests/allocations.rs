@@ -26,13 +26,13 @@ async fn process_that_counts() {
         return;
     };
     let _profiler = dhat::Profiler::builder().testing().build();
-    let workers = Workers::new(&runtime_api, |payload| {
+    let workers = Workers::new(&runtime_api, WORKERS, true, |payload: &[u8]| {
         if payload == COUNT {
             eprintln!("{}", dhat::HeapStats::get().total_blocks);
         }
         Reply::from(event::parse(payload))
     });
-    Arc::new(workers).run::<TcpStream>(WORKERS).await;
+    Arc::new(workers).run::<TcpStream>(0, 1).await;
 }
 
 /// How many allocations `invocations` of this event cost, once every worker has had it.

@@ -174,7 +174,7 @@ fn answers_invocations_with_a_hostile_client_context() {
         let client_context = [r#"{"custom":{"a":1}}"#, "not JSON", "[", ""][n % 4];
         let event = String::from_utf8(support::event("id", "{}")).unwrap();
         let header = format!("\r\nLambda-Runtime-Client-Context: {client_context}\r\n");
-        function.poll().answer(event.replacen("\r\n", &header, 1));
+        function.poll().respond(event.replacen("\r\n", &header, 1));
         let post = function.post();
         assert_eq!(post.body, expected("{}"));
         post.accept();
