@@ -192,10 +192,10 @@ fn sends_a_poll_again_at_once_if_it_was_dropped_behind_a_reply() {
             function.poll().dispatch("a", r#"{"n": 1}"#);
             let post = function.post();
             assert!(post.is_followed);
-            let port = post.port();
+            let first = post.port();
             drop_poll(post);
             let poll = function.poll();
-            assert_ne!(poll.port(), port);
+            assert_ne!(poll.port(), first);
             // A poll that gets its event in between shows that the Runtime API still cooperates.
             poll.dispatch("b", r#"{"n": 1}"#);
             let post = function.post();
@@ -269,10 +269,10 @@ fn sends_a_poll_again_at_once_if_a_kept_connection_was_closed() {
         for _ in 0..3 {
             assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
             let poll = function.poll();
-            let port = poll.port();
+            let first = poll.port();
             poll.close();
             let poll = function.poll();
-            assert_ne!(poll.port(), port);
+            assert_ne!(poll.port(), first);
             poll.dispatch("a", r#"{"n": 1}"#);
             function.post().accept();
         }
@@ -461,12 +461,12 @@ fn posts_again_on_a_new_connection_if_one_breaks_and_only_once() {
         for break_off in breaks {
             function.poll().dispatch("a", r#"{"n": 1}"#);
             let post = function.post();
-            let port = post.port();
+            let first = post.port();
             break_off(post);
             let retry = function.post();
             assert_eq!(retry.line, "POST /2018-06-01/runtime/invocation/a/response");
             assert_eq!(retry.body, REPLY);
-            assert_ne!(retry.port(), port);
+            assert_ne!(retry.port(), first);
             assert!(!retry.is_followed);
             retry.accept();
             assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);

@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// How long a test waits for something that must happen, on however slow a machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The values of `RUNTIME_API_PIPELINING`.
 pub(crate) const PIPELINING: [&str; 2] = ["on", "off"];
