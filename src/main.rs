@@ -34,8 +34,7 @@ fn main() -> ExitCode {
     };
     log::init();
     panic::set_hook(Box::new(worker::log_panic));
-    let served = new_runtime().and_then(|runtime| runtime.block_on(serve(&runtime_api)));
-    match served {
+    match serve(&runtime_api) {
         Ok(()) => process::exit(0), // whatever a thread is still doing
         Err(problem) => {
             error!(%problem, "cannot start");
@@ -45,11 +44,14 @@ fn main() -> ExitCode {
 }
 
 /// Serves invocations until a signal ends that.
-async fn serve(runtime_api: &str) -> io::Result<()> {
+fn serve(runtime_api: &str) -> io::Result<()> {
+    let runtime = new_runtime()?;
     // Before the first request, because from then on the process may have something to lose.
-    let signals = Signals::listen()?;
-
-    let registration = extension::register::<TcpStream>(runtime_api).await;
+    let signals = {
+        let _context = runtime.enter();
+        Signals::listen()?
+    };
+    let registration = runtime.block_on(extension::register::<TcpStream>(runtime_api));
     if let Err(problem) = &registration.extension {
         warn!(%problem, "cannot register an extension, so Lambda will not send SIGTERM");
     }
@@ -61,31 +63,37 @@ async fn serve(runtime_api: &str) -> io::Result<()> {
         |payload| Reply::from(event::parse(payload)),
     ));
 
-    // One thread for each CPU, this one included, with its share of the workers. A worker stays on
+    // One thread for each CPU, this one included, has its share of the workers. A worker stays on
     // its thread, so the threads have nothing to synchronize.
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = cpus.min(max_concurrency.get().into());
     let share_of = |thread| workers.clone().run::<TcpStream>(thread, threads);
-    let mut shares = JoinSet::new();
-    shares.spawn(share_of(0));
+    let mut own = vec![share_of(0)];
+    let mut others = Vec::new();
     for thread in 1..threads {
         match start_thread(share_of(thread)) {
-            Ok(ended) => shares.spawn(async move { drop(ended.await) }),
+            Ok(ended) => others.push(ended),
             Err(problem) => {
                 warn!(%problem, "cannot start a thread; another one runs its workers");
-                shares.spawn(share_of(thread))
+                own.push(share_of(thread));
             }
-        };
+        }
     }
 
-    signals.receive().await;
-    workers.drain();
-    debug!("draining");
-    let _ = timeout(EXIT_LIMIT, shares.join_all()).await;
-    let in_flight = workers.in_flight();
-    if in_flight > 0 {
-        warn!(in_flight, "shutting down with invocations in flight");
-    }
+    runtime.block_on(async {
+        let mut shares: JoinSet<_> = own.into_iter().collect();
+        for ended in others {
+            shares.spawn(async { drop(ended.await) });
+        }
+        signals.receive().await;
+        workers.drain();
+        debug!("draining");
+        let _ = timeout(EXIT_LIMIT, shares.join_all()).await;
+        let in_flight = workers.in_flight();
+        if in_flight > 0 {
+            warn!(in_flight, "shutting down with invocations in flight");
+        }
+    });
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod faults;
 mod fuzz_corpus;
 mod http_events;
 mod lambda_runtime;
+mod limits;
 mod log;
 mod process;
 mod runtime_api;

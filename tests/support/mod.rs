@@ -190,6 +190,17 @@ impl Function {
         Self::spawn(command, environment, peer)
     }
 
+    /// Starts the function as it ships from a shell that has run this.
+    pub(crate) fn start_from_shell(script: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap())
+            .args(["-c", &format!("{script}\nexec \"$0\"")])
+            .arg(emulator::build_function().unwrap());
+        Self::start_command(command, environment)
+    }
+
     /// Starts the test of this name, in this executable, as a process that is a function.
     pub(crate) fn start_test(name: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
