@@ -14,9 +14,6 @@ provider "aws" {
   region = var.region
 
   default_tags {
-    tags = {
-      Application = var.function_name
-      ManagedBy   = "Terraform"
-    }
+    tags = merge({ Application = var.function_name, ManagedBy = "Terraform" }, var.tags)
   }
 }
