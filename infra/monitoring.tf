@@ -144,7 +144,10 @@ resource "aws_cloudwatch_metric_alarm" "concurrency" {
 
 locals {
   # Terraform's bounds, or those that the schedules set in turn.
-  all_bounds       = local.scheduled ? values(var.scaling_schedules) : [local.execution_environments]
+  all_bounds = !local.scheduled ? [local.execution_environments] : [for schedule in var.scaling_schedules : {
+    min_execution_environments = schedule.min_execution_environments
+    max_execution_environments = schedule.max_execution_environments
+  }]
   max_environments = max(local.all_bounds[*].max_execution_environments...)
   # If minimum and maximum are equal, the environments are always at their maximum.
   scales_to_max = alltrue([for bounds in local.all_bounds : bounds.min_execution_environments < bounds.max_execution_environments if bounds.max_execution_environments == local.max_environments])

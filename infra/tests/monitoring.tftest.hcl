@@ -75,23 +75,69 @@ run "raises_an_alarm_when_the_concurrency_comes_near_its_limit" {
   }
 }
 
-run "raises_an_alarm_when_the_vcpus_come_near_the_ceiling" {
+run "raises_an_alarm_when_the_environments_are_at_their_maximum" {
+  command = plan
+
+  assert {
+    condition = [for alarm in aws_cloudwatch_metric_alarm.environments : [alarm.metric_name, alarm.dimensions, alarm.statistic, alarm.period, alarm.comparison_operator, alarm.threshold]] == [
+      ["ExecutionEnvironmentConcurrency", tomap({ CapacityProviderName = "fibonacci-generator-capacity-provider", FunctionName = "fibonacci-generator", Resource = "fibonacci-generator:$LATEST.PUBLISHED" }), "SampleCount", 300, "GreaterThanOrEqualToThreshold", 12]
+    ]
+    error_message = "Each environment sends one value per period, and 12 fit under the ceiling."
+  }
+}
+
+run "raises_no_alarm_when_a_fixed_number_of_environments_is_at_its_maximum" {
   command = plan
 
   variables {
-    capacity_provider_max_vcpu = 40
+    max_execution_environments = 3
   }
 
   assert {
-    condition = [for query in aws_cloudwatch_metric_alarm.vcpu[0].metric_query : [query.expression, query.period]] == [
-      ["SELECT SUM(vCPUAllocated) FROM SCHEMA(\"AWS/Lambda\", CapacityProviderName, InstanceType) WHERE CapacityProviderName = 'fibonacci-generator-capacity-provider'", 300]
+    condition     = length(aws_cloudwatch_metric_alarm.environments) == 0
+    error_message = "Three of three environments always run."
+  }
+}
+
+run "raises_an_alarm_when_instances_keep_failing" {
+  command = plan
+
+  assert {
+    condition     = aws_cloudwatch_log_metric_filter.instances[0].log_group_name == "/aws/lambda/capacity-provider/fibonacci-generator-capacity-provider" && aws_cloudwatch_log_metric_filter.instances[0].pattern == "{ $.level = \"WARN\" || $.level = \"ERROR\" }"
+    error_message = "Failed launches are warnings in the capacity provider's log."
+  }
+
+  assert {
+    condition = [for alarm in aws_cloudwatch_metric_alarm.instances : [alarm.namespace, alarm.metric_name, alarm.statistic, alarm.period, alarm.threshold]] == [
+      [aws_cloudwatch_log_metric_filter.instances[0].metric_transformation[0].namespace, aws_cloudwatch_log_metric_filter.instances[0].metric_transformation[0].name, "Sum", 300, 0]
     ]
-    error_message = "The metric has two dimensions, and the instance type is not known."
+    error_message = "The alarm must be on the filter's metric."
+  }
+}
+
+run "stays_quiet_while_nothing_runs" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+      evening = { cron = "0 19 ? * MON-FRI *", min_execution_environments = 0, max_execution_environments = 0 }
+    }
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.vcpu[0].threshold == 28
-    error_message = "70 % of 40."
+    condition = alltrue([
+      for alarm in concat(
+        aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency,
+        aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules,
+      ) : alarm.treat_missing_data == "notBreaching"
+    ])
+    error_message = "A function that is switched off sends no metrics."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.environments[0].threshold == 12
+    error_message = "The maximum of the night must not be the alarm's."
   }
 }
 
@@ -109,11 +155,14 @@ run "notifies_the_topic_of_every_alarm_and_of_its_end" {
 
   variables {
     alarm_topic_arn = "arn:aws:sns:us-east-1:123456789012:alarms"
+    scaling_schedules = {
+      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+    }
   }
 
   assert {
     condition = alltrue([
-      for alarm in concat(aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.vcpu) :
+      for alarm in concat(aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules) :
       alarm.alarm_actions == toset(["arn:aws:sns:us-east-1:123456789012:alarms"]) && alarm.ok_actions == alarm.alarm_actions
     ])
     error_message = "Every alarm goes to the topic."

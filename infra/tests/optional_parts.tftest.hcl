@@ -24,8 +24,30 @@ run "makes_no_optional_part_by_default_but_the_monitoring" {
   }
 
   assert {
-    condition     = aws_lambda_capacity_provider.main[0].kms_key_arn == null && aws_cloudwatch_log_group.function.kms_key_id == null
+    condition     = aws_lambda_capacity_provider.main[0].kms_key_arn == null && aws_cloudwatch_log_group.function.kms_key_id == null && aws_cloudwatch_log_group.capacity_provider[0].kms_key_id == null
     error_message = "Without keys of one's own AWS's are used."
+  }
+
+  assert {
+    condition = length(concat(
+      aws_scheduler_schedule_group.scaling, values(aws_scheduler_schedule.scaling), aws_iam_role.scheduler, aws_iam_role_policy.scheduler, aws_cloudwatch_metric_alarm.schedules,
+    )) == 0
+    error_message = "Without schedules nothing changes the number of environments."
+  }
+
+  assert {
+    condition     = length(aws_lambda_function.fibonacci.environment) == 0
+    error_message = "The function needs no environment variables."
+  }
+
+  assert {
+    condition     = alltrue([for role in [aws_iam_role.lambda_role, aws_iam_role.capacity_provider_operator[0]] : role.path == "/" && role.permissions_boundary == null])
+    error_message = "Path and boundary are asked for."
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.filename == "versions.tf" && aws_lambda_function.fibonacci.s3_bucket == null && aws_lambda_function.fibonacci.s3_key == null
+    error_message = "The zip is a file."
   }
 }
 
@@ -94,8 +116,8 @@ run "encrypts_with_keys_of_ones_own" {
   }
 
   assert {
-    condition     = aws_cloudwatch_log_group.function.kms_key_id == "arn:aws:kms:us-east-1:123456789012:key/logs"
-    error_message = "The log group must have its key."
+    condition     = aws_cloudwatch_log_group.function.kms_key_id == "arn:aws:kms:us-east-1:123456789012:key/logs" && aws_cloudwatch_log_group.capacity_provider[0].kms_key_id == aws_cloudwatch_log_group.function.kms_key_id
+    error_message = "The log groups must have their key."
   }
 
   assert {
@@ -124,7 +146,7 @@ run "runs_on_an_existing_capacity_provider" {
   assert {
     condition = length(concat(
       aws_lambda_capacity_provider.main, aws_iam_role.capacity_provider_operator, aws_iam_role_policy_attachment.operator_policy,
-      aws_security_group.lambda_managed_instances, values(data.aws_subnet.candidate), values(data.aws_route_table.vpc),
+      aws_security_group.lambda_managed_instances, aws_cloudwatch_log_group.capacity_provider, aws_cloudwatch_metric_alarm.instances, values(data.aws_subnet.candidate), values(data.aws_route_table.vpc),
     )) == 0
     error_message = "Neither provider, role nor security group are made, and no subnets are looked up."
   }
@@ -150,13 +172,162 @@ run "leaves_out_the_monitoring" {
   assert {
     condition = length(concat(
       aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration,
-      aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.vcpu, aws_cloudwatch_dashboard.main,
+      aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances,
+      aws_cloudwatch_log_metric_filter.instances, aws_cloudwatch_dashboard.main,
     )) == 0 && output.dashboard_url == null
     error_message = "Neither alarms nor dashboard."
   }
 
   assert {
     condition     = aws_cloudwatch_log_group.function.retention_in_days == 30
-    error_message = "The log group stays: it is no option."
+    error_message = "The log group stays."
+  }
+}
+
+run "switches_off_polls_that_travel_with_replies" {
+  command = plan
+
+  variables {
+    runtime_api_pipelining = false
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.environment[0].variables == tomap({ RUNTIME_API_PIPELINING = "off" })
+    error_message = "The function reads this variable."
+  }
+}
+
+run "takes_the_zip_from_s3" {
+  command = plan
+
+  variables {
+    filename  = "../target/no-such.zip"
+    s3_object = { bucket = "artefacts", key = "fibonacci-generator/0123456789abcdef.zip", version = "v1" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.filename == null && [aws_lambda_function.fibonacci.s3_bucket, aws_lambda_function.fibonacci.s3_key, aws_lambda_function.fibonacci.s3_object_version] == ["artefacts", "fibonacci-generator/0123456789abcdef.zip", "v1"]
+    error_message = "A file is not needed, and all three parts name the object."
+  }
+}
+
+run "takes_the_zip_from_s3_without_a_version" {
+  command = plan
+
+  variables {
+    s3_object = { bucket = "artefacts", key = "fibonacci-generator/0123456789abcdef.zip" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.s3_object_version == null
+    error_message = "In a bucket without versions the key says which zip."
+  }
+}
+
+run "puts_path_and_boundary_on_every_role" {
+  command = plan
+
+  variables {
+    iam_path                 = "/platform/lambda/"
+    permissions_boundary_arn = "arn:aws:iam::123456789012:policy/boundary"
+    scaling_schedules = {
+      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      for role in [aws_iam_role.lambda_role, aws_iam_role.capacity_provider_operator[0], aws_iam_role.scheduler[0]] :
+      role.path == "/platform/lambda/" && role.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"
+    ])
+    error_message = "An account that demands them demands them of all roles."
+  }
+}
+
+run "launches_allowed_instance_types_only" {
+  command = plan
+
+  variables {
+    allowed_instance_types = ["c7i.xlarge", "c7i.2xlarge"]
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types == tolist(["c7i.2xlarge", "c7i.xlarge"]) && aws_lambda_capacity_provider.main[0].instance_requirements[0].excluded_instance_types == null
+    error_message = "Both types and no other."
+  }
+}
+
+run "launches_no_excluded_instance_types" {
+  command = plan
+
+  variables {
+    excluded_instance_types = ["c5.*"]
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].instance_requirements[0].excluded_instance_types == tolist(["c5.*"]) && aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types == null
+    error_message = "Any type but these."
+  }
+}
+
+run "accepts_tags" {
+  command = plan
+
+  variables {
+    tags = { CostCenter = "1234", Application = "sequences" }
+  }
+
+  # Mocks do not merge default_tags into tags_all.
+  assert {
+    condition     = aws_lambda_function.fibonacci.tags == null
+    error_message = "Tags come from default_tags, and not once more from the resource."
+  }
+}
+
+run "links_to_the_console_of_the_partition" {
+  command = plan
+
+  variables {
+    region     = "eusc-de-east-1"
+    subnet_ids = ["subnet-0a000001", "subnet-0b000001"]
+  }
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws-eusc" }
+  }
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0a000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "eusc-de-east-1a" }
+  }
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0b000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "eusc-de-east-1b" }
+  }
+
+  assert {
+    condition     = startswith(output.dashboard_url, "https://eusc-de-east-1.console.amazonaws-eusc.eu/cloudwatch/home?region=eusc-de-east-1#dashboards/dashboard/fibonacci-generator-eusc-de-east-1")
+    error_message = "Each partition has a console of its own."
+  }
+
+  assert {
+    condition     = aws_iam_role_policy_attachment.operator_policy[0].policy_arn == "arn:aws-eusc:iam::aws:policy/AWSLambdaManagedEC2ResourceOperator"
+    error_message = "Each partition has ARNs of its own."
+  }
+}
+
+run "links_to_no_console_that_it_does_not_know" {
+  command = plan
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws-iso" }
+  }
+
+  assert {
+    condition     = output.dashboard_url == null
+    error_message = "A wrong link is worse than none."
   }
 }
