@@ -1,6 +1,5 @@
 resource "aws_cloudwatch_log_group" "function" {
   #checkov:skip=CKV_AWS_338:log_retention_days sets how long the log is kept
-  #checkov:skip=CKV_AWS_158:CloudWatch encrypts it; logs_kms_key_arn sets another key
 
   name              = "/aws/lambda/${var.function_name}"
   retention_in_days = var.log_retention_days
@@ -9,9 +8,6 @@ resource "aws_cloudwatch_log_group" "function" {
 
 # Lambda's own log about the instances.
 resource "aws_cloudwatch_log_group" "capacity_provider" {
-  #checkov:skip=CKV_AWS_338:log_retention_days sets how long the log is kept
-  #checkov:skip=CKV_AWS_158:CloudWatch encrypts it; logs_kms_key_arn sets another key
-
   count = local.creates_capacity_provider ? 1 : 0
 
   name              = "/aws/lambda/capacity-provider/${local.capacity_provider_name}"
