@@ -209,22 +209,22 @@ variable "scaling_schedules" {
   }
 
   validation {
-    condition     = alltrue(flatten([for schedule in var.scaling_schedules : [for bound in [schedule.min_execution_environments, schedule.max_execution_environments] : bound >= 0 && bound <= 15000 && floor(bound) == bound]]))
+    condition     = alltrue(flatten([for schedule in var.scaling_schedules : [for bound in [schedule.min_execution_environments, schedule.max_execution_environments] : try(bound >= 0 && bound <= 15000 && floor(bound) == bound, false)]]))
     error_message = "The bounds of a schedule must be whole numbers from 0 to 15000."
   }
 
   validation {
-    condition     = alltrue([for schedule in var.scaling_schedules : schedule.max_execution_environments >= schedule.min_execution_environments && (schedule.min_execution_environments > 0 || schedule.max_execution_environments == 0)])
+    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.max_execution_environments >= schedule.min_execution_environments && (schedule.min_execution_environments > 0 || schedule.max_execution_environments == 0)]), false)
     error_message = "The maximum of a schedule must not be less than its minimum, and a minimum of 0 needs a maximum of 0, which switches the function off."
   }
 
   validation {
-    condition     = alltrue([for schedule in var.scaling_schedules : schedule.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(schedule.min_execution_environments, 3) <= var.capacity_provider_max_vcpu])
+    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(schedule.min_execution_environments, 3) <= var.capacity_provider_max_vcpu]), false)
     error_message = "The minimum of a schedule needs more vCPUs, with the one that each of its first three instances reserves, than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}: lower the one or raise the other."
   }
 
   validation {
-    condition     = length(var.scaling_schedules) == 0 || anytrue([for schedule in var.scaling_schedules : schedule.min_execution_environments > 0])
+    condition     = length(var.scaling_schedules) == 0 || try(anytrue([for schedule in var.scaling_schedules : schedule.min_execution_environments > 0]), false)
     error_message = "At least one schedule must have a minimum above 0: a function that a schedule switched off does not come back by itself."
   }
 }
