@@ -1,13 +1,9 @@
 //! The contract, byte for byte, through the binary as it ships.
 
-mod support;
-#[path = "support/terms.rs"]
-mod terms;
-
 use std::fmt::Write;
 
-use support::Function;
-use terms::terms;
+use crate::support::Function;
+use crate::support::terms::terms;
 
 const REQUIRED: &str = "Input parameter 'n' is required";
 const NOT_AN_INTEGER: &str = "Input must be an integer";

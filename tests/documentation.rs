@@ -1,15 +1,13 @@
 //! What the documents claim.
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::support::Function;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::Function;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

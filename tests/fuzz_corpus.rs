@@ -1,18 +1,12 @@
 //! What `fuzz/` looks for, without nightly: its corpus, as it is and damaged, for a moment, or for
 //! as long as `FUZZ_SECONDS` says.
 
-#[path = "support/answer_reading.rs"]
-mod answer_reading;
-#[path = "support/event_reading.rs"]
-mod event_reading;
-#[path = "support/mutation.rs"]
-mod mutation;
-
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use mutation::mutations;
+use crate::support::mutation::mutations;
+use crate::support::{event_reading, response_reading};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -69,10 +63,10 @@ fn reads_events_as_the_independent_reading_does() {
 }
 
 #[test]
-fn reads_the_answers_of_the_runtime_api_as_the_independent_reading_does() {
+fn reads_the_responses_of_the_runtime_api_as_the_independent_reading_does() {
     replay(
         "runtime_api",
-        answer_reading::check,
+        response_reading::check,
         &[
             "\r\n",
             "\n",

@@ -1,10 +1,7 @@
 //! The table against terms that are computed in another way.
 
-#[path = "support/terms.rs"]
-mod terms;
-
+use crate::support::terms::terms;
 use fibonacci_generator::sequence::{Index, MAX_INDEX, prefix};
-use terms::terms;
 
 #[test]
 fn every_prefix_holds_the_terms_up_to_its_index() {

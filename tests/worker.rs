@@ -1,39 +1,44 @@
 //! The library's loop with a handler that panics, as a process beside one on `lambda_runtime`'s own
 //! loop.
 
-mod support;
-
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::{env, panic};
 
+use crate::support::{Function, Request, event};
 use fibonacci_generator::event::InvalidEvent;
 use fibonacci_generator::reply::Reply;
 use fibonacci_generator::worker::{self, Workers};
 use lambda_runtime::{LambdaEvent, service_fn, tracing};
 use serde_json::{Value, json};
-use support::{Function, Request, event};
 use tokio::net::TcpStream;
 
 /// Is the function where a test starts it as a process.
 #[tokio::test]
-async fn ours() {
+#[ignore = "the process that the tests below start"]
+async fn process_with_our_loop() {
     let Ok(runtime_api) = env::var("AWS_LAMBDA_RUNTIME_API") else {
         return;
     };
     tracing::init_default_subscriber();
     panic::set_hook(Box::new(worker::log_panic));
-    let workers = Workers::new(&runtime_api, |payload| match payload {
-        b"\"panic\"" => panic!("on purpose"),
-        b"\"end the worker\"" => panic::panic_any(PanicsWhenDropped),
-        _ => Reply::from(InvalidEvent::MissingIndex),
-    });
-    Arc::new(workers).run::<TcpStream>(NonZeroU16::MIN).await;
+    let workers = Workers::new(
+        &runtime_api,
+        NonZeroU16::MIN,
+        false,
+        |payload: &[u8]| match payload {
+            b"\"panic\"" => panic!("on purpose"),
+            b"\"end the worker\"" => panic::panic_any(PanicsWhenDropped),
+            _ => Reply::from(InvalidEvent::MissingIndex),
+        },
+    );
+    Arc::new(workers).run::<TcpStream>(0, 1).await;
 }
 
 /// Is the function where a test starts it as a process.
 #[tokio::test]
-async fn theirs() {
+#[ignore = "the process that the tests below start"]
+async fn process_with_their_loop() {
     if env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
         return;
     }
@@ -67,7 +72,7 @@ fn next_log_line(function: &Function) -> Value {
 
 #[test]
 fn reports_a_panic_and_goes_on() {
-    let function = start("ours");
+    let function = start("worker::process_with_our_loop");
     for _ in 0..3 {
         function.poll().dispatch("a", "\"panic\"");
         let post = function.post();
@@ -91,7 +96,7 @@ fn reports_a_panic_and_goes_on() {
 
 #[test]
 fn starts_a_worker_that_ended_anew() {
-    let function = start("ours");
+    let function = start("worker::process_with_our_loop");
     function.poll().dispatch("a", "\"end the worker\"");
     let post = function.post();
     post.accept();
@@ -102,7 +107,7 @@ fn starts_a_worker_that_ended_anew() {
     for message in [
         "panicked: no message",
         "panicked: while unwinding is over",
-        "a worker ended and is started anew",
+        "a worker died; restarting it",
     ] {
         assert_eq!(next_log_line(&function)["fields"]["message"], message);
     }
@@ -110,8 +115,8 @@ fn starts_a_worker_that_ended_anew() {
 
 #[test]
 fn sends_what_lambda_runtime_sends() {
-    let ours = record(&start("ours"));
-    let theirs = record(&start("theirs"));
+    let ours = record(&start("worker::process_with_our_loop"));
+    let theirs = record(&start("worker::process_with_their_loop"));
     assert_eq!(ours.len(), 5);
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(ours.line, theirs.line);
@@ -133,7 +138,7 @@ fn record(function: &Function) -> Vec<Request> {
         let poll = function.poll();
         let event = String::from_utf8(event("id", payload)).unwrap();
         let invocation_id = "\r\nLambda-Runtime-Invocation-Id: attempt 1\r\n";
-        poll.answer(event.replacen("\r\n", invocation_id, 1));
+        poll.respond(event.replacen("\r\n", invocation_id, 1));
         let post = function.post();
         post.accept();
         requests.extend([poll, post]);

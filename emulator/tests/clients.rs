@@ -1,13 +1,11 @@
 //! AWS's other clients against the emulator: boto3 and the AWS CLI.
 
-mod support;
-
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::support::{Gate, function, start, workers};
 use emulator::Emulator;
 use serde_json::{Value, json};
-use support::{Gate, function, start, workers};
 use tokio::process::Command;
 
 /// Runs a client and returns its exit status, standard output and standard error.
