@@ -1,10 +1,10 @@
 locals {
-  # Of one execution environment.
+  # vCPUs of one execution environment.
   vcpus = var.memory_size / 1024 / var.memory_gib_per_vcpu
 
-  # The smallest instance, of at least 4 vCPUs, that holds an environment beside the vCPU that it reserves.
+  # The smallest instance size from 4 vCPUs on that fits an environment besides the vCPU that each instance reserves.
   vcpus_of_instance = [for size in [4, 8, 16, 32] : size if size > local.vcpus][0]
-  # Lambda chooses the instances. Larger ones would hold more, so the ceiling has room for at least this many.
+  # An estimate: Lambda chooses the instance types. Larger instances fit more environments, smaller ones fewer.
   environments_under_ceiling = floor(var.capacity_provider_max_vcpu / local.vcpus_of_instance) * floor((local.vcpus_of_instance - 1) / local.vcpus)
 
   execution_environments = {
@@ -46,11 +46,11 @@ resource "aws_lambda_capacity_provider" "main" {
 
   kms_key_arn = var.kms_key_arn
 
-  # Lambda needs the operator role's permissions until the last instance is gone, and would make a log group without retention.
+  # Lambda needs the operator role's permissions until the last instance is gone, and would create the log group without retention if it did not exist.
   depends_on = [aws_iam_role_policy_attachment.operator_policy, aws_iam_role_policy.operator_kms, aws_cloudwatch_log_group.capacity_provider]
 
   lifecycle {
-    # The AWS provider does not replace the capacity provider when its key is removed, and Lambda would go on using the key.
+    # The AWS provider does not replace the capacity provider when its key is removed, and Lambda would keep using the key.
     replace_triggered_by = [terraform_data.volumes_key]
 
     # Other subnets replace the capacity provider with all its instances. A subnet that somebody adds to the VPC must not do that.
@@ -89,7 +89,7 @@ resource "terraform_data" "capacity_provider" {
 }
 
 locals {
-  # Base64 of the zip. If there is none, the function's precondition says so.
+  # The zip in base64. If there is none, the precondition of the function says so.
   zip = var.s3_object == null && fileexists(var.filename) ? filebase64(var.filename) : null
 
   # cargo-lambda writes the time of the build into the zip, in bytes 10 to 13 and in the directory at the end.
@@ -123,7 +123,7 @@ resource "aws_lambda_function" "fibonacci" {
   timeout     = var.timeout
 
   # Invocations without a qualifier go to $LATEST.PUBLISHED. publish_to alone would publish only on creation.
-  # publish alone would make one more numbered version per change, each with environments of its own.
+  # publish alone would add a numbered version with its own environments for every change.
   publish    = true
   publish_to = "LATEST_PUBLISHED"
 
@@ -169,7 +169,7 @@ resource "aws_lambda_function" "fibonacci" {
   }
 }
 
-# Remembers the apply that creates the scaling configuration.
+# Holds the time of the apply that creates the scaling configuration.
 resource "terraform_data" "scaling_created" {
   input = plantimestamp()
 
@@ -202,7 +202,7 @@ resource "aws_lambda_function_scaling_config" "latest_published" {
   }
 
   lifecycle {
-    # It goes with a function that is replaced, though its arguments stay the same.
+    # A function that is replaced loses it, although its arguments stay the same.
     replace_triggered_by = [aws_lambda_function.fibonacci.arn]
   }
 }
@@ -213,7 +213,7 @@ resource "aws_lambda_function_url" "main" {
   function_name      = aws_lambda_function.fibonacci.function_name
   authorization_type = "AWS_IAM"
 
-  # A URL without a qualifier is one of $LATEST.PUBLISHED, which must exist.
+  # Without a qualifier the URL invokes $LATEST.PUBLISHED, which must exist.
   depends_on = [aws_lambda_function_scaling_config.latest_published]
 
   lifecycle {

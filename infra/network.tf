@@ -45,13 +45,13 @@ locals {
     has_route = anytrue([for route in routes : try(route.cidr_block == "0.0.0.0/0", false) || try(route.ipv6_cidr_block == "::/0", false)])
   } }
 
-  # Not in an Availability Zone of the Region, but in a Local Zone, in a Wavelength Zone or on an Outpost.
+  # Subnets in Local Zones, in Wavelength Zones and on Outposts.
   foreign_subnet_ids = [for id, subnet in data.aws_subnet.candidate : id if !can(regex("^${var.region}[a-z]$", subnet.availability_zone)) || try(startswith(subnet.outpost_arn, "arn:"), false)]
 
   private_subnet_ids_by_zone = { for id, subnet in data.aws_subnet.candidate : subnet.availability_zone => id... if !contains(local.foreign_subnet_ids, id) && !lookup(local.egress, id, local.egress.main).is_public }
   routed_subnet_ids_by_zone  = { for id in flatten(values(local.private_subnet_ids_by_zone)) : data.aws_subnet.candidate[id].availability_zone => id... if lookup(local.egress, id, local.egress.main).has_route }
 
-  # A zone without a way out would lose the logs of its instances, so it is left out if two others have one.
+  # Instances without egress lose their logs and may never become active, so a zone without a default route is left out if two others have one.
   zones = var.create_logs_endpoint || length(local.routed_subnet_ids_by_zone) < 2 ? keys(local.private_subnet_ids_by_zone) : keys(local.routed_subnet_ids_by_zone)
 
   # The lowest id, so that the choice stays the same from plan to plan.
@@ -59,7 +59,7 @@ locals {
   subnet_ids        = length(var.subnet_ids) > 0 ? var.subnet_ids : toset(local.chosen_subnet_ids)
   zones_of_subnets  = distinct([for id in local.subnet_ids : data.aws_subnet.candidate[id].availability_zone])
 
-  # Those that were chosen when the capacity provider was created.
+  # The subnets that were chosen when the capacity provider was created.
   capacity_provider_subnet_ids = local.creates_capacity_provider ? aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids : []
   public_subnet_ids            = [for id in local.capacity_provider_subnet_ids : id if lookup(local.egress, id, local.egress.main).is_public]
   isolated_subnet_ids          = [for id in local.capacity_provider_subnet_ids : id if !lookup(local.egress, id, local.egress.main).has_route]
@@ -103,7 +103,7 @@ resource "aws_security_group" "lambda_managed_instances" {
   }
 }
 
-# The capacity provider's subnets, which may be others than those that would be chosen today.
+# The subnets of the capacity provider may differ from those that would be chosen today.
 data "aws_subnet" "of_capacity_provider" {
   for_each = toset(var.create_logs_endpoint ? local.capacity_provider_subnet_ids : [])
   id       = each.value
@@ -133,7 +133,7 @@ resource "aws_vpc_endpoint" "logs" {
   vpc_endpoint_type   = "Interface"
   service_name        = "com.amazonaws.${var.region}.logs"
   private_dns_enabled = true
-  # One per zone, because an endpoint accepts no more.
+  # An endpoint accepts one subnet per zone.
   subnet_ids         = [for ids in values({ for id, subnet in data.aws_subnet.of_capacity_provider : subnet.availability_zone => id... }) : sort(ids)[0]]
   security_group_ids = aws_security_group.logs_endpoint[*].id
 }

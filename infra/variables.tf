@@ -34,7 +34,7 @@ variable "function_name" {
 }
 
 variable "tags" {
-  description = "Tags for every resource that Terraform creates, beside Application and ManagedBy. README.md shows how to tag the instances."
+  description = "Tags for every resource that Terraform creates, in addition to Application and ManagedBy. README.md shows how to tag the instances."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -53,7 +53,7 @@ variable "filename" {
 }
 
 variable "s3_object" {
-  description = "Take the zip from S3 instead of from filename. The function is updated when key or version changes. The bucket must be in the same Region."
+  description = "The zip in S3, instead of filename. The function is updated if key or version changes. The bucket must be in the same Region."
   type = object({
     bucket  = string
     key     = string
@@ -137,14 +137,14 @@ variable "timeout" {
 }
 
 variable "runtime_api_pipelining" {
-  description = "Whether the function sends its next poll together with a reply. Turn it off if the Runtime API does not cope with that."
+  description = "Whether the function sends the next poll together with a reply. false sets RUNTIME_API_PIPELINING=off in its environment."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "min_execution_environments" {
-  description = "Execution environments that always run. Fewer than 3 cannot cover three Availability Zones. 0, with max_execution_environments = 0, switches the function off."
+  description = "Minimum number of execution environments. They always run. Fewer than 3 cannot cover three Availability Zones. 0, with max_execution_environments = 0, switches the function off."
   type        = number
   default     = 3
   nullable    = false
@@ -157,18 +157,18 @@ variable "min_execution_environments" {
   validation {
     # Lambda starts the first three on three instances, and each instance reserves a vCPU.
     condition     = var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(var.min_execution_environments, 3) <= var.capacity_provider_max_vcpu
-    error_message = "min_execution_environments = ${var.min_execution_environments} needs ${var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu} vCPUs and one more that each of ${min(var.min_execution_environments, 3)} instances reserves, in sum more than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}: lower the one or raise the other."
+    error_message = "min_execution_environments = ${var.min_execution_environments} needs ${var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(var.min_execution_environments, 3)} vCPUs, of which the instances reserve ${min(var.min_execution_environments, 3)}. That is more than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}: lower the minimum or raise the ceiling."
   }
 }
 
 variable "max_execution_environments" {
-  description = "Execution environments that run at most. Default: what capacity_provider_max_vcpu has room for on instances of 4 vCPUs (larger if an environment needs it), each of which reserves one vCPU."
+  description = "Maximum number of execution environments. Default: as many as fit under capacity_provider_max_vcpu on instances of 4 vCPUs (or larger, if an environment needs it), each of which reserves one vCPU."
   type        = number
   default     = null
 
   validation {
     condition     = var.max_execution_environments == null || try(var.max_execution_environments >= 0 && var.max_execution_environments <= 15000 && floor(var.max_execution_environments) == var.max_execution_environments, false)
-    error_message = "max_execution_environments must be a whole number from 0 to 15000; leave it out for what the vCPU ceiling has room for."
+    error_message = "max_execution_environments must be a whole number from 0 to 15000; leave it out for as many as fit under the vCPU ceiling."
   }
 
   validation {
@@ -183,7 +183,7 @@ variable "max_execution_environments" {
 }
 
 variable "scaling_schedules" {
-  description = "Changes of the minimum and maximum of execution environments at set times, by name. Each holds until the next. cron has EventBridge Scheduler's six fields, such as \"45 7 ? * MON-FRI *\"; time_zone is an IANA name."
+  description = "Changes of the minimum and maximum number of execution environments at set times, by name. Each holds until the next. cron has the six fields of EventBridge Scheduler, such as \"45 7 ? * MON-FRI *\"; time_zone is an IANA name."
   type = map(object({
     cron                       = string
     time_zone                  = optional(string, "UTC")
@@ -200,7 +200,7 @@ variable "scaling_schedules" {
 
   validation {
     condition     = alltrue([for schedule in var.scaling_schedules : can(regex("^[0-9*,/-]+ [0-9*,/-]+ ([?] [0-9A-Z*,/-]+ [0-9A-Z*,/#-]+|[0-9LW*,/-]+ [0-9A-Z*,/-]+ [?]) [0-9*,/-]+$", schedule.cron))])
-    error_message = "cron must have six fields (minutes, hours, day of the month, month, day of the week, year), with a ? for one of the two days, such as \"45 7 ? * MON-FRI *\"."
+    error_message = "cron must have six fields (minutes, hours, day of the month, month, day of the week, year), with a ? for one of the two days and names in capitals, such as \"45 7 ? * MON-FRI *\"."
   }
 
   validation {
@@ -213,24 +213,25 @@ variable "scaling_schedules" {
     error_message = "The bounds of a schedule must be whole numbers from 0 to 15000."
   }
 
+  # A bound that is null is refused above, and must not fail the conditions below with an error.
   validation {
-    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.max_execution_environments >= schedule.min_execution_environments && (schedule.min_execution_environments > 0 || schedule.max_execution_environments == 0)]), false)
+    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.max_execution_environments >= schedule.min_execution_environments && (schedule.min_execution_environments > 0 || schedule.max_execution_environments == 0)]), true)
     error_message = "The maximum of a schedule must not be less than its minimum, and a minimum of 0 needs a maximum of 0, which switches the function off."
   }
 
   validation {
-    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(schedule.min_execution_environments, 3) <= var.capacity_provider_max_vcpu]), false)
-    error_message = "The minimum of a schedule needs more vCPUs, with the one that each of its first three instances reserves, than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}: lower the one or raise the other."
+    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(schedule.min_execution_environments, 3) <= var.capacity_provider_max_vcpu]), true)
+    error_message = "The minimum of a schedule needs more vCPUs than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}, of which the first three instances reserve one each: lower the minimum or raise the ceiling."
   }
 
   validation {
-    condition     = length(var.scaling_schedules) == 0 || try(anytrue([for schedule in var.scaling_schedules : schedule.min_execution_environments > 0]), false)
+    condition     = length(var.scaling_schedules) == 0 || try(anytrue([for schedule in var.scaling_schedules : schedule.min_execution_environments > 0]), true)
     error_message = "At least one schedule must have a minimum above 0: a function that a schedule switched off does not come back by itself."
   }
 }
 
 variable "capacity_provider_max_vcpu" {
-  description = "vCPUs that the capacity provider may run at most, and so the limit of what the instances cost. With capacity_provider_arn, state that provider's own limit."
+  description = "Maximum number of vCPUs of the capacity provider, which limits the cost of the instances. With capacity_provider_arn, set it to the maximum of that provider."
   type        = number
   default     = 16
   nullable    = false
@@ -275,14 +276,14 @@ variable "target_cpu_utilization" {
 }
 
 variable "allowed_instance_types" {
-  description = "Instance types that Lambda may launch, such as [\"c7i.xlarge\"] or [\"c7g.*\"]. Default: any. Changing it replaces the capacity provider and the function."
+  description = "Instance types that Lambda may launch, such as [\"c7i.xlarge\"] or [\"c7i.*\"]. Default: any of the architecture. Changing it replaces the capacity provider and the function."
   type        = set(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = length(var.allowed_instance_types) <= 400 && alltrue([for type in var.allowed_instance_types : can(regex("^[a-zA-Z0-9.*-]{1,30}$", type))])
-    error_message = "allowed_instance_types must be at most 400 instance types, such as c7i.xlarge, or patterns, such as c7g.*."
+    error_message = "allowed_instance_types must be at most 400 instance types, such as c7i.xlarge, or patterns, such as c7i.*."
   }
 
   validation {
@@ -321,7 +322,7 @@ variable "subnet_ids" {
 }
 
 variable "capacity_provider_arn" {
-  description = "Existing capacity provider to run on, instead of a new one with its role and security group. Its architecture must be the function's."
+  description = "Existing capacity provider, instead of a new one with its role and security group. It must have the architecture of the function."
   type        = string
   default     = null
 
@@ -372,7 +373,7 @@ variable "alarm_topic_arn" {
 }
 
 variable "log_retention_days" {
-  description = "Days that CloudWatch keeps the log of the function and that of the capacity provider."
+  description = "Days for which CloudWatch keeps the logs of the function and of the capacity provider."
   type        = number
   default     = 30
   nullable    = false
@@ -406,7 +407,7 @@ variable "logs_kms_key_arn" {
 }
 
 variable "iam_path" {
-  description = "Path of the IAM roles. Changing it replaces them, and with the operator role the capacity provider and the function."
+  description = "Path of the IAM roles. Changing it replaces the roles, the capacity provider and the function."
   type        = string
   default     = "/"
   nullable    = false
@@ -418,7 +419,7 @@ variable "iam_path" {
 }
 
 variable "permissions_boundary_arn" {
-  description = "IAM policy that bounds the permissions of the roles. Default: none."
+  description = "Permissions boundary of the IAM roles. Default: none."
   type        = string
   default     = null
 

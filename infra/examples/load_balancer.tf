@@ -1,6 +1,6 @@
 # A target group for an Application Load Balancer. Forward to it from a rule of your listener.
 resource "aws_lb_target_group" "fibonacci" {
-  name        = var.function_name
+  name        = replace(var.function_name, "_", "-")
   target_type = "lambda"
   # Multi-value headers stay off: the function does not support them.
 }

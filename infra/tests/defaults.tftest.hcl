@@ -37,7 +37,7 @@ run "names_everything_after_the_function_and_what_is_global_after_the_region" {
       "canary", "canary-capacity-provider", "canary-us-east-1-role", "canary-cp-operator-", "canary-managed-instances-", "/aws/lambda/canary",
       "/aws/lambda/capacity-provider/canary-capacity-provider", "canary", "canary-us-east-1-scheduler", "canary-us-east-1"
     ]
-    error_message = "Two functions in one account, or one in two Regions, must not collide."
+    error_message = "Two functions in one account, or one function in two Regions, must not collide."
   }
 }
 
@@ -65,7 +65,7 @@ run "runs_the_zip_as_an_os_only_function_with_json_logs" {
 
   assert {
     condition     = aws_lambda_function.fibonacci.logging_config[0].log_format == "JSON" && aws_lambda_function.fibonacci.logging_config[0].system_log_level == "WARN" && aws_lambda_function.fibonacci.logging_config[0].log_group == "/aws/lambda/fibonacci-generator"
-    error_message = "Managed Instances take JSON only, and the log belongs in the group with a retention."
+    error_message = "Managed Instances accept only JSON, and the log belongs in the group with a retention."
   }
 
   assert {
@@ -130,17 +130,17 @@ run "lets_lambda_scale_and_choose_instance_types_under_a_ceiling" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].scaling_mode == "Auto" && aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].max_vcpu_count == 16
-    error_message = "The mode is Auto, and what it may cost has a limit."
+    error_message = "The mode must be Auto, with a ceiling."
   }
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].scaling_policies == null
-    error_message = "Auto takes no scaling policies."
+    error_message = "Auto accepts no scaling policies."
   }
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].instance_requirements[0].architectures == tolist(["x86_64"]) && aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types == null && aws_lambda_capacity_provider.main[0].instance_requirements[0].excluded_instance_types == null
-    error_message = "Nothing but the architecture is required of the instances."
+    error_message = "Only the architecture of the instances is restricted."
   }
 }
 
@@ -218,11 +218,11 @@ run "keeps_the_logs_of_function_and_capacity_provider_for_thirty_days" {
     condition = [for group in concat([aws_cloudwatch_log_group.function], aws_cloudwatch_log_group.capacity_provider) : [group.name, group.retention_in_days]] == [
       ["/aws/lambda/fibonacci-generator", 30], ["/aws/lambda/capacity-provider/fibonacci-generator-capacity-provider", 30]
     ]
-    error_message = "A log without retention is kept, and paid for, for ever."
+    error_message = "A log without retention is kept, and billed, forever."
   }
 }
 
-run "hands_out_what_the_python_system_did_and_more" {
+run "has_the_outputs_of_the_python_system_and_more" {
   command = apply
 
   assert {
@@ -235,7 +235,7 @@ run "hands_out_what_the_python_system_did_and_more" {
 }
 
 # tests/zips are laid out as cargo-lambda lays out its zip. The first two differ in the time of the build only.
-run "takes_the_hash_of_a_build" {
+run "hashes_a_build" {
   command = plan
 
   variables {
@@ -248,7 +248,7 @@ run "takes_the_hash_of_a_build" {
   }
 }
 
-run "takes_the_same_hash_of_the_same_build_at_another_time" {
+run "gives_the_same_build_at_another_time_the_same_hash" {
   command = plan
 
   variables {
@@ -261,7 +261,7 @@ run "takes_the_same_hash_of_the_same_build_at_another_time" {
   }
 }
 
-run "takes_another_hash_of_another_executable" {
+run "gives_another_executable_another_hash" {
   command = plan
 
   variables {

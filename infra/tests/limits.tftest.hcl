@@ -44,7 +44,7 @@ run "accepts_regions_of_every_partition" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0b000001"])
-    error_message = "Not only Regions with two letters and two hyphens exist."
+    error_message = "Region names may have more than two letters and two hyphens."
   }
 }
 
@@ -58,7 +58,7 @@ run "rejects_a_region_that_is_a_zone" {
   expect_failures = [var.region]
 }
 
-run "rejects_a_vpc_that_is_no_id" {
+run "rejects_a_vpc_by_name" {
   command = plan
 
   variables {
@@ -161,7 +161,7 @@ run "rejects_a_concurrency_of_zero" {
   expect_failures = [var.max_concurrency]
 }
 
-run "rejects_a_concurrency_above_what_lambda_takes" {
+run "rejects_a_concurrency_above_what_lambda_accepts" {
   command = plan
 
   variables {
@@ -225,7 +225,7 @@ run "rejects_a_minimum_of_environments_that_leaves_no_vcpu_to_the_instances" {
   expect_failures = [var.min_execution_environments]
 }
 
-run "rejects_a_maximum_of_environments_above_what_lambda_takes" {
+run "rejects_a_maximum_of_environments_above_what_lambda_accepts" {
   command = plan
 
   variables {
@@ -338,7 +338,7 @@ run "rejects_more_than_16_subnets" {
   expect_failures = [var.subnet_ids]
 }
 
-run "rejects_subnets_that_are_no_ids" {
+run "rejects_subnets_by_name" {
   command = plan
 
   variables {
@@ -433,7 +433,7 @@ run "rejects_a_retention_that_cloudwatch_does_not_know" {
   expect_failures = [var.log_retention_days]
 }
 
-run "rejects_logs_kept_for_ever" {
+run "rejects_logs_kept_forever" {
   command = plan
 
   variables {
@@ -529,6 +529,18 @@ run "rejects_a_schedule_with_a_fraction_of_an_environment" {
   variables {
     scaling_schedules = {
       morning = { cron = "0 8 ? * * *", min_execution_environments = 1.5, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_with_a_bound_that_is_null" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", min_execution_environments = null, max_execution_environments = 12 }
     }
   }
 
@@ -647,7 +659,7 @@ run "rejects_allowed_and_excluded_instance_types_at_once" {
   expect_failures = [var.allowed_instance_types]
 }
 
-run "rejects_an_allowed_instance_type_that_is_none" {
+run "rejects_an_invalid_allowed_instance_type" {
   command = plan
 
   variables {
@@ -657,7 +669,7 @@ run "rejects_an_allowed_instance_type_that_is_none" {
   expect_failures = [var.allowed_instance_types]
 }
 
-run "rejects_an_excluded_instance_type_that_is_none" {
+run "rejects_an_invalid_excluded_instance_type" {
   command = plan
 
   variables {
@@ -698,7 +710,7 @@ run "rejects_the_name_of_a_policy_as_boundary" {
   expect_failures = [var.permissions_boundary_arn]
 }
 
-run "takes_the_largest_environments_that_fit" {
+run "accepts_the_largest_environments_that_fit" {
   command = plan
 
   variables {
@@ -712,9 +724,14 @@ run "takes_the_largest_environments_that_fit" {
     condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 3, max_execution_environments = 3 }
     error_message = "Three instances of 32 vCPUs hold one environment of 16 each."
   }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.timeout == 900 && aws_lambda_function.fibonacci.capacity_provider_config[0].lambda_managed_instances_capacity_provider_config[0].per_execution_environment_max_concurrency == 1024
+    error_message = "The largest timeout and concurrency must be accepted."
+  }
 }
 
-run "takes_zero_environments_to_switch_the_function_off" {
+run "accepts_zero_environments_to_switch_the_function_off" {
   command = plan
 
   variables {
@@ -728,7 +745,7 @@ run "takes_zero_environments_to_switch_the_function_off" {
   }
 }
 
-run "takes_a_minimum_that_leaves_each_instance_a_vcpu" {
+run "accepts_a_minimum_that_leaves_each_instance_a_vcpu" {
   command = plan
 
   variables {
@@ -737,11 +754,11 @@ run "takes_a_minimum_that_leaves_each_instance_a_vcpu" {
 
   assert {
     condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 13, max_execution_environments = 13 }
-    error_message = "On three instances with 16 vCPUs in sum 13 environments of one vCPU may fit."
+    error_message = "On three instances with 16 vCPUs in total, 13 environments of one vCPU may fit."
   }
 }
 
-run "reckons_with_larger_instances_where_an_environment_needs_them" {
+run "assumes_larger_instances_if_an_environment_needs_them" {
   command = plan
 
   variables {

@@ -17,7 +17,7 @@ run "raises_an_alarm_at_the_first_function_error" {
     condition = [for alarm in aws_cloudwatch_metric_alarm.errors : [alarm.namespace, alarm.metric_name, alarm.dimensions, alarm.statistic, alarm.period, alarm.comparison_operator, alarm.threshold]] == [
       ["AWS/Lambda", "Errors", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60, "GreaterThanThreshold", 0]
     ]
-    error_message = "Errors of the function, per minute."
+    error_message = "The alarm must be on the errors of the function, per minute."
   }
 }
 
@@ -29,7 +29,7 @@ run "raises_an_alarm_when_over_one_percent_is_throttled" {
       throttles   = [["Throttles", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60]]
       invocations = [["Invocations", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60]]
     }
-    error_message = "Throttles and invocations of the function, per minute."
+    error_message = "The alarm must be on throttles and invocations of the function, per minute."
   }
 
   assert {
@@ -39,11 +39,11 @@ run "raises_an_alarm_when_over_one_percent_is_throttled" {
 
   assert {
     condition     = aws_cloudwatch_metric_alarm.throttles[0].threshold == 1
-    error_message = "One percent."
+    error_message = "The threshold must be one percent."
   }
 }
 
-run "raises_an_alarm_when_the_slowest_come_near_the_timeout" {
+run "raises_an_alarm_when_the_slowest_invocations_come_near_the_timeout" {
   command = plan
 
   variables {
@@ -54,7 +54,7 @@ run "raises_an_alarm_when_the_slowest_come_near_the_timeout" {
     condition = [for alarm in aws_cloudwatch_metric_alarm.duration : [alarm.namespace, alarm.metric_name, alarm.dimensions, alarm.extended_statistic, alarm.period, alarm.threshold]] == [
       ["AWS/Lambda", "Duration", tomap({ FunctionName = "fibonacci-generator" }), "p99", 60, 24000]
     ]
-    error_message = "80 % of 30 s, in the metric's milliseconds."
+    error_message = "The threshold must be 80 % of 30 s, in milliseconds."
   }
 }
 
@@ -71,7 +71,7 @@ run "raises_an_alarm_when_the_concurrency_comes_near_its_limit" {
 
   assert {
     condition     = [for query in aws_cloudwatch_metric_alarm.concurrency[0].metric_query : query.expression if query.return_data == true] == ["100 * concurrency / concurrency_limit"] && aws_cloudwatch_metric_alarm.concurrency[0].threshold == 80
-    error_message = "The alarm is on one in percent of the other."
+    error_message = "The alarm must be on the one in percent of the other."
   }
 }
 
@@ -165,7 +165,7 @@ run "notifies_the_topic_of_every_alarm_and_of_its_end" {
       for alarm in concat(aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules) :
       alarm.alarm_actions == toset(["arn:aws:sns:us-east-1:123456789012:alarms"]) && alarm.ok_actions == alarm.alarm_actions
     ])
-    error_message = "Every alarm goes to the topic."
+    error_message = "Every alarm must notify the topic."
   }
 }
 
@@ -180,7 +180,7 @@ run "draws_the_metrics_of_managed_instances" {
         "ExecutionEnvironmentConcurrency", "ExecutionEnvironmentConcurrencyLimit", "ExecutionEnvironmentCPUUtilization", "ExecutionEnvironmentMemoryUtilization",
       ] : contains(flatten([for widget in jsondecode(aws_cloudwatch_dashboard.main[0].dashboard_body).widgets : [for metric in widget.properties.metrics : try(metric[1], "")]]), name)
     ])
-    error_message = "Each of these metrics belongs on the dashboard."
+    error_message = "The dashboard must show each of these metrics."
   }
 
   assert {
@@ -197,6 +197,6 @@ run "draws_the_metrics_of_managed_instances" {
         for metric in widget.properties.metrics : widget.properties.period >= 300 if strcontains(jsonencode(metric), "CapacityProviderName")
       ]
     ]))
-    error_message = "What comes every 5 minutes is not drawn per minute."
+    error_message = "Metrics that arrive every 5 minutes must not be drawn per minute."
   }
 }

@@ -49,6 +49,23 @@ run "prefers_a_subnet_with_a_default_route" {
   }
 }
 
+run "counts_a_default_route_of_ipv6" {
+  command = plan
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = [{ ipv6_cidr_block = "::/0", egress_only_gateway_id = "eigw-01234567" }]
+    }
+  }
+
+  assert {
+    condition     = length(local.isolated_subnet_ids) == 0
+    error_message = "An egress-only internet gateway is a way to AWS's dual-stack endpoints."
+  }
+}
+
 run "leaves_out_a_zone_without_a_default_route_if_two_others_have_one" {
   command = plan
 
@@ -75,7 +92,7 @@ run "leaves_out_a_zone_without_a_default_route_if_two_others_have_one" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0b000000"])
-    error_message = "A third of the instances would reach nothing."
+    error_message = "In the third zone the instances would reach nothing."
   }
 }
 
@@ -109,7 +126,7 @@ run "uses_isolated_subnets_if_the_logs_have_an_endpoint" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000002", "subnet-0b000000", "subnet-0c000001"])
-    error_message = "Where there is a choice a subnet with a default route, and else the isolated one."
+    error_message = "A zone uses the subnet with a default route if there is one, otherwise the isolated one."
   }
 }
 
@@ -173,7 +190,7 @@ run "never_chooses_subnets_outside_of_availability_zones" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000002", "subnet-0b000000", "subnet-0c000001"])
-    error_message = "Neither the Outpost nor the Local Zone has managed instances."
+    error_message = "Lambda launches no instances on the Outpost or in the Local Zone."
   }
 }
 
@@ -192,7 +209,7 @@ run "rejects_a_subnet_in_a_wavelength_zone" {
   expect_failures = [aws_lambda_capacity_provider.main]
 }
 
-run "takes_the_subnets_that_are_given" {
+run "uses_the_given_subnets" {
   command = plan
 
   variables {
@@ -201,7 +218,7 @@ run "takes_the_subnets_that_are_given" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0a000002", "subnet-0c000001"])
-    error_message = "Given subnets are used as they are, two of a zone included."
+    error_message = "Given subnets are used as they are, even two in one zone."
   }
 }
 
@@ -286,7 +303,7 @@ run "warns_of_subnets_without_nat_or_endpoint" {
   expect_failures = [check.instances_reach_cloudwatch_logs]
 }
 
-run "is_content_with_an_endpoint_instead_of_nat" {
+run "accepts_an_endpoint_instead_of_nat" {
   command = plan
 
   variables {

@@ -57,7 +57,7 @@ run "rejects_other_subnets_without_replacement" {
   expect_failures = [aws_lambda_capacity_provider.main]
 }
 
-run "replaces_what_hangs_on_the_capacity_provider" {
+run "replaces_what_depends_on_the_capacity_provider" {
   plan_options {
     replace = [aws_lambda_capacity_provider.main[0]]
   }

@@ -95,6 +95,24 @@ run "leaves_what_a_schedule_set" {
   }
 }
 
+run "sets_the_bounds_at_once_if_asked_to" {
+  command = plan
+
+  variables {
+    min_execution_environments = 4
+    max_execution_environments = 5
+  }
+
+  plan_options {
+    replace = [terraform_data.scaling_created]
+  }
+
+  assert {
+    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 4, max_execution_environments = 5 }
+    error_message = "README.md shows this for a function that must be switched on before its next schedule."
+  }
+}
+
 run "sets_the_bounds_of_a_function_that_is_replaced" {
   variables {
     min_execution_environments = 4

@@ -19,6 +19,6 @@ run "launches_the_instances_with_an_existing_role" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].permissions_config[0].capacity_provider_operator_role_arn == "arn:aws:iam::123456789012:role/lambda-operator" && output.operator_role_arn == null
-    error_message = "The capacity provider must have the role, and no other is made."
+    error_message = "The capacity provider must have the role, and no other is created."
   }
 }

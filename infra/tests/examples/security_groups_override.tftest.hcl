@@ -19,7 +19,7 @@ run "puts_the_instances_into_existing_security_groups" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].security_group_ids == toset(["sg-0123456789abcdef0"]) && length(aws_security_group.lambda_managed_instances) == 0 && output.security_group_id == null
-    error_message = "The capacity provider must have the group, and no other is made."
+    error_message = "The capacity provider must have the group, and no other is created."
   }
 
   assert {
