@@ -104,14 +104,18 @@ struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals' default action, to kill the process, from them.
+    /// Listens for these signals instead of being killed by them. Call it while the process has
+    /// one thread.
     fn listen() -> io::Result<Self> {
-        // The mask of the parent process is inherited, and a blocked signal never arrives.
-        SigSet::all().thread_unblock()?;
-        Ok(Self {
+        // A signal that arrives between two steps of this would be lost. Blocked, it waits.
+        SigSet::all().thread_block()?;
+        let signals = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-        })
+        };
+        // The parent process may have blocked them, too.
+        SigSet::all().thread_unblock()?;
+        Ok(signals)
     }
 
     async fn receive(mut self) {
