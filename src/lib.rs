@@ -1,12 +1,22 @@
-//! An AWS Lambda function for [Managed Instances] that answers `{"n": N}` with F(0)..F(N), N ≤ 1000.
+//! An AWS Lambda function for [Managed Instances] that replies to `{"n": N}` with F(0)..F(N),
+//! N ≤ 1000.
 //!
 //! ```text
 //! /next ─► worker ─► event ─► Index | InvalidEvent ─► reply ─► [head | prefix of the table | tail] ─► worker ─► /response
 //! ```
 //!
-//! The table is computed by `build.rs` (see [`sequence`]); an event's payload is read without
-//! copying it (see [`event`]); a reply is three slices of the binary (see [`reply`]); the loop over
-//! the Runtime API (see [`worker`] and [`runtime_api`]) takes any function from payload to reply.
+//! `build.rs` computes the table (see [`sequence`]). [`event`] reads an event's payload without
+//! copying it. A [`reply`] is three slices of the binary. The loop over the Runtime API ([`worker`],
+//! [`runtime_api`]) takes any function from payload to reply.
+//!
+//! Six words have one meaning everywhere in this project:
+//!
+//! - An *invocation* is one call of the function.
+//! - An *event* is the payload of an invocation.
+//! - A *poll* is the request with which a worker asks the [Runtime API] for an event.
+//! - A *reply* is what the function returns for an event.
+//! - A *response* is what an HTTP server sends for a request.
+//! - An invocation is *in flight* from the first byte of its event until its reply is accepted.
 //!
 //! ```
 //! use fibonacci_generator::event::{self, InvalidEvent};
@@ -27,6 +37,7 @@
 //! ```
 //!
 //! [Managed Instances]: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-rust.html
+//! [Runtime API]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 pub mod event;
 pub mod extension;

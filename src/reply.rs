@@ -1,7 +1,7 @@
 //! The bytes of a reply, borrowed from the binary.
 //!
-//! A reply is a JSON object in the shape that Lambda's proxy integrations unwrap, spaced as
-//! Python's `json.dumps` spaces it:
+//! A reply is a JSON object in the shape that Lambda's proxy integrations unwrap, with the spaces
+//! that Python's `json.dumps` writes:
 //!
 //! ```
 //! use fibonacci_generator::{event, reply::Reply};
@@ -30,7 +30,7 @@ const AFTER_MESSAGE: &[u8] = br#"\"}"}"#;
 pub struct Reply([&'static [u8]; 3]);
 
 impl Reply {
-    /// What the reply is made of, in order.
+    /// The reply's bytes, in order.
     #[must_use]
     pub fn slices(&self) -> [&'static [u8]; 3] {
         self.0
@@ -60,7 +60,8 @@ impl From<Result<Index, InvalidEvent>> for Reply {
     }
 }
 
-/// What stands before the first term in the reply for each index.
+/// What comes before the first term in the reply for each index. They are larger than the table
+/// itself, 120 KB against 107 KB, and only those that are used are ever read from disk.
 static HEADS: [Head; MAX_INDEX as usize + 1] = {
     let mut heads = [Head::EMPTY; MAX_INDEX as usize + 1];
     let mut index = 0;
@@ -91,7 +92,7 @@ impl Head {
         self.len += bytes.len();
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "a digit fits a u8")]
+    #[expect(clippy::cast_possible_truncation, reason = "a digit fits a u8")]
     const fn push_decimal(&mut self, number: usize) {
         if number >= 10 {
             self.push_decimal(number / 10);

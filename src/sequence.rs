@@ -2,9 +2,13 @@
 //!
 //! # Data generation
 //!
-//! `build.rs` computes the terms with `num-bigint` and writes one text, the decimal terms joined by
-//! `", "`, and the offset at which each term ends in it. The terms F(0)..F(N) are then a prefix of
-//! that text, whatever N is.
+//! `build.rs` computes the terms with `num-bigint`. It writes one text, the decimal terms joined by
+//! `", "`, and the offset in it at which each term ends. For any N, the terms F(0)..F(N) are a prefix
+//! of that text.
+//!
+//! To raise the limit, change `MAX_INDEX` here and in `build.rs`, and the message of
+//! [`InvalidEvent::TooLarge`](crate::event::InvalidEvent::TooLarge). F(0)..F(7748) fills the 6 MB
+//! that Lambda accepts as a reply.
 
 /// The largest index for which there is a term.
 pub const MAX_INDEX: u16 = 1000;

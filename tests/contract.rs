@@ -24,14 +24,14 @@ fn refusal(message: &str) -> String {
     )
 }
 
-/// Asserts that each of these events is answered with this reply.
+/// Asserts that each of these events gets this reply.
 #[track_caller]
 fn assert_replies(expected: &str, payloads: &[&[u8]]) {
     let function = Function::start(1);
     for payload in payloads {
         let reply = String::from_utf8(function.invoke(payload)).unwrap();
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
-        assert!(reply == expected, "{shown} was answered with {reply:.200}");
+        assert!(reply == expected, "{shown} got {reply:.200}");
     }
 }
 
@@ -48,47 +48,6 @@ fn replies_with_every_sequence() {
     for n in 0..=1000 {
         let reply = function.invoke(format!(r#"{{"n": {n}}}"#));
         assert_eq!(str::from_utf8(&reply).unwrap(), success(n, &terms));
-    }
-}
-
-#[test]
-fn replies_as_the_python_function_documents() {
-    let function = Function::start(1);
-    for (event, reply) in [
-        (
-            r#"{"n": 10}"#,
-            r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 10, \"sequence\": [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55]}"}"#,
-        ),
-        (
-            r#"{"n": 0}"#,
-            r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 0, \"sequence\": [0]}"}"#,
-        ),
-        (
-            r#"{"n": 1}"#,
-            r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 1, \"sequence\": [0, 1]}"}"#,
-        ),
-        (
-            r#"{"n": 20}"#,
-            r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 20, \"sequence\": [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181, 6765]}"}"#,
-        ),
-        (
-            "{}",
-            r#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \"Input parameter 'n' is required\"}"}"#,
-        ),
-        (
-            r#"{"n": "hello"}"#,
-            r#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \"Input must be an integer\"}"}"#,
-        ),
-        (
-            r#"{"n": -5}"#,
-            r#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \"Input must be a non-negative integer\"}"}"#,
-        ),
-        (
-            r#"{"n": 1500}"#,
-            r#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \"Input must not exceed 1000\"}"}"#,
-        ),
-    ] {
-        assert_eq!(str::from_utf8(&function.invoke(event)).unwrap(), reply);
     }
 }
 
@@ -292,7 +251,7 @@ fn refuses_what_is_not_json() {
 }
 
 #[test]
-fn is_not_impressed_by_depth_or_repetition() {
+fn reads_deeply_nested_and_repetitive_events() {
     let deep = format!(
         r#"{{"ignored": {}{}, "n": 2}}"#,
         r#"[{"a":"#.repeat(300_000) + "0",

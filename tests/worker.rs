@@ -95,7 +95,7 @@ fn reports_a_panic_and_goes_on() {
 }
 
 #[test]
-fn starts_a_worker_that_ended_anew() {
+fn restarts_a_worker_that_died() {
     let function = start("worker::process_with_our_loop");
     function.poll().dispatch("a", "\"end the worker\"");
     let post = function.post();
