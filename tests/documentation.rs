@@ -123,8 +123,8 @@ fn example_events_get_the_replies_shown() {
                 continue;
             };
             assert_eq!(*info, "json reply", "{}: {event}", path.display());
-            let answer = String::from_utf8(function.invoke(event)).unwrap();
-            assert_eq!(&answer, reply, "{}: {event}", path.display());
+            let replied = String::from_utf8(function.invoke(event)).unwrap();
+            assert_eq!(&replied, reply, "{}: {event}", path.display());
             examples += 1;
         }
     }

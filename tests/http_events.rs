@@ -38,7 +38,7 @@ fn refusal(message: &str) -> String {
     )
 }
 
-/// Asserts how events of every kind are answered, once `change` is made to them.
+/// Asserts the reply to an event of every kind, after `change` is made to it.
 #[track_caller]
 fn assert_replies(expected: &str, change: impl Fn(&mut Value)) {
     let function = Function::start(1);

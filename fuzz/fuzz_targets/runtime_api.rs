@@ -1,4 +1,4 @@
-//! Any bytes as the Runtime API's answer to a poll and to a post, against an independent reading.
+//! Any bytes as the Runtime API's response to a poll and to a post, against an independent reading.
 
 #![no_main]
 #![forbid(unsafe_code)]
