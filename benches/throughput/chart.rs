@@ -26,7 +26,8 @@ const LABEL_HEIGHT: f64 = 20.0;
 /// The lines keep their colours, which stand out from both backgrounds.
 const STYLE: &str = "\
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-.heading { font-size: 16px; font-weight: 600 }
+.heading { font-size: 16px }
+.heading, .ours { font-weight: 600 }
 .background { fill: #ffffff }
 .grid { stroke: #d1d9e0 }
 @media (prefers-color-scheme: dark) {
@@ -114,7 +115,7 @@ fn place_labels(lines: &mut [Line], y: &Axis) {
 fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
     writeln!(
         svg,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 450" role="img" aria-labelledby="title desc">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 830 440" role="img" aria-labelledby="title desc">
 <title id="title">CPU per invocation over N</title>
 <desc id="desc">Microseconds of CPU per invocation for replies with F(0) to F(N)."#
     )?;
@@ -131,7 +132,7 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
 <style>
 {STYLE}
 </style>
-<rect class="background" width="800" height="450"/>
+<rect class="background" width="830" height="440"/>
 <text class="heading" x="20" y="28">CPU per invocation, in microseconds</text>
 <text x="20" y="48">one CPU, eight invocations at once; both axes are logarithmic</text>"#
     )?;
@@ -153,37 +154,30 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
     }
     for line in lines {
         let (label, colour) = style(line.program);
-        let dashes = if label.ends_with("off") {
-            "5 4"
-        } else {
-            "none"
+        let (class, width) = match line.program {
+            Program::Ours => ("ours", 4),
+            _ => ("other", 2),
         };
-        let width = if line.program == Program::Ours { 4 } else { 2 };
-        let points: Vec<_> = (line.rows.iter())
-            .map(|row| (x.at(row.n.into()), y.at(row.cpu_us)))
-            .collect();
-        write!(
-            svg,
-            r#"<g stroke="{colour}" fill="{colour}"><polyline points=""#
-        )?;
-        for (x, y) in &points {
-            write!(svg, "{x:.1},{y:.1} ")?;
-        }
-        writeln!(
-            svg,
-            r#"" fill="none" stroke-width="{width}" stroke-dasharray="{dashes}"/>"#
-        )?;
-        for (x, y) in &points {
-            writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3"/>"#)?;
-        }
+        let dashes = match line.program {
+            Program::OursOff | Program::RawOff => "5 4",
+            _ => "none",
+        };
         let label_y = line.label_y;
-        if let Some((x, y)) = points.last() {
-            let end = LABEL_LEFT - 6.0;
-            writeln!(svg, r#"<path d="M{x:.1} {y:.1}L{end} {label_y:.1}"/></g>"#)?;
+        let (mut path, mut dots, mut end) = (String::new(), String::new(), String::new());
+        for row in &line.rows {
+            let (x, y) = (x.at(row.n.into()), y.at(row.cpu_us));
+            end = format!("{x:.1} {y:.1}");
+            write!(path, "{}{end}", if path.is_empty() { 'M' } else { 'L' })?;
+            write!(dots, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3"/>"#)?;
         }
         writeln!(
             svg,
-            r#"<text x="{LABEL_LEFT}" y="{label_y:.1}" dy="4">{label}</text>"#
+            r#"<g stroke="{colour}" fill="{colour}">
+<path d="{path}" fill="none" stroke-width="{width}" stroke-dasharray="{dashes}"/>
+<path d="M{end}L{} {label_y:.1}"/>{dots}
+</g>
+<text class="{class}" x="{LABEL_LEFT}" y="{label_y:.1}" dy="4">{label}</text>"#,
+            LABEL_LEFT - 6.0
         )?;
     }
     writeln!(svg, "</svg>")
