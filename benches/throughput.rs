@@ -20,7 +20,9 @@ use std::{env, fs};
 
 use clap::Parser;
 
-use crate::throughput::{chart, measure, program, report, targets};
+use crate::throughput::measure::Setting;
+use crate::throughput::program::{self, Program};
+use crate::throughput::{chart, report, targets};
 
 /// Measures this function and the alternatives to it, in about five minutes.
 #[derive(Parser)]
@@ -57,8 +59,23 @@ fn main() -> Result<(), lambda_runtime::Error> {
     // builds the one that ships.
     let function = &*emulator::build_function()?;
 
-    let rows = measure::measure(function, &options.filter, options.test)?;
-    report::print(&rows);
+    let programs = Program::available();
+    let mut rows = Vec::new();
+    for setting in Setting::all(options.test)? {
+        let cells = setting.cells(&programs, &options.filter);
+        if !cells.is_empty() {
+            if rows.is_empty() {
+                report::print_legend();
+            }
+            report::print_heading(setting);
+            let measured = setting.measure(cells, function, options.test)?;
+            report::print(&measured);
+            rows.extend(measured);
+        }
+    }
+    if options.test {
+        println!("\nThis was one short pass. Its figures say nothing about speed.");
+    }
     let mut targets = Vec::new();
     if "targets".contains(&options.filter) {
         if !rows.is_empty() {

@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use nix::time::ClockId;
 use serde::Serialize;
 
@@ -46,8 +45,8 @@ pub(crate) struct Setting {
     pub(crate) concurrency: usize,
 }
 
-/// What is measured in a setting.
-struct Cell {
+/// A program and an N, to be measured in a setting.
+pub(crate) struct Cell {
     n: u16,
     program: Program,
     samples: Vec<Sample>,
@@ -70,74 +69,21 @@ struct Sample {
     peak_rss: u64,
 }
 
-/// Measures all cells whose names contain `filter`, and this function beside each. `function` is
-/// its executable.
-pub(crate) fn measure(function: &Path, filter: &str, is_test: bool) -> io::Result<Vec<Row>> {
-    let (concurrencies, rounds, slice) = if is_test {
-        (&[8][..], 1, Duration::from_millis(10))
-    } else {
-        (&[1, 8, 64][..], 5, Duration::from_millis(300))
-    };
-    let programs = Program::available();
-    let available = cpu::available_cpus()?;
-
-    let mut settings = Vec::new();
-    for cpus in (1..=2).filter(|cpus| *cpus <= available.len()) {
-        for &concurrency in concurrencies {
-            let setting = Setting { cpus, concurrency };
-            settings.push((setting, setting.cells(&programs, filter)));
-        }
-    }
-    let slices = settings.iter().map(|(_, cells)| cells.len() * rounds);
-    let bar = ProgressBar::new(slices.sum::<usize>() as u64).with_style(
-        ProgressStyle::with_template("{wide_bar} {eta} left").map_err(io::Error::other)?,
-    );
-
-    let mut rows = Vec::new();
-    for (setting, mut cells) in settings {
-        let (function_cpus, others) = available.split_at(setting.cpus);
-        let api_thread = runtime_api::start_thread(if others.is_empty() {
-            available.clone()
-        } else {
-            others.to_vec()
-        });
-        let contestants = programs
-            .iter()
-            .filter(|program| cells.iter().any(|cell| cell.program == **program))
-            .map(|program| {
-                let command = program.command(function, function_cpus)?;
-                Contestant::start(*program, command, setting.concurrency, &api_thread)
-            })
-            .collect::<io::Result<Vec<_>>>()?;
-        for round in 0..rounds {
-            for cell in &mut cells {
-                let contestant = contestants
-                    .iter()
-                    .find(|contestant| contestant.program == cell.program)
-                    .expect("one was started for each cell");
-                if round == 0 {
-                    contestant.sample(cell.n, setting.concurrency, slice.min(WARM_UP))?;
-                }
-                let sample = contestant.sample(cell.n, setting.concurrency, slice)?;
-                cell.samples.push(sample);
-                bar.inc(1);
-            }
-        }
-        for cell in &cells {
-            let ours = cells
-                .iter()
-                .find(|other| other.n == cell.n && other.program == Program::Ours)
-                .expect("ours takes part for every N");
-            rows.push(Row::new(setting, cell, ours));
-        }
-    }
-    bar.finish_and_clear();
-    Ok(rows)
-}
-
 impl Setting {
-    /// Cells whose names contain `filter`, and ours to compare them with.
-    fn cells(self, programs: &[Program], filter: &str) -> Vec<Cell> {
+    /// One and two CPUs, if this machine has two, with several concurrencies each.
+    pub(crate) fn all(is_test: bool) -> io::Result<Vec<Self>> {
+        let concurrencies = if is_test { &[8][..] } else { &[1, 8, 64] };
+        let available = cpu::available_cpus()?;
+        Ok((1..=available.len().min(2))
+            .flat_map(|cpus| {
+                let of_cpus = move |&concurrency| Self { cpus, concurrency };
+                concurrencies.iter().map(of_cpus)
+            })
+            .collect())
+    }
+
+    /// The cells whose names contain `filter`, and ours to compare them with.
+    pub(crate) fn cells(self, programs: &[Program], filter: &str) -> Vec<Cell> {
         let Self { cpus, concurrency } = self;
         let mut cells = Vec::new();
         for n in INDICES {
@@ -156,6 +102,62 @@ impl Setting {
             }));
         }
         cells
+    }
+
+    /// Measures the cells. `function` is this function's executable.
+    pub(crate) fn measure(
+        self,
+        mut cells: Vec<Cell>,
+        function: &Path,
+        is_test: bool,
+    ) -> io::Result<Vec<Row>> {
+        let (rounds, slice) = if is_test {
+            (1, Duration::from_millis(10))
+        } else {
+            (5, Duration::from_millis(300))
+        };
+        let available = cpu::available_cpus()?;
+        let (function_cpus, others) = available.split_at(self.cpus);
+        let api_cpus = if others.is_empty() {
+            &available
+        } else {
+            others
+        };
+        let api_thread = runtime_api::start_thread(api_cpus.to_vec());
+
+        let mut contestants = Vec::<Contestant>::new();
+        for &Cell { program, .. } in &cells {
+            if !contestants.iter().any(|other| other.program == program) {
+                let command = program.command(function, function_cpus)?;
+                let contestant =
+                    Contestant::start(program, command, self.concurrency, &api_thread)?;
+                contestants.push(contestant);
+            }
+        }
+        for round in 0..rounds {
+            for cell in &mut cells {
+                let contestant = contestants
+                    .iter()
+                    .find(|contestant| contestant.program == cell.program)
+                    .expect("one was started for each program");
+                if round == 0 {
+                    contestant.sample(cell.n, self.concurrency, slice.min(WARM_UP))?;
+                }
+                let sample = contestant.sample(cell.n, self.concurrency, slice)?;
+                cell.samples.push(sample);
+            }
+        }
+        let ours_at = |n| {
+            let is_it = |cell: &&Cell| cell.n == n && cell.program == Program::Ours;
+            cells
+                .iter()
+                .find(is_it)
+                .expect("ours takes part for each N")
+        };
+        Ok(cells
+            .iter()
+            .map(|cell| Row::new(self, cell, ours_at(cell.n)))
+            .collect())
     }
 }
 

@@ -2,28 +2,33 @@
 
 use serde_json::json;
 
-use super::measure::Row;
+use super::measure::{Row, Setting};
 use super::targets::{Target, megabytes};
 
-pub(crate) fn print(rows: &[Row]) {
-    if rows.is_empty() {
-        return;
-    }
+/// Prints what the columns mean.
+pub(crate) fn print_legend() {
     println!(
         "CPU is that of the program per invocation, in microseconds; × ours is its ratio to ours.\n\
          Polls ahead are replies that came with the next poll behind them.\n\
          Memory is the highest RSS. For python it is summed over the processes.\n\
-         The last column is the CPU of the bench's Runtime API per invocation, in microseconds.\n"
+         The last column is the CPU of the bench's Runtime API per invocation, in microseconds."
     );
+}
+
+/// Prints the heading of a setting's rows, which take up to a minute.
+pub(crate) fn print_heading(setting: Setting) {
     println!(
-        "CPUs concurrency    N  program   invocations/s     CPU    user  system  × ours  \
-         polls ahead    memory  Runtime API"
+        "\nCPUs: {}, concurrency: {}\n\n   \
+         N  program    invocations/s     CPU    user  system  × ours  polls ahead     memory  \
+         Runtime API",
+        setting.cpus, setting.concurrency
     );
+}
+
+pub(crate) fn print(rows: &[Row]) {
     for row in rows {
         println!(
-            "{:>4} {:>11} {:>4}  {:<9} {:>13.0} {:>7.1} {:>7.1} {:>7.1} {:>7.2} {:>10.1} % {:>6.1} MB {:>12.1}",
-            row.setting.cpus,
-            row.setting.concurrency,
+            "{:>4}  {:<9} {:>14.0} {:>7.1} {:>7.1} {:>7.1} {:>7.2} {:>10.1} % {:>7.1} MB {:>12.1}",
             row.n,
             row.program.name(),
             row.invocations_per_second,
