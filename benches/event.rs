@@ -1,4 +1,4 @@
-//! Reading an event: with the function's parser, and with others on events that all accept.
+//! Reading an event: with the function's parser and with others. All of them accept these events.
 
 use std::fmt::Write;
 
@@ -61,14 +61,14 @@ fn simd_json_serde(payload: &mut [u8], buffers: &mut Buffers) -> Option<Index> {
     Index::new(n)
 }
 
-/// The event of a Function URL, as it comes.
+/// The event of a Function URL, as Lambda sends it.
 fn http_event() -> Vec<u8> {
     let event: Value =
         serde_json::from_str(include_str!("../tests/events/function_url.json")).expect("JSON");
     event.to_string().into_bytes()
 }
 
-/// A direct event whose ignored member makes it at least `len` bytes long.
+/// A direct event of at least `len` bytes, most of them in a member that parsers ignore.
 fn large_event(len: usize) -> Vec<u8> {
     let mut event = r#"{"ignored": [null"#.to_owned();
     let mut id = 0;
@@ -104,7 +104,7 @@ fn event(criterion: &mut Criterion) {
 
         let mut group = criterion.benchmark_group(format!("event/{name}"));
         group.throughput(Throughput::Bytes(payload.len() as u64));
-        // simd-json changes its input: all get a copy, made outside the measurement.
+        // simd-json changes its input, so each parser gets a copy, which is made off the clock.
         let copy = || payload.clone();
         group.bench_function("serde_json visitor (ours)", |b| {
             b.iter_batched_ref(copy, |payload| event::parse(payload), BatchSize::SmallInput);

@@ -1,6 +1,6 @@
-//! A reply's bytes, ready to be sent: from the table, and without it.
+//! The bytes of a reply, ready to be sent: from the table, and computed without one.
 
-mod iterative;
+mod without_table;
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -14,20 +14,22 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use serde_json::value::RawValue;
 
+use without_table::Response;
+
 const INDICES: [u16; 4] = [0, 10, 100, 1000];
 
-/// What the function has in its binary, computed when it is first needed.
+/// What the function's binary contains, computed when it is first needed.
 struct Table {
     heads: Vec<String>,
     sequence: String,
     prefix_ends: Vec<usize>,
 }
 
-#[expect(clippy::non_std_lazy_statics, reason = "is what is measured")]
+#[expect(clippy::non_std_lazy_statics, reason = "once_cell is what is measured")]
 static TABLE: Lazy<Table> = Lazy::new(|| {
     let mut sequence = String::new();
     let mut prefix_ends = Vec::new();
-    for term in iterative::terms(MAX_INDEX) {
+    for term in without_table::terms(MAX_INDEX) {
         if !sequence.is_empty() {
             sequence.push_str(", ");
         }
@@ -60,21 +62,7 @@ fn lazy_table(n: u16) -> [&'static [u8]; 3] {
 }
 
 fn iteration(n: u16) -> String {
-    head(n) + &iterative::prefix(n) + TAIL
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Response {
-    status_code: u16,
-    headers: Headers,
-    body: String,
-}
-
-#[derive(Serialize)]
-struct Headers {
-    #[serde(rename = "Content-Type")]
-    content_type: &'static str,
+    head(n) + &without_table::prefix(n) + TAIL
 }
 
 #[derive(Serialize)]
@@ -84,20 +72,12 @@ struct Body {
 }
 
 fn iteration_and_serde_json(n: u16) -> String {
-    let sequence = iterative::terms(n).map(|term| RawValue::from_string(term.to_string()));
-    to_json(&Response {
-        status_code: 200,
-        headers: Headers {
-            content_type: "application/json",
-        },
-        body: to_json(&Body {
-            n,
-            sequence: sequence.collect::<Result<_, _>>().expect("numbers"),
-        }),
-    })
+    let sequence = without_table::terms(n).map(|term| RawValue::from_string(term.to_string()));
+    let sequence = sequence.collect::<Result<_, _>>().expect("numbers");
+    to_json(&Response::new(to_json(&Body { n, sequence })))
 }
 
-/// Writes JSON spaced like the function's.
+/// Writes JSON with the spaces that the function's replies have.
 fn to_json(value: &impl Serialize) -> String {
     let mut json = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut json, Spaced);
@@ -142,7 +122,7 @@ fn reply(criterion: &mut Criterion) {
     }
 }
 
-/// All that happens between the last byte of an event and the first of its reply.
+/// All that happens between the last byte of an event and the first byte of its reply.
 fn event_to_reply(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("event_to_reply");
     for n in INDICES {

@@ -1,6 +1,7 @@
-//! Many invocations of one process, every reply checked, its memory and file descriptors sampled.
+//! Invokes one process many times, checks every reply, and watches the process's memory and file
+//! descriptors.
 //!
-//! `cargo bench --bench soak -- --duration 3600` for an hour.
+//! `cargo bench --bench soak -- --duration 3600` runs for an hour.
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -15,29 +16,31 @@ use fibonacci_generator::reply::Reply;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
+/// The first sample is taken after this part of the time.
 const WARM_UP_PART: u32 = 10;
 
 #[derive(Parser)]
 struct Flags {
-    /// Seconds
+    /// Run for so many seconds
     #[arg(long, default_value_t = 60)]
     duration: u64,
-    /// Invocations, if that many come before the duration is over
+    /// Stop earlier, after so many invocations
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     invocations: u64,
+    /// Invocations at once
     #[arg(long, default_value = "8")]
     concurrency: NonZeroU16,
-    /// One short pass
+    /// Make one short pass, to see that everything works
     #[arg(long)]
     test: bool,
     #[arg(long, hide = true)]
     bench: bool,
-    /// Runs if this is a part of `soak`
+    /// Run only if `soak` contains this
     #[arg(default_value = "")]
     filter: String,
 }
 
-/// Events with the replies that they must get: every N, and one of each invalid kind.
+/// Events and their right replies: every N, and one of each invalid kind.
 fn events() -> Vec<(String, Vec<u8>)> {
     let valid = (0..=1000).map(|n| format!(r#"{{"n": {n}}}"#));
     let invalid = ["{}", r#"{"n": "1"}"#, r#"{"n": -1}"#, r#"{"n": 1001}"#];
@@ -50,13 +53,12 @@ fn events() -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Resident bytes and open file descriptors.
-fn sample(pid: u32) -> (u64, usize) {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the function lives");
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = rss.and_then(|rss| rss.trim().strip_suffix(" kB")?.parse().ok());
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the function lives");
-    (kib.unwrap_or(0_u64) * 1024, descriptors.count())
+/// Resident bytes and open file descriptors of the function's process.
+fn sample(emulator: &Emulator) -> (u64, usize) {
+    let rss = emulator.resident_bytes().expect("the function runs");
+    let pid = emulator.pid().expect("the function runs");
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the function runs");
+    (rss, descriptors.count())
 }
 
 #[tokio::main]
@@ -74,7 +76,6 @@ async fn main() {
             .await
             .expect("the function starts"),
     );
-    let pid = emulator.pid().expect("the function runs");
 
     let events = Arc::new(events());
     let invocations = Arc::new(AtomicU64::new(0));
@@ -86,10 +87,10 @@ async fn main() {
         callers.spawn(async move {
             while !is_over.load(Relaxed) {
                 let number = invocations.fetch_add(1, Relaxed);
-                // A step that has no factor in common with their number reaches all of them.
+                // 389 has no factor in common with the number of events, so this reaches all.
                 let index = usize::try_from(number * 389 % events.len() as u64).unwrap_or(0);
                 let (payload, expected) = &events[index];
-                let reply = emulator.invoke(payload.clone()).await.expect("an answer");
+                let reply = emulator.invoke(payload.clone()).await.expect("a reply");
                 assert!(reply.payload == expected[..], "a wrong reply to {payload}");
             }
         });
@@ -97,7 +98,7 @@ async fn main() {
 
     let begun = Instant::now();
     sleep(duration / WARM_UP_PART).await;
-    let (first_rss, first_descriptors) = sample(pid);
+    let (first_rss, first_descriptors) = sample(&emulator);
     let (mut most_rss, mut most_descriptors) = (first_rss, first_descriptors);
     let mut ticks = interval(Duration::from_millis(500));
     while begun.elapsed() < duration
@@ -105,7 +106,7 @@ async fn main() {
         && callers.len() == usize::from(flags.concurrency.get())
     {
         ticks.tick().await;
-        let (rss, descriptors) = sample(pid);
+        let (rss, descriptors) = sample(&emulator);
         most_rss = most_rss.max(rss);
         most_descriptors = most_descriptors.max(descriptors);
         if let Some(Err(error)) = callers.try_join_next() {
@@ -127,7 +128,7 @@ async fn main() {
     println!("log lines {}", emulator.lines().len());
     let is_flat = most_rss - first_rss < 1024 * 1024;
     if !is_flat || most_descriptors > first_descriptors {
-        eprintln!("error: the function keeps memory or descriptors");
+        eprintln!("error: memory grew by 1 MiB or more, or file descriptors by one or more");
         process::exit(1);
     }
 }

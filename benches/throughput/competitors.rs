@@ -1,4 +1,4 @@
-//! The competitors on `lambda_runtime`, each the whole of a process.
+//! The competitors on `lambda_runtime`. Each runs in a process of its own.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,40 +12,19 @@ use http_body::{Frame, SizeHint};
 use lambda_runtime::tower::layer::layer_fn;
 use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, service_fn, tracing};
 use lambda_runtime_api_client::{PooledClient, body::Body, build_request};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::iterative;
+use crate::without_table::{self, Response};
 
 #[derive(Deserialize)]
 struct Event {
     n: u16,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Response {
-    status_code: u16,
-    headers: Headers,
-    body: String,
-}
-
-#[derive(Serialize)]
-struct Headers {
-    #[serde(rename = "Content-Type")]
-    content_type: &'static str,
-}
-
-impl Response {
-    pub(crate) fn new(n: u16, prefix: &str) -> Self {
-        Self {
-            status_code: 200,
-            headers: Headers {
-                content_type: "application/json",
-            },
-            body: format!(r#"{{"n": {n}, "sequence": [{prefix}]}}"#),
-        }
-    }
+/// The reply, for serde to serialize.
+pub(crate) fn response(n: u16, prefix: &str) -> Response {
+    Response::new(format!(r#"{{"n": {n}, "sequence": [{prefix}]}}"#))
 }
 
 /// Runs a competitor as its `main` would.
@@ -56,7 +35,7 @@ pub(crate) fn run(competitor: impl Future<Output = Result<(), Error>>) -> Result
     })
 }
 
-/// The least that a handler can do.
+/// A handler that does nothing.
 pub(crate) async fn no_op() -> Result<(), Error> {
     lambda_runtime::run_concurrent(service_fn(|_: LambdaEvent<Value>| async {
         Ok::<_, Error>(json!({}))
@@ -64,27 +43,28 @@ pub(crate) async fn no_op() -> Result<(), Error> {
     .await
 }
 
-/// The table, used as the documentation of `lambda_runtime` suggests.
+/// The table, used as the documentation of `lambda_runtime` suggests: serde copies and escapes the
+/// sequence.
 pub(crate) async fn stock() -> Result<(), Error> {
     lambda_runtime::run_concurrent(service_fn(|event: LambdaEvent<Event>| async move {
         let n = event.payload.n;
         let index = Index::new(n).ok_or("n is above 1000")?;
-        Ok::<_, Error>(Response::new(n, sequence::prefix(index)))
+        Ok::<_, Error>(response(n, sequence::prefix(index)))
     }))
     .await
 }
 
-/// No table.
+/// No table: computes the terms on each call.
 pub(crate) async fn iterative() -> Result<(), Error> {
     lambda_runtime::run_concurrent(service_fn(|event: LambdaEvent<Event>| async move {
         let n = event.payload.n;
-        Ok::<_, Error>(Response::new(n, &iterative::prefix(n)))
+        Ok::<_, Error>(response(n, &without_table::prefix(n)))
     }))
     .await
 }
 
-/// The table's slices, posted past `lambda_runtime`'s serialisation.
-pub(crate) async fn seam() -> Result<(), Error> {
+/// The table's slices, posted by a tower layer that replaces `lambda_runtime`'s own posting.
+pub(crate) async fn layer() -> Result<(), Error> {
     let client = Arc::new(PooledClient::builder().with_pool_size(64).build());
     let post_slices = layer_fn(|_| {
         let client = client.clone();
@@ -99,7 +79,10 @@ pub(crate) async fn seam() -> Result<(), Error> {
                 if let Some(id) = invocation.parts.headers.get("lambda-runtime-invocation-id") {
                     request = request.header("lambda-runtime-invocation-id", id);
                 }
-                let body = Slices(reply.slices().map(Bytes::from_static), 0);
+                let body = Slices {
+                    slices: reply.slices().map(Bytes::from_static),
+                    sent: 0,
+                };
                 client.call(request.body(Body::new(body))?).await?;
                 Ok(())
             }
@@ -112,8 +95,11 @@ pub(crate) async fn seam() -> Result<(), Error> {
         .await
 }
 
-/// A body of three frames, of which this many are sent.
-struct Slices([Bytes; 3], usize);
+/// A body that sends each slice as a frame.
+struct Slices {
+    slices: [Bytes; 3],
+    sent: usize,
+}
 
 impl http_body::Body for Slices {
     type Data = Bytes;
@@ -123,15 +109,13 @@ impl http_body::Body for Slices {
         mut self: Pin<&mut Self>,
         _: &mut Context,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Self(slices, sent) = &mut *self;
-        let slice = slices.get(*sent).cloned();
-        *sent += 1;
+        let slice = self.slices.get(self.sent).cloned();
+        self.sent += 1;
         Poll::Ready(slice.map(|slice| Ok(Frame::data(slice))))
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Self(slices, sent) = self;
-        let rest = slices.iter().skip(*sent);
+        let rest = self.slices.iter().skip(self.sent);
         SizeHint::with_exact(rest.map(|slice| slice.len() as u64).sum())
     }
 }

@@ -1,10 +1,10 @@
-"""The function that this one replaces: its algorithm, and the calls that it makes."""
+"""The Python function that this one replaces: the same algorithm and the same library calls."""
 
 import ctypes
 import json
 import signal
 
-# Each worker of awslambdaric is a process, which must not outlive the one that started it.
+# awslambdaric starts a process for each worker. None may outlive the process that started it.
 PR_SET_PDEATHSIG = 1
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -1,6 +1,6 @@
 //! The floor: the function's bytes from one thread on epoll, and nothing else.
 //!
-//! No retries, no deadlines, no tokio, and no more HTTP than this bench's Runtime API speaks.
+//! No tokio, no retries, no deadlines, and no more HTTP than this bench's Runtime API speaks.
 
 use std::env;
 use std::fmt::Write as _;
@@ -13,35 +13,46 @@ use fibonacci_generator::reply::Reply;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-const POLL: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: h\r\nuser-agent: fibonacci-generator/0.1.0\r\n\r\n";
+const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-struct Connection {
+struct Connection<'a> {
+    authority: &'a str,
+    poll_request: &'a str,
+    polls_ahead: bool,
     socket: TcpStream,
     received: Vec<u8>,
-    filled: usize,
-    request: String,
+    /// How many bytes of `received` have been received.
+    len: usize,
+    post_request: String,
 }
 
-/// Serves invocations until it is killed; with the next poll behind each reply if `polls_ahead`.
+/// Serves invocations until the process is killed. If `polls_ahead`, the next poll travels with each
+/// reply.
 pub(crate) fn run(polls_ahead: bool) -> io::Result<()> {
-    let address = env::var("AWS_LAMBDA_RUNTIME_API").map_err(io::Error::other)?;
-    let workers = env::var("AWS_LAMBDA_MAX_CONCURRENCY").map_err(io::Error::other)?;
+    let authority = &*env::var("AWS_LAMBDA_RUNTIME_API").map_err(io::Error::other)?;
+    let concurrency = env::var("AWS_LAMBDA_MAX_CONCURRENCY").map_err(io::Error::other)?;
+    let poll_request = &*format!(
+        "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\
+         host: {authority}\r\n\
+         user-agent: {USER_AGENT}\r\n\r\n"
+    );
     let epoll = Epoll::new(EpollCreateFlags::empty())?;
     let mut connections = Vec::new();
-    for worker in 0..workers.parse().map_err(io::Error::other)? {
-        let mut socket = TcpStream::connect(&address)?;
+    for index in 0..concurrency.parse().map_err(io::Error::other)? {
+        let mut socket = TcpStream::connect(authority)?;
         socket.set_nodelay(true)?;
-        socket.write_all(POLL.as_bytes())?;
+        socket.write_all(poll_request.as_bytes())?;
         socket.set_nonblocking(true)?;
-        epoll.add(
-            &socket,
-            EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, worker),
-        )?;
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        epoll.add(&socket, EpollEvent::new(flags, index))?;
         connections.push(Connection {
+            authority,
+            poll_request,
+            polls_ahead,
             socket,
             received: vec![0; 8 * 1024],
-            filled: 0,
-            request: String::new(),
+            len: 0,
+            post_request: String::new(),
         });
     }
     let mut events = [EpollEvent::empty(); 64];
@@ -49,81 +60,90 @@ pub(crate) fn run(polls_ahead: bool) -> io::Result<()> {
         let ready = epoll.wait(&mut events, EpollTimeout::NONE)?;
         for event in &events[..ready] {
             let index = usize::try_from(event.data()).map_err(io::Error::other)?;
-            connections[index].serve(&address, polls_ahead)?;
+            connections[index].receive()?;
         }
     }
 }
 
-impl Connection {
-    fn serve(&mut self, authority: &str, polls_ahead: bool) -> io::Result<()> {
+impl Connection<'_> {
+    fn receive(&mut self) -> io::Result<()> {
         loop {
-            let room = self.received.len() - self.filled;
-            let read = match self.socket.read(&mut self.received[self.filled..]) {
+            let free = &mut self.received[self.len..];
+            let free_len = free.len();
+            let read = match self.socket.read(free) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+                read => read?,
             };
-            self.filled += read;
+            self.len += read;
             let mut used = 0;
-            while let Some(len) = self.respond(used, authority, polls_ahead)? {
+            while let Some(len) = self.handle_response(used)? {
                 used += len;
             }
-            self.received.copy_within(used..self.filled, 0);
-            self.filled -= used;
-            // epoll reports what comes after a read that was not full.
-            if read < room {
+            self.received.copy_within(used..self.len, 0);
+            self.len -= used;
+            // This read emptied the socket, so epoll reports whatever arrives after it.
+            if read < free_len {
                 return Ok(());
             }
         }
     }
 
-    /// Takes one response from the buffer and does what follows from it.
-    fn respond(
-        &mut self,
-        used: usize,
-        authority: &str,
-        polls_ahead: bool,
-    ) -> io::Result<Option<usize>> {
-        let received = &self.received[used..self.filled];
-        let Some(end) = received.windows(4).position(|end| end == b"\r\n\r\n") else {
+    /// Handles the response that begins at `start` in the buffer. Returns its length, or `None` if it
+    /// has not arrived whole.
+    fn handle_response(&mut self, start: usize) -> io::Result<Option<usize>> {
+        let received = &self.received[start..self.len];
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut response = httparse::Response::new(&mut headers);
+        let httparse::Status::Complete(head_len) =
+            response.parse(received).map_err(io::Error::other)?
+        else {
             return Ok(None);
         };
-        let head = str::from_utf8(&received[..end]).map_err(io::Error::other)?;
-        let header = |name| {
-            let (_, rest) = head.split_once(name)?;
-            Some(rest.split("\r\n").next().unwrap_or(rest))
-        };
-        let len: usize = header("Content-Length: ")
-            .unwrap_or("0")
-            .parse()
-            .map_err(io::Error::other)?;
-        let Some(body) = received.get(end + 4..end + 4 + len) else {
-            return Ok(None);
-        };
-        if let Some(id) = header("Lambda-Runtime-Aws-Request-Id: ") {
-            let invocation_id = header("Lambda-Runtime-Invocation-Id: ").unwrap_or_default();
-            let reply = Reply::from(event::parse(body));
-            let slices = reply.slices();
-            let len: usize = slices.iter().map(|slice| slice.len()).sum();
-            self.request.clear();
-            let _ = write!(
-                self.request,
-                "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\n\
-                 host: {authority}\r\n\
-                 user-agent: fibonacci-generator/0.1.0\r\n\
-                 lambda-runtime-invocation-id: {invocation_id}\r\n\
-                 content-length: {len}\r\n\r\n"
-            );
-            let poll = if polls_ahead { POLL } else { "" };
-            let [head, prefix, tail] = slices.map(IoSlice::new);
-            let request = IoSlice::new(self.request.as_bytes());
-            let poll = IoSlice::new(poll.as_bytes());
-            send(&self.socket, &mut [request, head, prefix, tail, poll])?;
-        } else if !polls_ahead {
-            send(&self.socket, &mut [IoSlice::new(POLL.as_bytes())])?;
+        let (mut body_len, mut request_id, mut invocation_id) = (0, None, "");
+        for header in response.headers {
+            let value = str::from_utf8(header.value).map_err(io::Error::other)?;
+            match header.name {
+                "Content-Length" => body_len = value.parse().map_err(io::Error::other)?,
+                "Lambda-Runtime-Aws-Request-Id" => request_id = Some(value),
+                "Lambda-Runtime-Invocation-Id" => invocation_id = value,
+                _ => {}
+            }
         }
-        Ok(Some(end + 4 + len))
+        let len = head_len + body_len;
+        let Some(payload) = received.get(head_len..len) else {
+            return Ok(None);
+        };
+
+        if let Some(request_id) = request_id {
+            let reply = Reply::from(event::parse(payload)).slices();
+            let content_length: usize = reply.iter().map(|slice| slice.len()).sum();
+            self.post_request.clear();
+            let _ = write!(
+                self.post_request,
+                "POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\n\
+                 host: {}\r\n\
+                 user-agent: {USER_AGENT}\r\n\
+                 lambda-runtime-invocation-id: {invocation_id}\r\n\
+                 content-length: {content_length}\r\n\r\n",
+                self.authority
+            );
+            let [head, prefix, tail] = reply;
+            let poll = if self.polls_ahead {
+                self.poll_request
+            } else {
+                ""
+            };
+            let post = self.post_request.as_bytes();
+            let slices = [post, head, prefix, tail, poll.as_bytes()];
+            send(&self.socket, &mut slices.map(IoSlice::new))?;
+        } else if !self.polls_ahead {
+            send(
+                &self.socket,
+                &mut [IoSlice::new(self.poll_request.as_bytes())],
+            )?;
+        }
+        Ok(Some(len))
     }
 }
 

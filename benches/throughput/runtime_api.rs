@@ -1,4 +1,7 @@
 //! A Runtime API that has an event ready for every poll, or lets every poll wait.
+//!
+//! It takes one request after the other from a connection, so a poll that was sent with a reply is
+//! looked at when the reply has got its response.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +16,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::watch;
 
-use crate::process;
+use super::cpu;
 
-/// Holds the longest request, a head and the reply for N = 1000.
+/// Holds the longest requests: a head, the reply for N = 1000, and a poll.
 const BUFFER_LEN: usize = 128 * 1024;
-/// One reply of this many is compared with the expected one; of the others the length is.
+/// The first reply to each offer, and then one in so many, is compared byte for byte. Of the others
+/// the length is compared.
 const COMPARED: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 pub(crate) struct Event {
@@ -39,6 +43,7 @@ struct State {
     polls: AtomicUsize,
     waiting_polls: AtomicUsize,
     replies: AtomicUsize,
+    polls_ahead: AtomicUsize,
     first_poll: OnceLock<Instant>,
     problem: OnceLock<String>,
 }
@@ -49,16 +54,18 @@ struct Offer {
     is_open: bool,
 }
 
-/// Starts the thread on which Runtime APIs run, on these CPUs.
+/// Starts a thread for Runtime APIs on these CPUs.
 pub(crate) fn start_thread(cpus: Vec<usize>) -> runtime::Handle {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        process::run_on(cpus).expect("the CPUs are available");
+        cpu::run_on(cpus).expect("the CPUs are available");
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
             .build()
             .expect("there are file descriptors");
-        sender.send(runtime.handle().clone()).expect("is awaited");
+        sender
+            .send(runtime.handle().clone())
+            .expect("the caller waits");
         runtime.block_on(std::future::pending::<()>());
     });
     receiver.recv().expect("the thread starts")
@@ -74,45 +81,76 @@ impl RuntimeApi {
         Ok(Self { address, state })
     }
 
-    /// Answers every poll with this event from now on.
+    /// From now on hands this event to every poll, and counts the replies from zero.
     pub(crate) fn offer(&self, event: &Arc<Event>) {
+        self.state.replies.store(0, SeqCst);
+        self.state.polls_ahead.store(0, SeqCst);
         self.state.offer.send_replace(Offer {
             event: event.clone(),
             is_open: true,
         });
     }
 
-    /// Lets every poll wait from now on.
+    /// From now on lets every poll wait.
     pub(crate) fn withhold(&self) {
         self.state.offer.send_modify(|offer| offer.is_open = false);
     }
 
-    /// Waits until `workers` polls wait, so that nothing else is under way.
+    /// Waits until the polls of all workers wait, so that no reply is under way.
     ///
     /// # Panics
     ///
-    /// If that takes too long, or a reply was wrong.
+    /// If that takes more than a minute, or a reply was wrong.
     pub(crate) fn wait_for_polls(&self, workers: usize) {
         let started = Instant::now();
         loop {
-            if let Some(problem) = self.state.problem.get() {
-                panic!("{problem}");
-            }
+            self.check();
             let polling = self.state.waiting_polls.load(SeqCst);
             if polling == workers {
                 return;
             }
             assert!(
-                started.elapsed() < PATIENCE,
-                "{polling} of {workers} workers poll"
+                started.elapsed() < WAIT_LIMIT,
+                "after {WAIT_LIMIT:?}, {polling} of {workers} workers poll"
             );
             thread::sleep(Duration::from_micros(200));
         }
     }
 
-    /// How many replies have come.
+    /// Waits for so many replies to the event offered last.
+    ///
+    /// # Panics
+    ///
+    /// If none comes for a minute, or one was wrong.
+    pub(crate) fn wait_for_replies(&self, count: usize) {
+        let (mut replies, mut changed) = (0, Instant::now());
+        while replies < count {
+            self.check();
+            assert!(
+                changed.elapsed() < WAIT_LIMIT,
+                "{replies} of {count} replies came, and none for {WAIT_LIMIT:?}"
+            );
+            thread::sleep(Duration::from_millis(1));
+            if self.replies() > replies {
+                (replies, changed) = (self.replies(), Instant::now());
+            }
+        }
+    }
+
+    fn check(&self) {
+        if let Some(problem) = self.state.problem.get() {
+            panic!("{problem}");
+        }
+    }
+
+    /// How many replies there were to the event offered last.
     pub(crate) fn replies(&self) -> usize {
         self.state.replies.load(SeqCst)
+    }
+
+    /// How many of these replies arrived with the next poll behind them.
+    pub(crate) fn polls_ahead(&self) -> usize {
+        self.state.polls_ahead.load(SeqCst)
     }
 
     /// When the first poll came.
@@ -127,7 +165,7 @@ async fn accept(listener: std::net::TcpListener, state: Arc<State>) -> io::Resul
         let (stream, _) = listener.accept().await?;
         let state = state.clone();
         tokio::spawn(async move {
-            // A function that is killed resets its connections.
+            // Other errors come from functions that are killed, which resets their connections.
             if let Err(error) = serve(stream, &state).await
                 && error.kind() == io::ErrorKind::InvalidData
             {
@@ -159,6 +197,9 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
             (event_head(number, event.payload.len()), &*event.payload)
         } else if path.ends_with("/response") {
             state.take_reply(body)?;
+            state
+                .polls_ahead
+                .fetch_add(usize::from(received > len), SeqCst);
             let head = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
             (head.to_owned(), &b""[..])
         } else if path.ends_with("/extension/register") {
@@ -216,12 +257,12 @@ impl State {
 struct Request<'a> {
     path: &'a str,
     body: &'a [u8],
-    /// Of the head and the body.
+    /// The length of the head and the body together.
     len: usize,
 }
 
 impl<'a> Request<'a> {
-    /// Returns `None` if `bytes` hold only a part of it.
+    /// Returns `None` if `bytes` hold only a part of a request.
     fn parse(bytes: &'a [u8]) -> io::Result<Option<Self>> {
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut request = httparse::Request::new(&mut headers);
@@ -246,7 +287,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The head of the answer to a poll, with the headers that Lambda sends.
+/// The head of the response to a poll, with the headers that Lambda sends.
 fn event_head(number: usize, content_length: usize) -> String {
     let deadline = SystemTime::now() + Duration::from_mins(1);
     let deadline_ms = deadline

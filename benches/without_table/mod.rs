@@ -1,8 +1,9 @@
-//! What there is to write without a table.
+//! What one writes without a table: the terms computed on each call, and a reply for serde.
 
 use std::mem;
 
 use num_bigint::BigUint;
+use serde::Serialize;
 
 /// The terms F(0)..F(`index`), computed one from the other.
 pub(crate) fn terms(index: u16) -> impl Iterator<Item = BigUint> {
@@ -23,4 +24,31 @@ pub(crate) fn prefix(index: u16) -> String {
         prefix.push_str(&term.to_string());
     }
     prefix
+}
+
+/// A reply in the shape that Lambda's proxy integrations unwrap.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Response {
+    status_code: u16,
+    headers: Headers,
+    body: String,
+}
+
+#[derive(Serialize)]
+struct Headers {
+    #[serde(rename = "Content-Type")]
+    content_type: &'static str,
+}
+
+impl Response {
+    pub(crate) fn new(body: String) -> Self {
+        Self {
+            status_code: 200,
+            headers: Headers {
+                content_type: "application/json",
+            },
+            body,
+        }
+    }
 }

@@ -1,0 +1,199 @@
+//! A picture of the rows: CPU per invocation over N, one line for each program.
+
+use std::fmt::{self, Write};
+
+use super::measure::{Row, Setting};
+use super::program::Program;
+
+/// What an execution environment of 1 vCPU gets by default.
+const SETTING: Setting = Setting {
+    cpus: 1,
+    concurrency: 8,
+};
+const N_TICKS: [f64; 3] = [10.0, 100.0, 1000.0];
+/// In microseconds.
+const CPU_TICKS: [f64; 15] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4,
+];
+
+const LEFT: f64 = 60.0;
+const RIGHT: f64 = 500.0;
+const TOP: f64 = 70.0;
+const BOTTOM: f64 = 400.0;
+const LABEL_LEFT: f64 = 530.0;
+const LABEL_HEIGHT: f64 = 20.0;
+
+/// The lines keep their colours, which stand out from both backgrounds.
+const STYLE: &str = "\
+text { font: 13px system-ui, sans-serif; fill: #1f2328 }
+.heading { font-size: 16px }
+.heading, .ours { font-weight: 600 }
+.background { fill: #ffffff }
+.grid { stroke: #d1d9e0 }
+@media (prefers-color-scheme: dark) {
+  text { fill: #f0f6fc }
+  .background { fill: #0d1117 }
+  .grid { stroke: #3d444d }
+}";
+
+/// A logarithmic axis: its first and last value, and where they are in the picture.
+struct Axis {
+    first: f64,
+    last: f64,
+    start: f64,
+    end: f64,
+}
+
+impl Axis {
+    fn at(&self, value: f64) -> f64 {
+        let share = (value / self.first).ln() / (self.last / self.first).ln();
+        self.start + share * (self.end - self.start)
+    }
+}
+
+struct Line<'a> {
+    program: Program,
+    /// In the order of N.
+    rows: Vec<&'a Row>,
+    label_y: f64,
+}
+
+/// Draws what was measured on one CPU at a concurrency of 8.
+pub(crate) fn svg(rows: &[Row]) -> String {
+    let mut lines = Vec::<Line>::new();
+    let (mut least, mut most) = (CPU_TICKS[4], CPU_TICKS[4]);
+    for row in rows.iter().filter(|row| row.setting == SETTING) {
+        least = least.min(row.cpu_us);
+        most = most.max(row.cpu_us);
+        match lines.iter_mut().find(|line| line.program == row.program) {
+            Some(line) => line.rows.push(row),
+            None => lines.push(Line {
+                program: row.program,
+                rows: vec![row],
+                label_y: 0.0,
+            }),
+        }
+    }
+    let x = Axis {
+        first: N_TICKS[0],
+        last: N_TICKS[2],
+        start: LEFT,
+        end: RIGHT,
+    };
+    let ticks = CPU_TICKS.into_iter();
+    let y = Axis {
+        first: ticks.clone().rfind(|tick| *tick <= least).unwrap_or(least),
+        last: ticks.clone().find(|tick| *tick >= most).unwrap_or(most),
+        start: BOTTOM,
+        end: TOP,
+    };
+    place_labels(&mut lines, &y);
+
+    let mut svg = String::new();
+    draw(&mut svg, &lines, &x, &y).expect("a String takes all text");
+    svg
+}
+
+/// Puts each label beside the end of its line, or as near to it as the other labels allow.
+fn place_labels(lines: &mut [Line], y: &Axis) {
+    for line in &mut *lines {
+        line.label_y = line.rows.last().map_or(0.0, |row| y.at(row.cpu_us));
+    }
+    lines.sort_by(|a, b| a.label_y.total_cmp(&b.label_y));
+    let mut free = TOP;
+    for line in &mut *lines {
+        line.label_y = line.label_y.max(free);
+        free = line.label_y + LABEL_HEIGHT;
+    }
+    let mut free = BOTTOM;
+    for line in lines.iter_mut().rev() {
+        line.label_y = line.label_y.min(free);
+        free = line.label_y - LABEL_HEIGHT;
+    }
+}
+
+fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
+    writeln!(
+        svg,
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 830 440" role="img" aria-labelledby="title desc">
+<title id="title">CPU per invocation over N</title>
+<desc id="desc">Microseconds of CPU per invocation for replies with F(0) to F(N)."#
+    )?;
+    for line in lines {
+        write!(svg, "{}:", style(line.program).0)?;
+        for row in &line.rows {
+            write!(svg, " {:.1} at N = {};", row.cpu_us, row.n)?;
+        }
+        writeln!(svg)?;
+    }
+    writeln!(
+        svg,
+        r#"</desc>
+<style>
+{STYLE}
+</style>
+<rect class="background" width="830" height="440"/>
+<text class="heading" x="20" y="28">CPU per invocation, in microseconds</text>
+<text x="20" y="48">one CPU, eight invocations at once; both axes are logarithmic</text>"#
+    )?;
+    for tick in CPU_TICKS {
+        if (y.first..=y.last).contains(&tick) {
+            let (y, text_x) = (y.at(tick), LEFT - 10.0);
+            writeln!(
+                svg,
+                r#"<path class="grid" d="M{LEFT} {y:.1}H{RIGHT}"/><text x="{text_x}" y="{y:.1}" dy="4" text-anchor="end">{tick}</text>"#
+            )?;
+        }
+    }
+    for tick in N_TICKS {
+        let (x, text_y) = (x.at(tick), BOTTOM + 20.0);
+        writeln!(
+            svg,
+            r#"<path class="grid" d="M{x:.1} {TOP}V{BOTTOM}"/><text x="{x:.1}" y="{text_y}" text-anchor="middle">N = {tick}</text>"#
+        )?;
+    }
+    for line in lines {
+        let (label, colour) = style(line.program);
+        let (class, width) = match line.program {
+            Program::Ours => ("ours", 4),
+            _ => ("other", 2),
+        };
+        let dashes = match line.program {
+            Program::OursOff | Program::RawOff => "5 4",
+            _ => "none",
+        };
+        let label_y = line.label_y;
+        let (mut path, mut dots, mut end) = (String::new(), String::new(), String::new());
+        for row in &line.rows {
+            let (x, y) = (x.at(row.n.into()), y.at(row.cpu_us));
+            end = format!("{x:.1} {y:.1}");
+            write!(path, "{}{end}", if path.is_empty() { 'M' } else { 'L' })?;
+            write!(dots, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3"/>"#)?;
+        }
+        writeln!(
+            svg,
+            r#"<g stroke="{colour}" fill="{colour}">
+<path d="{path}" fill="none" stroke-width="{width}" stroke-dasharray="{dashes}"/>
+<path d="M{end}L{} {label_y:.1}"/>{dots}
+</g>
+<text class="{class}" x="{LABEL_LEFT}" y="{label_y:.1}" dy="4">{label}</text>"#,
+            LABEL_LEFT - 6.0
+        )?;
+    }
+    writeln!(svg, "</svg>")
+}
+
+/// The label and the colour of a line.
+fn style(program: Program) -> (&'static str, &'static str) {
+    match program {
+        Program::Ours => ("this function", "#2f81f7"),
+        Program::OursOff => ("this function, pipelining off", "#2f81f7"),
+        Program::Raw => ("same bytes, bare epoll", "#8b949e"),
+        Program::RawOff => ("same bytes, bare epoll, pipelining off", "#8b949e"),
+        Program::NoOp => ("lambda_runtime, returning {}", "#2da44e"),
+        Program::Layer => ("lambda_runtime, this function's slices", "#1b9aaa"),
+        Program::Stock => ("lambda_runtime, this table, serde", "#d9730d"),
+        Program::Iterative => ("lambda_runtime, num-bigint, serde", "#a371f7"),
+        Program::Python => ("Python", "#e5534b"),
+    }
+}
