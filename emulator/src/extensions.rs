@@ -87,7 +87,7 @@ impl Extensions {
             return Err(("Extension.InvalidExtensionName", message));
         }
         let body: Option<Map<String, Value>> =
-            serde_json::from_slice(body).map_err(invalid_format)?;
+            serde_json::from_slice(body).map_err(|error| invalid_format(&error))?;
         let body = body.unwrap_or_default();
         if !list(&body, "configurationKeys")?.is_empty() {
             let message = "configurationKeys are deprecated; use environment variables instead";
@@ -137,7 +137,7 @@ impl Extensions {
     }
 }
 
-fn invalid_format(error: serde_json::Error) -> Refusal {
+fn invalid_format(error: &serde_json::Error) -> Refusal {
     ("InvalidRequestFormat", error.to_string())
 }
 
@@ -145,7 +145,7 @@ fn invalid_format(error: serde_json::Error) -> Refusal {
 fn list(body: &Map<String, Value>, name: &str) -> Result<Vec<Option<String>>, Refusal> {
     let mut members = body.iter();
     let list = match members.find(|(key, _)| key.eq_ignore_ascii_case(name)) {
-        Some((_, value)) => Option::deserialize(value).map_err(invalid_format)?,
+        Some((_, value)) => Option::deserialize(value).map_err(|error| invalid_format(&error))?,
         None => None,
     };
     Ok(list.unwrap_or_default())
