@@ -33,6 +33,10 @@ const MAX_ERROR: usize = 1024 * 1024;
 /// The function has this long to send the body of a request.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// A streamed response that lasts longer is cut off, so that its worker polls again while the next
+/// event may still wait for it.
+const STREAM_TIMEOUT: Duration = Duration::from_millis(100);
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
 const DEADLINE_MS: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
@@ -197,32 +201,36 @@ async fn accept_reply(
         (api.invocations).reply(worker, id, invocation_id, payload, function_error)
     };
     let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
-    let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
-    let (checked, response) = if let Some(message) = unsupported(mode)
+    if let Some(message) = unsupported(mode)
         && !function_error
     {
         warn!("Runtime API: {message}");
         // The caller is told at once: a stream may last longer than the invocation.
-        let checked = reply(payload("Runtime.InvalidResponseModeHeader", message), true);
-        let _ = body::discard(body, READ_TIMEOUT).await;
+        let error_type = "Runtime.InvalidResponseModeHeader";
+        let checked = reply(payload(error_type, message), true);
+        let _ = body::discard(body, STREAM_TIMEOUT).await;
         let error_type = "InvalidFunctionResponseMode";
-        (checked, error(StatusCode::BAD_REQUEST, error_type, message))
-    } else {
-        // The body of a reply that will be refused is not kept.
-        let is_wanted = api.invocations.check(worker, id, invocation_id).is_ok();
-        match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
-            Ok(payload) => (reply(payload, function_error), accepted()),
-            Err(BodyError::TooLarge(_)) => (reply(too_large(limit), true), refused_size(limit)),
-            // The function may post it again, on another connection.
-            Err(_) => (
-                Ok(()),
-                error(
-                    StatusCode::BAD_REQUEST,
-                    "TruncatedHTTPRequest",
-                    "HTTP request detected as truncated",
-                ),
+        return match checked {
+            Ok(()) => error(StatusCode::BAD_REQUEST, error_type, message),
+            Err(refusal) => refused(&refusal),
+        };
+    }
+    // The body of a reply that will be refused is not kept.
+    let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
+    let is_wanted = api.invocations.check(worker, id, invocation_id).is_ok();
+    let body = body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await;
+    let (checked, response) = match body {
+        Ok(payload) => (reply(payload, function_error), accepted()),
+        Err(BodyError::TooLarge(_)) => (reply(too_large(limit), true), refused_size(limit)),
+        // The function may post it again, on another connection.
+        Err(_) => (
+            Ok(()),
+            error(
+                StatusCode::BAD_REQUEST,
+                "TruncatedHTTPRequest",
+                "HTTP request detected as truncated",
             ),
-        }
+        ),
     };
     let mut response = match checked {
         Ok(()) => response,
