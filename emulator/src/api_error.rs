@@ -69,14 +69,14 @@ impl ApiError {
         }
     }
 
-    /// A request that a browser sent for a page of another origin.
+    /// A request that a web page of another origin may have sent.
     pub(crate) fn foreign_page() -> Self {
         Self {
             status: StatusCode::FORBIDDEN,
             error_type: "AccessDeniedException",
             message:
-                "Only the console's own page may send this request: open it at localhost or an \
-                      IP address"
+                "Web pages of other origins may not send this request. Use localhost or an IP \
+                      address in place of the host's name"
                     .to_owned(),
         }
     }

@@ -105,7 +105,7 @@ fn repository() -> Result<PathBuf, BuildError> {
 }
 
 /// The files that the function is built from: its manifest, its build script, and everything in
-/// `src`. Empty outside the repository.
+/// `src` but hidden files, which editors leave there. Empty outside the repository.
 #[must_use]
 pub fn sources() -> Vec<PathBuf> {
     let mut sources = Vec::new();
@@ -120,7 +120,7 @@ fn collect_files(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect_files(&entry.path(), files);
-        } else {
+        } else if !entry.file_name().as_encoded_bytes().starts_with(b".") {
             files.push(entry.path());
         }
     }

@@ -6,9 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -136,13 +136,8 @@ pub(crate) fn router(console: Arc<Console>) -> Router {
         .route("/console/burst", post(burst))
         .route("/console/invocations", get(last_invocations))
         .route("/console/invocations/{request_id}", get(invocation))
-        .route_layer(middleware::from_fn(only_own_page))
+        .route_layer(middleware::from_fn(origin::only_own_page))
         .with_state(console)
-}
-
-async fn only_own_page(request: Request, next: Next) -> Result<Response, ApiError> {
-    origin::check(request.headers())?;
-    Ok(next.run(request).await)
 }
 
 async fn page(State(console): State<Arc<Console>>) -> impl IntoResponse {

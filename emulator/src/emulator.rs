@@ -337,46 +337,88 @@ impl Supervisor {
                     self.pid.send_replace(None);
                     warn!("the function has ended ({status}); starting it again");
                     environment = tokio::select! {
-                        environment = self.restart() => environment,
+                        environment = self.restart(&mut requests) => environment,
                         _ = &mut terminated => return None,
                     };
                     info!("the function is running again");
                 }
-                Some(Replacement { bootstrap, outcome }) = requests.recv() => {
-                    let mut settings = self.settings.clone();
-                    settings.bootstrap = bootstrap;
-                    let started = tokio::select! {
-                        started = start_beside(&mut environment, &settings, &self.shared) => started,
+                Some(replacement) = requests.recv() => {
+                    let replaced = tokio::select! {
+                        replaced = self.replace(replacement, Some(&mut environment)) => replaced,
                         _ = &mut terminated => return Some(environment.terminate().await),
                     };
-                    let replaced = started.map(|new| {
-                        self.settings = settings;
-                        self.pid.send_replace(Some(new.pid()));
+                    if let Some(new) = replaced {
                         self.drain(std::mem::replace(&mut environment, new));
-                    });
-                    let _ = outcome.send(replaced);
+                    }
                 }
                 _ = &mut terminated => return Some(environment.terminate().await),
             }
         }
     }
 
-    /// Starts the function until it polls.
-    async fn restart(&self) -> Environment {
+    /// Starts the function, or what is asked for in its place, until it polls.
+    async fn restart(&mut self, requests: &mut mpsc::Receiver<Replacement>) -> Environment {
         let mut back_off = FIRST_BACK_OFF;
         loop {
-            sleep(back_off).await;
-            match Environment::start(&self.settings, &self.shared).await {
-                Ok(environment) => {
-                    self.pid.send_replace(Some(environment.pid()));
-                    return environment;
+            let start = async {
+                sleep(back_off).await;
+                Environment::start(&self.settings, &self.shared).await
+            };
+            tokio::select! {
+                started = start => match started {
+                    Ok(environment) => {
+                        self.pid.send_replace(Some(environment.pid()));
+                        return environment;
+                    }
+                    Err(error) => {
+                        warn!("{error}");
+                        let invocations = &self.shared.invocations;
+                        invocations.fail_waiting(|request_id| error.for_caller(request_id));
+                        back_off = LAST_BACK_OFF.min(back_off * 2);
+                    }
+                },
+                Some(replacement) = requests.recv() => {
+                    if let Some(environment) = self.replace(replacement, None).await {
+                        return environment;
+                    }
                 }
-                Err(error) => {
-                    warn!("{error}");
-                    let invocations = &self.shared.invocations;
-                    invocations.fail_waiting(|request_id| error.for_caller(request_id));
-                    back_off = LAST_BACK_OFF.min(back_off * 2);
+            }
+        }
+    }
+
+    /// Starts another executable, while the current environment runs and takes note if that ends.
+    async fn replace(
+        &mut self,
+        Replacement { bootstrap, outcome }: Replacement,
+        current: Option<&mut Environment>,
+    ) -> Option<Environment> {
+        let settings = Settings {
+            bootstrap,
+            ..self.settings.clone()
+        };
+        let started = {
+            let start = Environment::start(&settings, &self.shared);
+            tokio::pin!(start);
+            let current_ended = async {
+                if let Some(current) = current {
+                    current.exited().await;
                 }
+            };
+            tokio::select! {
+                started = &mut start => started,
+                () = current_ended => start.await,
+            }
+        };
+        match started {
+            Ok(environment) => {
+                self.settings = settings;
+                self.pid.send_replace(Some(environment.pid()));
+                let _ = outcome.send(Ok(()));
+                Some(environment)
+            }
+            Err(error) => {
+                let _ = outcome.send(Err(error));
+                None
             }
         }
     }
@@ -392,19 +434,5 @@ impl Supervisor {
             }
             environment.terminate().await;
         });
-    }
-}
-
-/// Starts another environment while the current one runs, and takes note if that one ends.
-async fn start_beside(
-    current: &mut Environment,
-    settings: &Settings,
-    shared: &Arc<Shared>,
-) -> Result<Environment, StartError> {
-    let start = Environment::start(settings, shared);
-    tokio::pin!(start);
-    tokio::select! {
-        started = &mut start => started,
-        _ = current.exited() => start.await,
     }
 }

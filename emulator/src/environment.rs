@@ -166,8 +166,23 @@ pub(crate) struct Shared {
     pub(crate) faults: Arc<Faults>,
 }
 
+/// One execution environment: the function's process and its Runtime API.
+///
+/// The process is in a process group of its own, so that Ctrl-C in a terminal reaches only the
+/// emulator, which then ends the process in order, and so that a bootstrap that is a script leaves no
+/// children behind.
+///
+/// The group has one more process: the guard, which kills the group if the emulator disappears, for
+/// whatever reason. The emulator holds the only end of the guard's standard input, and the kernel
+/// closes it when the emulator ends.
 pub(crate) struct Environment {
-    process: Process,
+    number: u64,
+    child: Child,
+    id: Pid,
+    group: Pid,
+    _guard: (Child, Option<ChildStdin>),
+    ended: Option<ExitStatus>,
+    shared: Arc<Shared>,
     _runtime_api: JoinSet<()>,
 }
 
@@ -180,6 +195,18 @@ impl Environment {
         let bootstrap = resolve(&settings.bootstrap)?;
         // Each environment has a port of its own, so that no process talks to another's Runtime API.
         let (listener, address) = listen("Runtime API", ([127, 0, 0, 1], 0).into()).await?;
+        let first_line = shared.logs.count();
+        let cannot_run = |error: io::Error| StartError::Bootstrap {
+            path: settings.bootstrap.clone(),
+            reason: error.to_string(),
+        };
+        // The guard comes first, so that the function is never without it.
+        let (mut guard, group) = spawn(&mut guard_command()).map_err(|error| {
+            cannot_run(io::Error::other(format!("cannot run /bin/sh: {error}")))
+        })?;
+        let guard_input = guard.stdin.take();
+        let mut command = function_command(settings, &bootstrap, address);
+        let (child, id) = spawn(command.process_group(group.as_raw())).map_err(cannot_run)?;
         let (number, mut init) = shared.invocations.start_environment();
         let extensions = Arc::new(Extensions::new(settings));
         let mut runtime_api = JoinSet::new();
@@ -192,18 +219,20 @@ impl Environment {
                 environment: number,
             },
         ));
-        let logs = &shared.logs;
-        let first_line = logs.count();
-        let mut process =
-            Process::spawn(number, settings, &bootstrap, address, shared).map_err(|error| {
-                StartError::Bootstrap {
-                    path: settings.bootstrap.clone(),
-                    reason: error.to_string(),
-                }
-            })?;
+        let mut environment = Self {
+            number,
+            child,
+            id,
+            group,
+            _guard: (guard, guard_input),
+            ended: None,
+            shared: Arc::clone(shared),
+            _runtime_api: runtime_api,
+        };
+        environment.attach_logs().map_err(cannot_run)?;
         let last_lines = || {
-            logs.drain();
-            let mut lines = logs.since(first_line);
+            shared.logs.drain();
+            let mut lines = shared.logs.since(first_line);
             lines.split_off(lines.len().saturating_sub(3))
         };
         let limit = settings.init_timeout;
@@ -215,11 +244,11 @@ impl Environment {
         };
         tokio::select! {
             biased;
-            outcome = &mut init => match outcome {
-                Ok(Err(body)) => Err(StartError::Init { body }),
-                _ => Ok(Self { process, _runtime_api: runtime_api }),
+            Ok(outcome) = &mut init => match outcome {
+                Ok(()) => Ok(environment),
+                Err(body) => Err(StartError::Init { body }),
             },
-            status = process.exited() => {
+            status = environment.exited() => {
                 Err(StartError::Exited { status, last_lines: last_lines() })
             }
             () = timed_out => Err(StartError::TimedOut {
@@ -230,32 +259,105 @@ impl Environment {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id.as_raw().unsigned_abs()
+    fn attach_logs(&mut self) -> io::Result<()> {
+        let logs = &self.shared.logs;
+        if let Some(pipe) = self.child.stdout.take() {
+            logs.attach(pipe.into_owned_fd()?, self.number)?;
+        }
+        if let Some(pipe) = self.child.stderr.take() {
+            logs.attach(pipe.into_owned_fd()?, self.number)?;
+        }
+        Ok(())
     }
 
-    /// Waits for the process to end.
+    pub(crate) fn pid(&self) -> u32 {
+        self.id.as_raw().unsigned_abs()
+    }
+
+    /// Waits for the process to end and cleans up after it.
     pub(crate) async fn exited(&mut self) -> ExitStatus {
-        self.process.exited().await
+        if let Some(status) = self.ended {
+            return status;
+        }
+        // `wait` fails only for a process that is not our child.
+        let status = self.child.wait().await.unwrap_or_default();
+        self.ended = Some(status);
+        self.clean_up(&exit_reason(status));
+        status
+    }
+
+    fn clean_up(&self, reason: &str) {
+        // Usually only the guard is left.
+        let _ = killpg(self.group, Signal::SIGKILL);
+        self.shared.logs.detach(self.number);
+        (self.shared.invocations).environment_ended(self.number, reason);
     }
 
     /// Waits until nothing is in flight here, after another environment has replaced this one.
     pub(crate) fn drained(&self) -> impl Future<Output = ()> + use<> {
-        let environment = self.process.environment;
-        let invocations = Arc::clone(&self.process.shared.invocations);
-        async move { invocations.wait_until_drained(environment).await }
+        let (number, invocations) = (self.number, Arc::clone(&self.shared.invocations));
+        async move { invocations.wait_until_drained(number).await }
     }
 
     /// Ends the process with SIGTERM, and with SIGKILL if that takes too long.
     pub(crate) async fn terminate(mut self) -> ExitStatus {
-        // It may have ended already.
-        let _ = kill(self.process.id, Signal::SIGTERM);
-        if let Ok(status) = timeout(TERMINATION_GRACE, self.process.exited()).await {
+        if let Some(status) = self.ended {
             return status;
         }
-        let _ = killpg(self.process.group, Signal::SIGKILL);
-        self.process.exited().await
+        let _ = kill(self.id, Signal::SIGTERM);
+        if let Ok(status) = timeout(TERMINATION_GRACE, self.exited()).await {
+            return status;
+        }
+        let _ = killpg(self.group, Signal::SIGKILL);
+        self.exited().await
     }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.clean_up("Runtime exited with error: signal: killed");
+        }
+    }
+}
+
+fn guard_command() -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", GUARD])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    command
+}
+
+fn function_command(settings: &Settings, bootstrap: &Path, runtime_api: SocketAddr) -> Command {
+    let task_root = bootstrap.parent().unwrap_or(Path::new("/"));
+    let inherited = INHERITED.iter();
+    let mut command = Command::new(bootstrap);
+    command
+        .args(&settings.arguments)
+        .env_clear()
+        .envs(inherited.filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env("LAMBDA_TASK_ROOT", task_root)
+        .env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string())
+        .envs(settings.lambda_environment())
+        .envs(settings.environment.iter().cloned())
+        .current_dir(task_root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Starts a process that is killed when the child is dropped.
+fn spawn(command: &mut Command) -> io::Result<(Child, Pid)> {
+    let child = command.kill_on_drop(true).spawn()?;
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    let id = id.ok_or_else(|| io::Error::other("the process has no id"))?;
+    Ok((child, Pid::from_raw(id)))
 }
 
 /// The memory that a process occupies, in bytes.
@@ -302,120 +404,4 @@ fn resolve(bootstrap: &Path) -> Result<PathBuf, StartError> {
         return Err(fail("it is not executable; try chmod +x".to_owned()));
     }
     Ok(path)
-}
-
-/// The function's process. It is in a process group of its own, so that Ctrl-C in a terminal reaches
-/// only the emulator, which then ends the process in order, and so that a bootstrap that is a script
-/// leaves no children behind.
-///
-/// The group has one more process: the guard, which kills the group if the emulator disappears, for
-/// whatever reason. The emulator holds the only end of the guard's standard input, and the kernel
-/// closes it when the emulator ends.
-struct Process {
-    id: Pid,
-    child: Child,
-    group: Pid,
-    _guard: (Child, Option<ChildStdin>),
-    ended: Option<ExitStatus>,
-    /// The number of the execution environment.
-    environment: u64,
-    shared: Arc<Shared>,
-}
-
-impl Process {
-    fn spawn(
-        environment: u64,
-        settings: &Settings,
-        bootstrap: &Path,
-        runtime_api: SocketAddr,
-        shared: &Arc<Shared>,
-    ) -> io::Result<Self> {
-        // The guard comes first, so that the function is never without it.
-        let mut guard = Command::new("/bin/sh")
-            .args(["-c", GUARD])
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| io::Error::other(format!("cannot run /bin/sh: {error}")))?;
-        let group = pid(&guard)?;
-        let task_root = bootstrap.parent().unwrap_or(Path::new("/"));
-        let mut command = Command::new(bootstrap);
-        command
-            .args(&settings.arguments)
-            .env_clear()
-            .envs(
-                INHERITED
-                    .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
-            .env("LAMBDA_TASK_ROOT", task_root)
-            .env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string())
-            .envs(settings.lambda_environment())
-            .envs(
-                settings
-                    .environment
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            )
-            .current_dir(task_root)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(group.as_raw())
-            .kill_on_drop(true);
-        let mut child = command.spawn()?;
-        if let Some(pipe) = child.stdout.take() {
-            shared.logs.attach(pipe.into_owned_fd()?, environment)?;
-        }
-        if let Some(pipe) = child.stderr.take() {
-            shared.logs.attach(pipe.into_owned_fd()?, environment)?;
-        }
-        let guard_input = guard.stdin.take();
-        Ok(Self {
-            id: pid(&child)?,
-            child,
-            group,
-            _guard: (guard, guard_input),
-            ended: None,
-            environment,
-            shared: Arc::clone(shared),
-        })
-    }
-
-    /// Waits for the process to end and cleans up after it.
-    async fn exited(&mut self) -> ExitStatus {
-        if let Some(status) = self.ended {
-            return status;
-        }
-        // `wait` fails only for a process that is not our child.
-        let status = self.child.wait().await.unwrap_or_default();
-        self.ended = Some(status);
-        self.clean_up(&exit_reason(status));
-        status
-    }
-
-    fn clean_up(&self, reason: &str) {
-        // Usually only the guard is left.
-        let _ = killpg(self.group, Signal::SIGKILL);
-        self.shared.logs.detach(self.environment);
-        (self.shared.invocations).environment_ended(self.environment, reason);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.ended.is_none() {
-            self.clean_up("Runtime exited with error: signal: killed");
-        }
-    }
-}
-
-fn pid(child: &Child) -> io::Result<Pid> {
-    let id = child.id().and_then(|id| i32::try_from(id).ok());
-    id.map(Pid::from_raw)
-        .ok_or_else(|| io::Error::other("the process has no id"))
 }

@@ -13,13 +13,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::body::{self, MAX_PAYLOAD};
-use crate::http::{JSON, error, header_value};
+use crate::http::{JSON, accepted, error, header_value};
 use crate::lock::lock;
 use crate::logs::one_line;
 use crate::settings::{ACCOUNT_ID, Settings};
@@ -29,6 +29,7 @@ const MAX_EXTENSIONS: usize = 10;
 
 const NAME: HeaderName = HeaderName::from_static("lambda-extension-name");
 const IDENTIFIER: HeaderName = HeaderName::from_static("lambda-extension-identifier");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-extension-function-error-type");
 const ACCEPT_FEATURE: HeaderName = HeaderName::from_static("lambda-extension-accept-feature");
 
 /// The extensions of one execution environment.
@@ -45,14 +46,6 @@ struct Extension {
     id: Uuid,
     name: String,
     ready: bool,
-}
-
-/// The body of a registration.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Registration {
-    events: Option<Vec<String>>,
-    configuration_keys: Option<Vec<String>>,
 }
 
 type Refusal = (&'static str, String);
@@ -93,14 +86,14 @@ impl Extensions {
             let message = "Empty extension name".to_owned();
             return Err(("Extension.InvalidExtensionName", message));
         }
-        let registration = serde_json::from_slice::<Option<Registration>>(body)
-            .map_err(|error| ("InvalidRequestFormat", error.to_string()))?
-            .unwrap_or_default();
-        if (registration.configuration_keys).is_some_and(|keys| !keys.is_empty()) {
+        let body: Option<Map<String, Value>> =
+            serde_json::from_slice(body).map_err(|error| invalid_format(&error))?;
+        let body = body.unwrap_or_default();
+        if !list(&body, "configurationKeys")?.is_empty() {
             let message = "configurationKeys are deprecated; use environment variables instead";
             return Err(("InvalidRequestFormat", message.to_owned()));
         }
-        if registration.events.is_some_and(|events| !events.is_empty()) {
+        if !list(&body, "events")?.is_empty() {
             let message = "No events allowed for internal extensions".to_owned();
             return Err(("Extension.InvalidEventType", message));
         }
@@ -127,37 +120,66 @@ impl Extensions {
         Ok(id)
     }
 
-    fn become_ready(&self, id: Option<&HeaderValue>) -> Result<(), Refusal> {
-        let id = id.ok_or((
-            "Extension.MissingExtensionIdentifier",
-            "Missing Lambda-Extension-Identifier header".to_owned(),
-        ))?;
-        let id = (id.to_str().ok())
-            .and_then(|id| Uuid::try_parse(id).ok())
-            .ok_or((
-                "Extension.InvalidExtensionIdentifier",
-                "Invalid Lambda-Extension-Identifier".to_owned(),
-            ))?;
+    fn become_ready(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut registered = lock(&self.registered);
-        let mut extensions = registered.iter_mut();
-        let extension = extensions.find(|extension| extension.id == id).ok_or((
-            "Extension.UnknownExtensionIdentifier",
-            format!("Unknown extension {id}"),
-        ))?;
-        if !extension.ready {
-            extension.ready = true;
-            self.unready.send_modify(|unready| *unready -= 1);
+        let extension = sender(&mut registered, headers)?;
+        if extension.ready {
+            let message = format!(
+                "State transition from Ready to Ready failed for extension {}. \
+                 Error: state transition is not allowed",
+                extension.id
+            );
+            return Err(("Extension.InvalidExtensionState", message));
         }
+        extension.ready = true;
+        self.unready.send_modify(|unready| *unready -= 1);
         Ok(())
     }
+}
+
+fn invalid_format(error: &serde_json::Error) -> Refusal {
+    ("InvalidRequestFormat", error.to_string())
+}
+
+/// A list in the body of a registration. Names count whatever their case, as in RIE.
+fn list(body: &Map<String, Value>, name: &str) -> Result<Vec<Option<String>>, Refusal> {
+    let mut members = body.iter();
+    let list = match members.find(|(key, _)| key.eq_ignore_ascii_case(name)) {
+        Some((_, value)) => Option::deserialize(value).map_err(|error| invalid_format(&error))?,
+        None => None,
+    };
+    Ok(list.unwrap_or_default())
+}
+
+/// The extension that sends a request.
+fn sender<'a>(
+    registered: &'a mut [Extension],
+    headers: &HeaderMap,
+) -> Result<&'a mut Extension, Refusal> {
+    let id = headers.get(IDENTIFIER).ok_or((
+        "Extension.MissingExtensionIdentifier",
+        "Missing Lambda-Extension-Identifier header".to_owned(),
+    ))?;
+    let id = (id.to_str().ok())
+        .and_then(|id| Uuid::try_parse(id).ok())
+        .ok_or((
+            "Extension.InvalidExtensionIdentifier",
+            "Invalid Lambda-Extension-Identifier".to_owned(),
+        ))?;
+    let mut extensions = registered.iter_mut();
+    extensions.find(|extension| extension.id == id).ok_or((
+        "Extension.UnknownExtensionIdentifier",
+        format!("Unknown extension {id}"),
+    ))
 }
 
 pub(crate) fn router(extensions: Arc<Extensions>) -> Router {
     Router::new()
         .route("/2020-01-01/extension/register", post(register))
         .route("/2020-01-01/extension/event/next", get(next_event))
+        .route("/2020-01-01/extension/init/error", post(report_error))
+        .route("/2020-01-01/extension/exit/error", post(report_error))
         .route("/2022-07-01/telemetry", put(subscribe_to_telemetry))
-        .route("/2020-08-15/logs", put(subscribe_to_logs))
         .with_state(extensions)
 }
 
@@ -201,22 +223,42 @@ async fn register(
 /// No event ever comes: an extension cannot subscribe to invocations, and it hears of the shutdown
 /// by SIGTERM.
 async fn next_event(State(extensions): State<Arc<Extensions>>, headers: HeaderMap) -> Response {
-    match extensions.become_ready(headers.get(IDENTIFIER)) {
+    match extensions.become_ready(&headers) {
         Ok(()) => std::future::pending().await,
         Err(refusal) => refused(refusal),
     }
 }
 
-async fn subscribe_to_telemetry() -> Response {
+async fn report_error(State(extensions): State<Arc<Extensions>>, headers: HeaderMap) -> Response {
+    let mut registered = lock(&extensions.registered);
+    let extension = match sender(&mut registered, &headers) {
+        Ok(extension) => extension,
+        Err(refusal) => return refused(refusal),
+    };
+    let error_type = headers.get(ERROR_TYPE).map(HeaderValue::as_bytes);
+    let error_type = String::from_utf8_lossy(error_type.unwrap_or_default());
+    if error_type.is_empty() {
+        let message = "Lambda-Extension-Function-Error-Type not found".to_owned();
+        return refused(("Extension.MissingHeader", message));
+    }
+    warn!(
+        "Extensions API: the extension {:?} reports {error_type}; AWS would end the execution \
+         environment, cargo local does not",
+        extension.name
+    );
+    accepted()
+}
+
+async fn subscribe_to_telemetry(
+    State(extensions): State<Arc<Extensions>>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = sender(&mut lock(&extensions.registered), &headers) {
+        return refused(refusal);
+    }
     warn!("Telemetry API: cargo local does not have it; the extension will get no telemetry");
     let message = "Telemetry API is not supported";
     error(StatusCode::ACCEPTED, "Telemetry.NotSupported", message)
-}
-
-async fn subscribe_to_logs() -> Response {
-    warn!("Logs API: cargo local does not have it; the extension will get no logs");
-    let message = "Logs API is not supported";
-    error(StatusCode::ACCEPTED, "Logs.NotSupported", message)
 }
 
 fn refused((error_type, message): Refusal) -> Response {

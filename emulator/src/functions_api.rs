@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Map, Value, json};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use crate::api_error::ApiError;
 use crate::function_name::FunctionName;
 use crate::http::{AMZN_REQUEST_ID, JSON, header_value};
+use crate::origin;
 use crate::settings::{ACCOUNT_ID, MEMORY_MIB, PUBLISHED, REGION, Settings, arn};
 
 const LATEST: &str = "$LATEST";
@@ -41,6 +43,8 @@ pub(crate) fn router(settings: Settings) -> Router {
             &format!("{functions}/{{name}}/configuration"),
             get(get_function_configuration),
         )
+        // The configuration may hold secrets, in the environment variables.
+        .route_layer(middleware::from_fn(origin::only_own_page))
         .with_state(Arc::new(api))
 }
 

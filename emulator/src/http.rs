@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde_json::json;
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -18,4 +19,10 @@ pub(crate) fn header_value(value: &str) -> HeaderValue {
 pub(crate) fn error(status: StatusCode, error_type: &str, message: &str) -> Response {
     let body = json!({ "errorMessage": message, "errorType": error_type }).to_string();
     (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// The response of the Runtime API or the Extensions API to what it accepts.
+pub(crate) fn accepted() -> Response {
+    let body = Bytes::from_static(b"{\"status\":\"OK\"}\n");
+    (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, JSON)], body).into_response()
 }

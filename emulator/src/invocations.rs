@@ -1,6 +1,6 @@
 //! The invocations that wait for a worker or are in flight, and the polls that wait for an event.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -152,42 +152,30 @@ pub(crate) enum Refusal {
 /// The outcome of an execution environment's init phase: ready, or the body of `/init/error`.
 pub(crate) type Init = Result<(), Bytes>;
 
-/// An init phase that is not over.
-struct Starting {
-    environment: u64,
-    outcome: oneshot::Sender<Init>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// No process has polled yet. Events may wait.
-    Init,
-    Ready,
-    Terminated,
-}
-
-struct State {
-    phase: Phase,
-    /// The number of the execution environment that gets the events, 0 while there is none.
-    environment: u64,
-    newest_environment: u64,
-    starting: Option<Starting>,
-    /// The open polls, oldest first. Invariant: `polls` or `waiting` is empty.
+/// The workers of one execution environment.
+struct Workers {
+    /// Gets the outcome of the init phase, until that is over.
+    init: Option<oneshot::Sender<Init>>,
+    /// The open polls, oldest first.
     polls: VecDeque<OpenPoll>,
-    waiting: VecDeque<Waiting>,
     in_flight: HashMap<Uuid, InFlight>,
     /// The workers that neither poll nor have an event, longest first.
     returning: VecDeque<Returning>,
     /// The workers that still have a timed-out event.
     overdue: Vec<Worker>,
-    /// Invocations in flight in environments that were replaced. They may finish.
-    draining: HashMap<Uuid, InFlight>,
-    /// Open polls of environments that were replaced. They get no event.
-    parked: Vec<OpenPoll>,
-    /// Environments that were replaced and have not ended.
-    replaced: Vec<u64>,
     /// Timed-out invocations whose reply has not come, oldest first.
     late: VecDeque<Uuid>,
+}
+
+struct State {
+    /// By number. An environment that was replaced stays until its process has ended.
+    environments: BTreeMap<u64, Workers>,
+    newest_environment: u64,
+    /// The environment that gets the events, once it has polled and until it ends.
+    current: Option<u64>,
+    /// The events that no worker has taken. Empty while the current environment has an open poll.
+    waiting: VecDeque<Waiting>,
+    is_terminated: bool,
     most_polls: usize,
     /// `None` while nobody wants to know.
     activity: Option<Activity>,
@@ -195,8 +183,9 @@ struct State {
 
 pub(crate) struct Invocations {
     state: Mutex<State>,
+    /// The number of open polls of the current environment.
     polls: watch::Sender<usize>,
-    /// Notified when an invocation in `State::draining` ends.
+    /// Notified when an invocation ends in an environment that was replaced.
     drained: Notify,
     workers: usize,
     queue: usize,
@@ -209,19 +198,11 @@ impl Invocations {
     pub(crate) fn new(workers: usize, queue: usize, timeout: Duration, logs: Arc<Logs>) -> Self {
         Self {
             state: Mutex::new(State {
-                phase: Phase::Init,
-                environment: 0,
+                environments: BTreeMap::new(),
                 newest_environment: 0,
-                starting: None,
-                polls: VecDeque::new(),
+                current: None,
                 waiting: VecDeque::new(),
-                in_flight: HashMap::new(),
-                returning: VecDeque::new(),
-                overdue: Vec::new(),
-                draining: HashMap::new(),
-                parked: Vec::new(),
-                replaced: Vec::new(),
-                late: VecDeque::new(),
+                is_terminated: false,
                 most_polls: 0,
                 activity: None,
             }),
@@ -259,7 +240,7 @@ impl Invocations {
             receiver,
         };
         let mut state = self.state();
-        if state.phase == Phase::Terminated {
+        if state.is_terminated {
             return Err(InvokeError::Terminated);
         }
         state.waiting.push_back(Waiting {
@@ -290,16 +271,14 @@ impl Invocations {
 
     /// How many workers can be expected to poll within [`RETURN_LIMIT`].
     fn about_to_poll(&self, state: &State) -> usize {
-        match state.phase {
-            Phase::Init => self.workers,
-            Phase::Ready => {
-                let is_recent = |returning: &&Returning| returning.since.elapsed() < RETURN_LIMIT;
-                let recent = state.returning.iter().filter(is_recent).count();
-                // Which worker polls is a guess if workers share connections. The sum is certain.
-                recent.min((self.workers).saturating_sub(state.polls.len() + state.busy()))
-            }
-            Phase::Terminated => 0,
-        }
+        // A process that starts has all its workers before it.
+        let Some(workers) = state.current() else {
+            return self.workers;
+        };
+        let is_recent = |returning: &&Returning| returning.since.elapsed() < RETURN_LIMIT;
+        let recent = workers.returning.iter().filter(is_recent).count();
+        // Which worker polls is a guess if workers share connections. The sum is certain.
+        recent.min(self.workers.saturating_sub(workers.known()))
     }
 }
 
@@ -307,29 +286,36 @@ impl Invocations {
 impl Invocations {
     /// The next event for a worker. `None` once its execution environment has ended.
     pub(crate) async fn next(&self, worker: Worker) -> Option<Dispatch> {
-        self.poll(worker)?.dispatch().await
+        let mut poll = self.poll(worker)?;
+        (&mut poll.receiver).await.ok()
     }
 
     fn poll(&self, worker: Worker) -> Option<Poll<'_>> {
-        let environment = worker.environment;
+        let number = worker.environment;
         let mut state = self.state();
-        if let Some(starting) =
-            (state.starting).take_if(|starting| starting.environment == environment)
-        {
-            state.replace_environment(environment, self.workers);
-            let _ = starting.outcome.send(Ok(()));
+        let state = &mut *state;
+        let workers = state.environments.get_mut(&number)?;
+        if let Some(init) = workers.init.take() {
+            // They are about to poll for the first time.
+            let returning = || Returning {
+                worker: Worker {
+                    environment: number,
+                    connection: 0,
+                },
+                since: Instant::now(),
+            };
+            workers.returning = std::iter::repeat_with(returning)
+                .take(self.workers)
+                .collect();
+            state.current = Some(number);
+            let _ = init.send(Ok(()));
         }
         let (sender, receiver) = oneshot::channel();
-        let poll = OpenPoll { worker, sender };
-        if environment == state.environment {
-            state.worker_polls(worker);
-            state.polls.push_back(poll);
-            state.most_polls = state.most_polls.max(state.polls.len());
-            self.hand_out(&mut state);
-        } else if state.replaced.contains(&environment) {
-            state.parked.push(poll);
-        } else {
-            return None;
+        workers.poll(worker);
+        workers.polls.push_back(OpenPoll { worker, sender });
+        if state.current == Some(number) {
+            state.most_polls = state.most_polls.max(workers.polls.len());
+            self.hand_out(state);
         }
         Some(Poll {
             invocations: self,
@@ -340,9 +326,13 @@ impl Invocations {
 
     /// Gives waiting events to open polls, the oldest to the oldest.
     fn hand_out(&self, state: &mut State) {
-        while let Some(poll) = state.polls.pop_front() {
-            let Some(waiting) = state.next_waiting() else {
-                state.polls.push_front(poll);
+        let current = state.current;
+        let Some(workers) = current.and_then(|number| state.environments.get_mut(&number)) else {
+            return;
+        };
+        while let Some(poll) = workers.polls.pop_front() {
+            let Some(waiting) = next_in_line(&mut state.waiting) else {
+                workers.polls.push_front(poll);
                 break;
             };
             let Waiting {
@@ -365,10 +355,9 @@ impl Invocations {
             let request_id = dispatch.request.request_id;
             match poll.sender.send(dispatch) {
                 Ok(()) => {
-                    state.in_flight.insert(request_id, in_flight);
-                    let busy = state.busy();
+                    workers.in_flight.insert(request_id, in_flight);
                     if let Some(activity) = &mut state.activity {
-                        activity.most_busy = activity.most_busy.max(busy);
+                        activity.most_busy = activity.most_busy.max(workers.busy());
                     }
                 }
                 // The client of that poll has gone away.
@@ -378,23 +367,28 @@ impl Invocations {
                 }),
             }
         }
-        self.polls.send_replace(state.polls.len());
+        self.polls.send_replace(workers.polls.len());
     }
 
     /// Takes an event back that does not reach its worker, and hands it to another poll.
-    pub(crate) fn give_back(&self, dispatch: Dispatch) {
+    pub(crate) fn give_back(&self, worker: Worker, dispatch: Dispatch) {
         let mut state = self.state();
-        state.take_back(dispatch, self.workers);
+        state.take_back(worker, dispatch, self.workers);
         self.hand_out(&mut state);
     }
 
     /// Whether a reply to this invocation would be accepted.
     pub(crate) fn check(
         &self,
+        worker: Worker,
         request_id: Uuid,
         invocation_id: Option<&str>,
     ) -> Result<(), Refusal> {
-        self.state().check(request_id, invocation_id)
+        let state = self.state();
+        let workers = state.environments.get(&worker.environment);
+        workers
+            .ok_or(Refusal::Unknown)?
+            .check(request_id, invocation_id)
     }
 
     /// Accepts the reply of a worker, or the body of its error.
@@ -407,22 +401,23 @@ impl Invocations {
         function_error: bool,
     ) -> Result<(), Refusal> {
         let mut state = self.state();
-        let checked = state.check(request_id, invocation_id);
+        let is_replaced = state.current != Some(worker.environment);
+        let workers = (state.environments.get_mut(&worker.environment)).ok_or(Refusal::Unknown)?;
+        let checked = workers.check(request_id, invocation_id);
         match checked {
             Ok(()) => {
-                if let Some(in_flight) = state.in_flight.remove(&request_id) {
-                    state.worker_returns(worker, self.workers);
+                if let Some(in_flight) = workers.in_flight.remove(&request_id) {
+                    workers.await_poll(worker, self.workers);
                     self.settle(state, in_flight, request_id, payload, function_error);
-                } else if let Some(in_flight) = state.draining.remove(&request_id) {
-                    self.settle(state, in_flight, request_id, payload, function_error);
-                    self.drained.notify_waiters();
+                    if is_replaced {
+                        self.drained.notify_waiters();
+                    }
                 }
             }
             Err(Refusal::Late) => {
-                state.late.retain(|late| *late != request_id);
-                let is_current = worker.environment == state.environment;
-                if is_current && (state.remove_overdue(worker) || state.overdue.pop().is_some()) {
-                    state.worker_returns(worker, self.workers);
+                workers.late.retain(|late| *late != request_id);
+                if workers.remove_overdue(worker) || workers.overdue.pop().is_some() {
+                    workers.await_poll(worker, self.workers);
                 }
             }
             Err(_) => {}
@@ -467,10 +462,10 @@ impl Invocations {
     /// Handles `POST /init/error`.
     pub(crate) fn init_error(&self, environment: u64, body: Bytes) -> Result<(), Refusal> {
         let mut state = self.state();
-        let starting = (state.starting)
-            .take_if(|starting| starting.environment == environment)
+        let init = (state.environments.get_mut(&environment))
+            .and_then(|workers| workers.init.take())
             .ok_or(Refusal::Unknown)?;
-        let _ = starting.outcome.send(Err(body));
+        let _ = init.send(Err(body));
         Ok(())
     }
 }
@@ -480,15 +475,12 @@ impl Invocations {
     /// Begins the init phase of a new execution environment. It gets the events from its first poll
     /// on. Returns its number and the outcome of the init phase.
     pub(crate) fn start_environment(&self) -> (u64, oneshot::Receiver<Init>) {
-        let (outcome, receiver) = oneshot::channel();
+        let (init, outcome) = oneshot::channel();
         let mut state = self.state();
         state.newest_environment += 1;
-        let environment = state.newest_environment;
-        state.starting = Some(Starting {
-            environment,
-            outcome,
-        });
-        (environment, receiver)
+        let number = state.newest_environment;
+        state.environments.insert(number, Workers::new(init));
+        (number, outcome)
     }
 
     /// Waits until nothing is in flight in an execution environment that was replaced.
@@ -497,8 +489,8 @@ impl Invocations {
             let drained = self.drained.notified();
             tokio::pin!(drained);
             drained.as_mut().enable();
-            let is_of = |in_flight: &InFlight| in_flight.worker.environment == environment;
-            if !self.state().draining.values().any(is_of) {
+            let is_busy = |workers: &Workers| !workers.in_flight.is_empty();
+            if !(self.state().environments.get(&environment)).is_some_and(is_busy) {
                 return;
             }
             drained.await;
@@ -508,30 +500,13 @@ impl Invocations {
     /// The environment's process is gone. The callers whose events it had get `reason` as the error.
     pub(crate) fn environment_ended(&self, environment: u64, reason: &str) {
         let mut state = self.state();
-        state
-            .starting
-            .take_if(|starting| starting.environment == environment);
-        let mut lost: Vec<_> = if environment == state.environment {
-            if state.phase == Phase::Ready {
-                state.phase = Phase::Init;
-            }
-            state.environment = 0;
-            state.polls.clear();
-            state.returning.clear();
-            state.overdue.clear();
+        let ended = state.environments.remove(&environment);
+        if state.current == Some(environment) {
+            state.current = None;
             self.polls.send_replace(0);
-            state.in_flight.drain().collect()
-        } else {
-            let is_of =
-                |_: &Uuid, in_flight: &mut InFlight| in_flight.worker.environment == environment;
-            state.draining.extract_if(is_of).collect()
-        };
-        state.replaced.retain(|replaced| *replaced != environment);
-        state
-            .parked
-            .retain(|poll| poll.worker.environment != environment);
+        }
         drop(state);
-        for (request_id, in_flight) in lost.drain(..) {
+        for (request_id, in_flight) in ended.into_iter().flat_map(|ended| ended.in_flight) {
             let error = error(request_id, "Runtime.ExitError", reason);
             self.settle(self.state(), in_flight, request_id, error, true);
         }
@@ -556,7 +531,7 @@ impl Invocations {
     /// Hands out no event from now on.
     pub(crate) fn terminate(&self) {
         let mut state = self.state();
-        state.phase = Phase::Terminated;
+        state.is_terminated = true;
         state.waiting.clear();
     }
 
@@ -569,30 +544,27 @@ impl Invocations {
 
     /// Times out the invocations that are due. Returns when the next may be due.
     fn time_out(&self, now: Instant) -> Instant {
-        let mut state = self.state();
         let limit = self.timeout;
-        let is_due = |_: &Uuid, in_flight: &mut InFlight| in_flight.dispatched + limit <= now;
-        let mut due: Vec<_> = state.in_flight.extract_if(is_due).collect();
-        for (_, in_flight) in &due {
-            // A worker that lost the event may have polled again.
-            if state.polls.len() + state.busy() < self.workers {
-                state.overdue.push(in_flight.worker);
-            }
-        }
-        due.extend(state.draining.extract_if(is_due));
-        for (request_id, _) in &due {
-            state.late.push_back(*request_id);
-            if state.late.len() > MAX_LATE {
-                state.late.pop_front();
-            }
-        }
         // Every invocation has the same limit, so nothing handed out later can be due earlier.
-        let in_flight = state.in_flight.values().chain(state.draining.values());
-        let next = in_flight
-            .map(|in_flight| in_flight.dispatched + limit)
-            .min()
-            .unwrap_or(now + limit);
-        drop(state);
+        let mut next = now + limit;
+        let mut due = Vec::new();
+        for workers in self.state().environments.values_mut() {
+            let is_due = |_: &Uuid, in_flight: &mut InFlight| in_flight.dispatched + limit <= now;
+            let of_these: Vec<_> = workers.in_flight.extract_if(is_due).collect();
+            for (request_id, in_flight) in &of_these {
+                // A worker that lost the event may have polled again.
+                if workers.known() < self.workers {
+                    workers.overdue.push(in_flight.worker);
+                }
+                workers.late.push_back(*request_id);
+                if workers.late.len() > MAX_LATE {
+                    workers.late.pop_front();
+                }
+            }
+            due.extend(of_these);
+            let dispatched = workers.in_flight.values().map(|one| one.dispatched).min();
+            next = dispatched.map_or(next, |dispatched| next.min(dispatched + limit));
+        }
         for (request_id, in_flight) in due {
             let reason = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
             let error = error(request_id, "Sandbox.Timedout", &reason);
@@ -618,14 +590,13 @@ impl Invocations {
     /// Recording goes on until [`stop_recording`](Self::stop_recording).
     pub(crate) fn take_activity(&self) -> (Activity, usize) {
         let mut state = self.state();
-        let most_busy = state.busy();
+        let (busy, known) = (state.current()).map_or((0, 0), |now| (now.busy(), now.known()));
         let next = Activity {
-            most_busy,
+            most_busy: busy,
             ..Activity::default()
         };
         let activity = state.activity.replace(next).unwrap_or_default();
-        let missing = self.workers.saturating_sub(state.polls.len() + most_busy);
-        (activity, missing)
+        (activity, self.workers.saturating_sub(known))
     }
 
     pub(crate) fn stop_recording(&self) {
@@ -633,58 +604,30 @@ impl Invocations {
     }
 }
 
-impl State {
-    /// How many workers have an event.
+impl Workers {
+    fn new(init: oneshot::Sender<Init>) -> Self {
+        Self {
+            init: Some(init),
+            polls: VecDeque::new(),
+            in_flight: HashMap::new(),
+            returning: VecDeque::new(),
+            overdue: Vec::new(),
+            late: VecDeque::new(),
+        }
+    }
+
+    /// How many have an event.
     fn busy(&self) -> usize {
         self.in_flight.len() + self.overdue.len()
     }
 
-    fn throttle(&mut self) -> InvokeError {
-        if let Some(activity) = &mut self.activity {
-            activity.throttled += 1;
-        }
-        InvokeError::TooManyRequests
+    /// How many poll or have an event.
+    fn known(&self) -> usize {
+        self.polls.len() + self.busy()
     }
 
-    /// The first event in line whose caller still waits.
-    fn next_waiting(&mut self) -> Option<Waiting> {
-        loop {
-            let waiting = self.waiting.pop_front()?;
-            if !waiting.reply.is_closed() {
-                return Some(waiting);
-            }
-        }
-    }
-
-    /// The place of an event in the line.
-    fn place(&self, request_id: Uuid) -> Option<usize> {
-        (self.waiting.iter()).position(|waiting| waiting.dispatch.request.request_id == request_id)
-    }
-
-    /// Gives the events to another execution environment. The one before may finish what it has.
-    fn replace_environment(&mut self, environment: u64, workers: usize) {
-        if self.environment != 0 {
-            self.replaced.push(self.environment);
-        }
-        self.draining.extend(self.in_flight.drain());
-        self.parked.extend(self.polls.drain(..));
-        self.overdue.clear();
-        // Its workers are about to poll for the first time.
-        let returning = || Returning {
-            worker: Worker {
-                environment,
-                connection: 0,
-            },
-            since: Instant::now(),
-        };
-        self.returning = std::iter::repeat_with(returning).take(workers).collect();
-        self.environment = environment;
-        if self.phase == Phase::Init {
-            self.phase = Phase::Ready;
-        }
-    }
-
-    fn worker_polls(&mut self, worker: Worker) {
+    /// Notes that a worker polls, and so neither has an event nor is about to poll.
+    fn poll(&mut self, worker: Worker) {
         let same = |returning: &Returning| returning.worker == worker;
         if let Some(place) = self.returning.iter().position(same) {
             self.returning.remove(place);
@@ -701,10 +644,10 @@ impl State {
         }
     }
 
-    /// Notes that a worker has no event any more and will poll.
-    fn worker_returns(&mut self, worker: Worker, workers: usize) {
+    /// Notes that a worker has no event any more and will poll. `all` is the number of workers.
+    fn await_poll(&mut self, worker: Worker, all: usize) {
         // It may have polled already, if it repeated its reply on another connection.
-        if self.polls.len() + self.busy() + self.returning.len() < workers {
+        if self.known() + self.returning.len() < all {
             self.returning.push_back(Returning {
                 worker,
                 since: Instant::now(),
@@ -718,24 +661,8 @@ impl State {
         place.map(|place| self.overdue.swap_remove(place)).is_some()
     }
 
-    /// Puts an event back in line that did not reach the worker it was handed to.
-    fn take_back(&mut self, mut dispatch: Dispatch, workers: usize) {
-        let request_id = dispatch.request.request_id;
-        let in_flight = (self.in_flight.remove(&request_id))
-            .inspect(|in_flight| self.worker_returns(in_flight.worker, workers))
-            .or_else(|| self.draining.remove(&request_id));
-        if let Some(in_flight) = in_flight {
-            dispatch.invocation_id = Uuid::new_v4();
-            self.waiting.push_front(Waiting {
-                dispatch,
-                reply: in_flight.reply,
-            });
-        }
-    }
-
     fn check(&self, request_id: Uuid, invocation_id: Option<&str>) -> Result<(), Refusal> {
-        let in_flight = self.in_flight.get(&request_id);
-        match in_flight.or_else(|| self.draining.get(&request_id)) {
+        match self.in_flight.get(&request_id) {
             // Runtimes older than the header do not echo it.
             Some(in_flight) => match invocation_id.map(Uuid::try_parse) {
                 None => Ok(()),
@@ -744,6 +671,50 @@ impl State {
             },
             None if self.late.contains(&request_id) => Err(Refusal::Late),
             None => Err(Refusal::Unknown),
+        }
+    }
+}
+
+impl State {
+    fn current(&self) -> Option<&Workers> {
+        self.environments.get(&self.current?)
+    }
+
+    fn throttle(&mut self) -> InvokeError {
+        if let Some(activity) = &mut self.activity {
+            activity.throttled += 1;
+        }
+        InvokeError::TooManyRequests
+    }
+
+    /// The place of an event in the line.
+    fn place(&self, request_id: Uuid) -> Option<usize> {
+        (self.waiting.iter()).position(|waiting| waiting.dispatch.request.request_id == request_id)
+    }
+
+    /// Puts an event back in line that did not reach the worker it was handed to.
+    fn take_back(&mut self, worker: Worker, mut dispatch: Dispatch, all: usize) {
+        let Some(workers) = self.environments.get_mut(&worker.environment) else {
+            return;
+        };
+        let request_id = dispatch.request.request_id;
+        if let Some(in_flight) = workers.in_flight.remove(&request_id) {
+            workers.await_poll(worker, all);
+            dispatch.invocation_id = Uuid::new_v4();
+            self.waiting.push_front(Waiting {
+                dispatch,
+                reply: in_flight.reply,
+            });
+        }
+    }
+}
+
+/// The first event in line whose caller still waits.
+fn next_in_line(line: &mut VecDeque<Waiting>) -> Option<Waiting> {
+    loop {
+        let waiting = line.pop_front()?;
+        if !waiting.reply.is_closed() {
+            return Some(waiting);
         }
     }
 }
@@ -790,7 +761,7 @@ impl PendingReply {
             return Ok(());
         };
         // A process that starts is worth waiting for.
-        let is_about_to_be_taken = state.phase == Phase::Init
+        let is_about_to_be_taken = state.current.is_none()
             || (invocations.queue == 0 && place < invocations.about_to_poll(&state));
         if is_about_to_be_taken {
             return Ok(());
@@ -812,7 +783,7 @@ impl Drop for PendingReply {
         if let Some(place) = state.place(self.request_id) {
             state.waiting.remove(place);
         }
-        if state.phase != Phase::Terminated {
+        if !state.is_terminated {
             warn!("the caller of invocation {} has gone away", self.request_id);
         }
     }
@@ -825,12 +796,6 @@ struct Poll<'a> {
     receiver: oneshot::Receiver<Dispatch>,
 }
 
-impl Poll<'_> {
-    async fn dispatch(mut self) -> Option<Dispatch> {
-        (&mut self.receiver).await.ok()
-    }
-}
-
 impl Drop for Poll<'_> {
     /// If the client of a poll goes away before it gets an event, the event goes to another poll.
     fn drop(&mut self) {
@@ -841,15 +806,11 @@ impl Drop for Poll<'_> {
         let mut state = invocations.state();
         // An event that was sent before can still be received.
         self.receiver.close();
-        let before = state.polls.len();
-        state.polls.retain(|poll| !poll.sender.is_closed());
-        state.parked.retain(|poll| !poll.sender.is_closed());
-        match self.receiver.try_recv() {
-            Ok(dispatch) => state.take_back(dispatch, invocations.workers),
-            Err(_) if state.polls.len() < before => {
-                state.worker_returns(self.worker, invocations.workers);
-            }
-            Err(_) => {}
+        if let Ok(dispatch) = self.receiver.try_recv() {
+            state.take_back(self.worker, dispatch, invocations.workers);
+        } else if let Some(workers) = state.environments.get_mut(&self.worker.environment) {
+            workers.polls.retain(|poll| !poll.sender.is_closed());
+            workers.await_poll(self.worker, invocations.workers);
         }
         invocations.hand_out(&mut state);
     }

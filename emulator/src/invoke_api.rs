@@ -42,11 +42,13 @@ const MAX_LOG_TAIL: usize = 4 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
 
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
+const DURABLE_EXECUTION_NAME: HeaderName = HeaderName::from_static("x-amz-durable-execution-name");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
+const TENANT_ID: HeaderName = HeaderName::from_static("x-amz-tenant-id");
 
 /// The way to the function, for all callers.
 pub(crate) struct InvokeApi {
@@ -235,13 +237,24 @@ async fn invoke(
         None | Some(b"RequestResponse" | b"DryRun") => (MAX_PAYLOAD, false),
         Some(b"Event") => (MAX_ASYNCHRONOUS_PAYLOAD, true),
         Some(other) => {
-            let other = String::from_utf8_lossy(other);
-            return Err(ApiError::validation(&[format!(
-                "Value '{other}' at 'invocationType' failed to satisfy constraint: Member must \
-                 satisfy enum value set: [Event, RequestResponse, DryRun]"
-            )]));
+            let values = "[Event, RequestResponse, DryRun]";
+            return Err(no_such_value("invocationType", other, values));
         }
     };
+    let wants_log = match headers.get(LOG_TYPE).map(HeaderValue::as_bytes) {
+        None | Some(b"None") => false,
+        Some(b"Tail") => true,
+        Some(other) => return Err(no_such_value("logType", other, "[None, Tail]")),
+    };
+    for (header, feature) in [
+        (DURABLE_EXECUTION_NAME, "durable executions"),
+        (TENANT_ID, "tenant isolation"),
+    ] {
+        if headers.contains_key(header) {
+            let message = format!("cargo local does not support {feature}.");
+            return Err(ApiError::invalid_parameter(&message));
+        }
+    }
     let client_context = headers
         .get(CLIENT_CONTEXT)
         .map(client_context)
@@ -295,12 +308,21 @@ async fn invoke(
     if reply.function_error {
         response_headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
     }
-    if headers.get(LOG_TYPE).is_some_and(|kind| kind == "Tail") {
+    if wants_log {
         response_headers.insert(LOG_RESULT, api.log_tail(&reply));
     }
     let mut response = Response::new(Body::from(reply.payload));
     *response.headers_mut() = response_headers;
     Ok(response)
+}
+
+/// The error for a header whose value is not one of the API model's.
+fn no_such_value(member: &str, value: &[u8], values: &str) -> ApiError {
+    let value = String::from_utf8_lossy(value);
+    ApiError::validation(&[format!(
+        "Value '{value}' at '{member}' failed to satisfy constraint: Member must satisfy enum value \
+         set: {values}"
+    )])
 }
 
 /// The JSON in a client context: Lambda decodes it for the function. Its members are not checked.

@@ -17,10 +17,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::watch::Watch;
+
 /// How long to wait for the last lines on standard error.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Run a function as Lambda Managed Instances do: one process, several invocations at once
+///
+/// Without a command it serves the Invoke API, a console and a function URL until Ctrl-C.
 #[derive(Parser)]
 #[command(name = "cargo local", bin_name = "cargo local", version)]
 struct Cli {
@@ -34,8 +38,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the Invoke API, a console and a function URL until Ctrl-C (the default)
-    Serve,
     /// Invoke the function once and print its reply
     ///
     /// The exit status is 0 only if the function succeeds. Its log goes to standard error.
@@ -74,24 +76,14 @@ struct FunctionArgs {
 #[derive(Args)]
 struct ServeArgs {
     /// Where to serve the Invoke API and the console
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:9000"
-    )]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
     /// Where to serve the function URL
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:9001"
-    )]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     function_url: SocketAddr,
     /// Rebuild the function when a source file changes, and replace the running one; with
     /// `--bootstrap`, replace it when the executable changes
-    #[arg(long, global = true)]
+    #[arg(long)]
     watch: bool,
 }
 
@@ -142,7 +134,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 async fn run(cli: Cli) -> Result<ExitCode, Error> {
     let mut end = End::new()?;
-    let is_ours = cli.function.bootstrap.is_none();
+    let watch = (cli.serve.watch).then(|| Watch::new(cli.function.bootstrap.clone()));
     let settings = tokio::select! {
         settings = settings(cli.function) => settings?,
         () = end.requested() => return Ok(ExitCode::FAILURE),
@@ -152,7 +144,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
             code = invoke(settings, event) => code,
             () = end.requested() => Ok(ExitCode::FAILURE),
         },
-        Some(Command::Serve) | None => serve(settings, cli.serve, is_ours, end).await,
+        None => serve(settings, cli.serve, watch, end).await,
     }
 }
 
@@ -231,13 +223,12 @@ fn read_event(event: &str) -> Result<Vec<u8>, Error> {
 async fn serve(
     mut settings: Settings,
     serve: ServeArgs,
-    is_ours: bool,
+    watch: Option<Watch>,
     mut end: End,
 ) -> Result<ExitCode, Error> {
     settings.invoke_address = serve.listen;
     settings.function_url_address = serve.function_url;
     let function_name = settings.function_name.clone();
-    let bootstrap = settings.bootstrap.clone();
     let emulator = tokio::select! {
         emulator = Emulator::start(settings) => emulator?,
         () = end.requested() => return Ok(ExitCode::FAILURE),
@@ -247,8 +238,8 @@ async fn serve(
     let invite = on_thread(move || stdout().write_all(invitation.as_bytes()));
     let run = async {
         let _ = invite.await;
-        if serve.watch {
-            watch::watch(&emulator, &bootstrap, is_ours).await;
+        if let Some(watch) = watch {
+            watch.run(&emulator).await;
         }
         std::future::pending::<()>().await;
     };

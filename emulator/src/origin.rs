@@ -1,20 +1,26 @@
-//! Keeps web pages of others away from the function: any page that the developer visits can send
+//! Keeps other people's web pages away from the function: any page that the developer visits can send
 //! requests to this machine.
 
 use std::net::IpAddr;
 
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
 
 use crate::api_error::ApiError;
 
-/// Whether a request comes from the console's own page, or from no page at all.
+/// Middleware that refuses what [`check`] refuses. It is for requests whose responses a page of
+/// another origin must not read.
+pub(crate) async fn only_own_page(request: Request, next: Next) -> Result<Response, ApiError> {
+    check(request.headers())?;
+    Ok(next.run(request).await)
+}
+
+/// Checks that a request comes from the console's own page, or from no page at all.
 ///
 /// `Host` must be localhost or an IP address: any other name may be one that an attacker's DNS server
 /// resolves to this machine. `Origin`, if there is one, must be the same server.
-///
-/// # Errors
-///
-/// If it comes from elsewhere.
 pub(crate) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_ascii_lowercase();
     let host = headers.get(header::HOST).map(text).unwrap_or_default();

@@ -21,14 +21,21 @@ use uuid::Uuid;
 use crate::body::{self, BodyError, MAX_PAYLOAD};
 use crate::extensions::{self, Extensions};
 use crate::faults::{BreakableListener, Breakage, Connection, Fault, Faults};
-use crate::http::{JSON, error, header_value};
+use crate::http::{JSON, accepted, error, header_value};
 use crate::invocations::{Invocations, Refusal, Worker};
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.
 const MAX_REPLY: usize = MAX_PAYLOAD + 100;
 
+/// The largest body of an error, in bytes: 1 MiB.
+const MAX_ERROR: usize = 1024 * 1024;
+
 /// The function has this long to send the body of a request.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A streamed response that lasts longer is cut off, so that its worker polls again while the next
+/// event may still wait for it.
+const STREAM_TIMEOUT: Duration = Duration::from_millis(100);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
@@ -83,7 +90,7 @@ fn router(api: RuntimeApi) -> Router {
         .with_state(Arc::new(api))
         .merge(extensions)
         .fallback(unknown_path)
-        .method_not_allowed_fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
 }
 
 async fn next_invocation(
@@ -100,7 +107,8 @@ async fn next_invocation(
         None => {}
     }
     api.extensions.wait_until_ready().await;
-    let Some(dispatch) = api.invocations.next(api.worker(&connection)).await else {
+    let worker = api.worker(&connection);
+    let Some(dispatch) = api.invocations.next(worker).await else {
         return error(
             StatusCode::SERVICE_UNAVAILABLE,
             "Ended",
@@ -110,11 +118,11 @@ async fn next_invocation(
     match api.faults.take(Fault::is_of_event) {
         Some(Fault::EventWithoutHeaders) => {
             let payload = dispatch.request.payload.clone();
-            api.invocations.give_back(dispatch);
+            api.invocations.give_back(worker, dispatch);
             return payload.into_response();
         }
         Some(Fault::EventHeadCut) => {
-            api.invocations.give_back(dispatch);
+            api.invocations.give_back(worker, dispatch);
             return broken(Breakage::CutInHead, &connection);
         }
         Some(_) => connection.break_with(Breakage::CutAfterHead),
@@ -188,26 +196,32 @@ async fn accept_reply(
     let invocation_id = headers
         .get(INVOCATION_ID)
         .map(|id| id.to_str().unwrap_or_default());
-    let streams = (headers.get(RESPONSE_MODE)).is_some_and(|mode| mode == "streaming");
-    // The body of a reply that will be refused is not kept.
-    let limit = match api.invocations.check(id, invocation_id) {
-        Ok(()) if !streams => MAX_REPLY,
-        _ => 0,
-    };
+    let worker = api.worker(connection);
     let reply = |payload, function_error| {
-        let worker = api.worker(connection);
         (api.invocations).reply(worker, id, invocation_id, payload, function_error)
     };
-    let (checked, response) = match body::read(body, limit, READ_TIMEOUT).await {
-        Ok(_) | Err(BodyError::TooLarge(_)) if streams => {
-            let (payload, response) = refused_stream();
-            (reply(payload, true), response)
-        }
+    let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
+    if let Some(message) = unsupported(mode)
+        && !function_error
+    {
+        warn!("Runtime API: {message}");
+        // The caller is told at once: a stream may last longer than the invocation.
+        let error_type = "Runtime.InvalidResponseModeHeader";
+        let checked = reply(payload(error_type, message), true);
+        let _ = body::discard(body, STREAM_TIMEOUT).await;
+        let error_type = "InvalidFunctionResponseMode";
+        return match checked {
+            Ok(()) => error(StatusCode::BAD_REQUEST, error_type, message),
+            Err(refusal) => refused(&refusal),
+        };
+    }
+    // The body of a reply that will be refused is not kept.
+    let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
+    let is_wanted = api.invocations.check(worker, id, invocation_id).is_ok();
+    let body = body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await;
+    let (checked, response) = match body {
         Ok(payload) => (reply(payload, function_error), accepted()),
-        Err(BodyError::TooLarge(_)) => {
-            let (payload, response) = refused_size();
-            (reply(payload, true), response)
-        }
+        Err(BodyError::TooLarge(_)) => (reply(too_large(limit), true), refused_size(limit)),
         // The function may post it again, on another connection.
         Err(_) => (
             Ok(()),
@@ -226,7 +240,7 @@ async fn accept_reply(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    if response.status() != StatusCode::ACCEPTED && !streams {
+    if response.status() != StatusCode::ACCEPTED {
         warn!(
             "Runtime API: {} to the reply to {request_id:?}",
             response.status()
@@ -235,47 +249,46 @@ async fn accept_reply(
     response
 }
 
-/// What the caller and the function get if the function streams its response.
-fn refused_stream() -> (Bytes, Response) {
-    let error_type = "InvalidFunctionResponseMode";
-    let message = "The function streams its response, which cargo local does not support: return \
-                   the response in one piece";
-    warn!("Runtime API: {message}");
-    let payload = json!({ "errorType": error_type, "errorMessage": message });
-    (
-        payload.to_string().into(),
-        error(StatusCode::BAD_REQUEST, error_type, message),
-    )
+/// What is wrong with the response mode that a function asks for.
+fn unsupported(mode: Option<&[u8]>) -> Option<&'static str> {
+    match mode {
+        None | Some(b"") => None,
+        Some(b"streaming") => Some(
+            "The function streams its response, which cargo local does not support: return the \
+             response in one piece",
+        ),
+        Some(_) => Some("Invalid function response mode"),
+    }
 }
 
-/// What the caller and the function get if the reply is too large, in the words of the real service.
-fn refused_size() -> (Bytes, Response) {
-    let payload = json!({
-        "errorType": "Function.ResponseSizeTooLarge",
-        "errorMessage": format!(
-            "Response payload size exceeded maximum allowed payload size ({MAX_REPLY} bytes)."
-        ),
-    });
-    let message = format!("Exceeded maximum allowed payload size ({MAX_REPLY} bytes).");
+/// The error that a caller gets in place of a reply that is refused.
+fn payload(error_type: &str, message: &str) -> Bytes {
+    let error = json!({ "errorType": error_type, "errorMessage": message });
+    error.to_string().into()
+}
+
+/// What the caller gets if the reply is too large, in the words of the real service.
+fn too_large(limit: usize) -> Bytes {
+    let message =
+        format!("Response payload size exceeded maximum allowed payload size ({limit} bytes).");
+    payload("Function.ResponseSizeTooLarge", &message)
+}
+
+fn refused_size(limit: usize) -> Response {
+    let message = format!("Exceeded maximum allowed payload size ({limit} bytes).");
     let status = StatusCode::PAYLOAD_TOO_LARGE;
-    (
-        payload.to_string().into(),
-        error(status, "RequestEntityTooLarge", &message),
-    )
+    error(status, "RequestEntityTooLarge", &message)
 }
 
 fn refused(refusal: &Refusal) -> Response {
     match refusal {
-        Refusal::Late => error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout"),
+        Refusal::Late | Refusal::Stale => {
+            error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout")
+        }
         Refusal::Unknown => error(
             StatusCode::BAD_REQUEST,
             "InvalidRequestID",
             "Invalid request ID",
-        ),
-        Refusal::Stale => error(
-            StatusCode::BAD_REQUEST,
-            "InvalidInvocationID",
-            "The invocation ID is not that of the current attempt",
         ),
     }
 }
@@ -300,8 +313,16 @@ async fn post_init_error(State(api): Api, body: Body) -> Response {
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> Response {
+    no_such_request(StatusCode::NOT_FOUND, &method, &uri)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    no_such_request(StatusCode::METHOD_NOT_ALLOWED, &method, &uri)
+}
+
+fn no_such_request(status: StatusCode, method: &Method, uri: &Uri) -> Response {
     warn!("Runtime API: no such request: {method} {uri}");
-    error(StatusCode::NOT_FOUND, "NotFound", "No such method and path")
+    error(status, "NotFound", "No such method and path")
 }
 
 /// A response that does not arrive whole.
@@ -313,9 +334,4 @@ fn broken(how: Breakage, connection: &Connection) -> Response {
 fn injected(status: u16) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     error(status, "Injected", "A fault that a test asked for")
-}
-
-fn accepted() -> Response {
-    let body = Bytes::from_static(b"{\"status\":\"OK\"}\n");
-    (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, JSON)], body).into_response()
 }

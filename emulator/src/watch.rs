@@ -1,7 +1,7 @@
 //! `--watch`: replaces the running function when its sources change.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use emulator::Emulator;
@@ -17,53 +17,73 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// What a file looked like: its time and length.
 type Stamp = (PathBuf, Option<(SystemTime, u64)>);
 
-/// Watches this repository's sources, or else the executable, for ever.
-pub(crate) async fn watch(emulator: &Emulator, bootstrap: &Path, is_ours: bool) {
-    let look = || {
-        let files = if is_ours {
-            emulator::sources()
-        } else {
-            vec![bootstrap.to_owned()]
+/// The files that a function is made of.
+pub(crate) struct Watch {
+    /// The executable that was given, or `None` for this repository's sources.
+    bootstrap: Option<PathBuf>,
+    seen: Vec<Stamp>,
+}
+
+impl Watch {
+    /// Looks at the files. Every change from now on counts, those during the first build included.
+    pub(crate) fn new(bootstrap: Option<PathBuf>) -> Self {
+        let mut watch = Self {
+            bootstrap,
+            seen: Vec::new(),
+        };
+        watch.seen = watch.look();
+        watch
+    }
+
+    fn look(&self) -> Vec<Stamp> {
+        let files = match &self.bootstrap {
+            Some(bootstrap) => vec![bootstrap.clone()],
+            None => emulator::sources(),
         };
         let mut stamps: Vec<_> = files.into_iter().map(stamp).collect();
         stamps.sort_unstable();
         stamps
-    };
-    let mut current = look();
-    loop {
-        let changed = settled_change(&current, look).await;
-        let files = changed_files(&current, &changed);
-        current = changed;
-        let replaced = async {
-            let executable = if is_ours {
-                info!("{files} changed: building the function");
-                on_thread(emulator::rebuild_function).await??
-            } else {
-                info!("{files} changed: starting it");
-                bootstrap.to_owned()
-            };
-            Ok::<_, crate::Error>(emulator.replace(executable).await?)
-        };
-        match replaced.await {
-            Ok(()) => info!(
-                "the new function is running as process {}; the old one finishes what it has in flight",
-                emulator.pid().unwrap_or_default()
-            ),
-            Err(error) => warn!("{error}; the old function keeps running"),
+    }
+
+    /// Replaces the function whenever the files change, for ever.
+    pub(crate) async fn run(mut self, emulator: &Emulator) {
+        loop {
+            let now = self.settled_change().await;
+            let files = changed_files(&self.seen, &now);
+            self.seen = now;
+            match self.replace(emulator, &files).await {
+                Ok(()) => info!(
+                    "the new function is running as process {}; the old one finishes what it has in \
+                     flight",
+                    emulator.pid().unwrap_or_default()
+                ),
+                Err(error) => warn!("{error}; the old function keeps running"),
+            }
         }
     }
-}
 
-/// Waits until files have changed and then not changed again for a period.
-async fn settled_change(before: &[Stamp], look: impl Fn() -> Vec<Stamp>) -> Vec<Stamp> {
-    let mut last = look();
-    loop {
-        sleep(PERIOD).await;
-        let now = look();
-        if now == last && now != before {
-            return now;
+    async fn replace(&self, emulator: &Emulator, files: &str) -> Result<(), crate::Error> {
+        let executable = if let Some(bootstrap) = &self.bootstrap {
+            info!("{files} changed: starting it");
+            bootstrap.clone()
+        } else {
+            info!("{files} changed: building the function");
+            on_thread(emulator::rebuild_function).await??
+        };
+        Ok(emulator.replace(executable).await?)
+    }
+
+    /// Waits until files have changed and then not changed again for a period.
+    async fn settled_change(&self) -> Vec<Stamp> {
+        let mut last = self.look();
+        loop {
+            sleep(PERIOD).await;
+            let now = self.look();
+            if now == last && now != self.seen {
+                return now;
+            }
+            last = now;
         }
-        last = now;
     }
 }
 

@@ -429,7 +429,7 @@ async fn keeps_no_more_than_50_invocations_and_16_mb() {
 }
 
 #[tokio::test]
-async fn serves_only_its_own_page() {
+async fn serves_what_can_be_read_only_to_its_own_page() {
     let emulator = start(workers(2)).await;
     let address = emulator.invoke_address();
     let port = address.port();
@@ -446,6 +446,9 @@ async fn serves_only_its_own_page() {
         "GET /console/live",
         "GET /console/invocations",
         "POST /console/burst",
+        "GET /2015-03-31/functions/function",
+        "GET /2015-03-31/functions/function/configuration",
+        "GET /2015-03-31/functions/",
     ] {
         for (headers, expected) in [
             (String::new(), "200"),

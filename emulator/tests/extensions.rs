@@ -72,9 +72,18 @@ async fn refuses_the_registrations_that_aws_refuses() {
                 "Extension.InvalidEventType",
             ),
             ("", r#"{"events":[]}"#, "Extension.InvalidExtensionName"),
+            (
+                NAME,
+                r#"{"Events":["INVOKE"]}"#,
+                "Extension.InvalidEventType",
+            ),
+            (NAME, r#"{"events":[null]}"#, "Extension.InvalidEventType"),
             (NAME, "not JSON", "InvalidRequestFormat"),
             (NAME, "[]", "InvalidRequestFormat"),
             (NAME, "", "InvalidRequestFormat"),
+            (NAME, "{} {}", "InvalidRequestFormat"),
+            (NAME, r#"{"events":"INVOKE"}"#, "InvalidRequestFormat"),
+            (NAME, r#"{"events":[1]}"#, "InvalidRequestFormat"),
             (
                 NAME,
                 r#"{"configurationKeys":["A"]}"#,
@@ -84,7 +93,9 @@ async fn refuses_the_registrations_that_aws_refuses() {
             let refusal = refused(runtime_api, headers, body).await;
             assert_eq!(refusal, forbidden(error_type), "{body}");
         }
-        let registered = register(runtime_api, NAME, "{}").await;
+        let harmless = r#"{"events":["INVOKE"],"events":null,"other":1}"#;
+        let registered = register(runtime_api, NAME, harmless).await;
+        assert_eq!(registered.status, 200);
         become_ready(runtime_api, &registered).await;
         let taken = refused(runtime_api, NAME, "{}").await;
         assert_eq!(taken, forbidden("Extension.InvalidExtensionState"));
@@ -104,22 +115,76 @@ async fn refuses_the_registrations_that_aws_refuses() {
 #[tokio::test]
 async fn refuses_an_extension_that_it_does_not_know() {
     let function = Function::start(workers(1)).await;
-    for (header, error_type) in [
-        ("", "Extension.MissingExtensionIdentifier"),
-        (
-            "lambda-extension-identifier: me",
-            "Extension.InvalidExtensionIdentifier",
-        ),
-        (
-            "lambda-extension-identifier: 156cb537-e2d4-11e8-9b34-d36013741fb9",
-            "Extension.UnknownExtensionIdentifier",
-        ),
+    for path in [
+        "GET /2020-01-01/extension/event/next",
+        "POST /2020-01-01/extension/init/error",
+        "POST /2020-01-01/extension/exit/error",
+        "PUT /2022-07-01/telemetry",
     ] {
-        let head = format!("GET /2020-01-01/extension/event/next HTTP/1.1\n{header}");
-        let refused = http(function.runtime_api, &head, b"").await;
-        assert_eq!(refused.status, 403);
-        assert_eq!(refused.json()["errorType"], error_type);
+        for (header, error_type) in [
+            ("", "Extension.MissingExtensionIdentifier"),
+            (
+                "lambda-extension-identifier: me",
+                "Extension.InvalidExtensionIdentifier",
+            ),
+            (
+                "lambda-extension-identifier: 156cb537-e2d4-11e8-9b34-d36013741fb9",
+                "Extension.UnknownExtensionIdentifier",
+            ),
+        ] {
+            let head = format!("{path} HTTP/1.1\n{header}");
+            let refused = http(function.runtime_api, &head, b"").await;
+            let error_type = json!(error_type);
+            assert_eq!(
+                (refused.status, &refused.json()["errorType"]),
+                (403, &error_type),
+                "{path}"
+            );
+        }
     }
+}
+
+#[tokio::test]
+async fn refuses_a_second_request_for_the_first_event() {
+    Function::start_after(workers(1), async |runtime_api| {
+        let registered = register(runtime_api, NAME, "{}").await;
+        become_ready(runtime_api, &registered).await;
+        let id = registered.header("lambda-extension-identifier").unwrap();
+        let next = "GET /2020-01-01/extension/event/next HTTP/1.1";
+        let head = format!("{next}\nlambda-extension-identifier: {id}");
+        // Whichever of the two comes first, the other is refused.
+        let refused = http(runtime_api, &head, b"").await;
+        let error_type = refused.json()["errorType"].take();
+        assert_eq!(
+            (refused.status, error_type),
+            (403, json!("Extension.InvalidExtensionState"))
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn takes_note_of_an_extensions_errors() {
+    Function::start_after(workers(1), async |runtime_api| {
+        let registered = register(runtime_api, NAME, "{}").await;
+        let id = registered.header("lambda-extension-identifier").unwrap();
+        for path in ["init/error", "exit/error"] {
+            let head = format!(
+                "POST /2020-01-01/extension/{path} HTTP/1.1
+                 lambda-extension-identifier: {id}"
+            );
+            let refused = http(runtime_api, &head, b"{}").await;
+            let error_type = refused.json()["errorType"].take();
+            assert_eq!(
+                (refused.status, error_type),
+                (403, json!("Extension.MissingHeader"))
+            );
+            let head = format!("{head}\nlambda-extension-function-error-type: Helper.Broken");
+            assert_eq!(http(runtime_api, &head, b"{}").await.status, 202);
+        }
+        become_ready(runtime_api, &registered).await;
+    })
+    .await;
 }
 
 /// On AWS the init phase does not end before every extension has asked for its first event.
@@ -154,14 +219,14 @@ async fn does_not_start_while_an_extension_is_not_ready() {
 
 #[tokio::test]
 async fn says_that_there_is_no_telemetry() {
-    let function = Function::start(workers(1)).await;
-    for (path, error_type) in [
-        ("/2022-07-01/telemetry", "Telemetry.NotSupported"),
-        ("/2020-08-15/logs", "Logs.NotSupported"),
-    ] {
-        let head = format!("PUT {path} HTTP/1.1");
-        let response = http(function.runtime_api, &head, b"{}").await;
+    Function::start_after(workers(1), async |runtime_api| {
+        let registered = register(runtime_api, NAME, "{}").await;
+        let id = registered.header("lambda-extension-identifier").unwrap();
+        let head = format!("PUT /2022-07-01/telemetry HTTP/1.1\nlambda-extension-identifier: {id}");
+        let response = http(runtime_api, &head, b"{}").await;
         assert_eq!(response.status, 202);
-        assert_eq!(response.json()["errorType"], error_type);
-    }
+        assert_eq!(response.json()["errorType"], "Telemetry.NotSupported");
+        become_ready(runtime_api, &registered).await;
+    })
+    .await;
 }

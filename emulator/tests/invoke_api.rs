@@ -424,6 +424,28 @@ async fn refuses_what_aws_refuses() {
              constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]",
         ),
         (
+            post("x-amz-log-type: tail"),
+            "{}",
+            400,
+            "ValidationException",
+            "1 validation error detected: Value 'tail' at 'logType' failed to satisfy constraint: \
+             Member must satisfy enum value set: [None, Tail]",
+        ),
+        (
+            post("x-amz-tenant-id: me"),
+            "{}",
+            400,
+            "InvalidParameterValueException",
+            "cargo local does not support tenant isolation.",
+        ),
+        (
+            post("x-amz-durable-execution-name: mine"),
+            "{}",
+            400,
+            "InvalidParameterValueException",
+            "cargo local does not support durable executions.",
+        ),
+        (
             post("x-amz-client-context: {}"),
             "{}",
             400,

@@ -128,3 +128,26 @@ async fn starts_the_new_function_again_if_that_crashes() {
     call(&emulator, r#"{"log": "still here"}"#).await;
     line(&emulator, "still here").await;
 }
+
+/// The current one ends again and again, so that nothing runs beside the new one.
+#[tokio::test]
+async fn replaces_a_function_that_cannot_be_started_again() {
+    let flag = Path::new(env!("CARGO_TARGET_TMPDIR")).join("started-once");
+    let _ = fs::remove_file(&flag);
+    let script = format!(
+        "#!/bin/sh\n[ -e {0} ] && exit 3\ntouch {0}\nexec {1}\n",
+        flag.display(),
+        function().bootstrap.display()
+    );
+    let mut settings = workers(2);
+    settings.bootstrap = executable("starts-once", &script);
+    let emulator = start(settings).await;
+    assert!(call(&emulator, r#"{"exit": 1}"#).await.function_error);
+    // Those who wait are told that it does not start.
+    let failed = call(&emulator, "{}").await;
+    assert_eq!(payload(&failed)["errorType"], "Runtime.ExitError");
+    let missing = within("the refusal", emulator.replace("/no/such/bootstrap")).await;
+    assert!(missing.is_err());
+    replace(&emulator, copy("starts-always")).await;
+    assert_eq!(&call(&emulator, r#"{"echo": 1}"#).await.payload[..], b"1");
+}

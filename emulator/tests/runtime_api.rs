@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::worker::{Connection, Function, NEXT, kept_alive};
-use crate::support::{PATIENCE, all_poll, http, invoke, payload, request, response, workers};
+use crate::support::{
+    PATIENCE, Response, all_poll, http, invoke, payload, request, response, workers,
+};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -95,12 +97,10 @@ async fn refuses_a_reply_of_another_attempt() {
     let mut function = Function::start(workers(1)).await;
     let call = function.call("{}");
     let event = function.next().await;
+    let stale = (410, refusal("InvokeTimeout", "Invoke timeout"));
     for id in ["nonsense", "156cb537-e2d4-11e8-9b34-d36013741fb9"] {
-        assert_eq!(
-            function.post_attempt("response", &event, id, b"1").await.0,
-            400,
-            "{id}"
-        );
+        let refused = function.post_attempt("response", &event, id, b"1").await;
+        assert_eq!(refused, stale, "{id}");
     }
     assert_eq!(function.post("response", &event, b"2").await.0, 202);
     assert_eq!(&call.await.unwrap().payload[..], b"2");
@@ -135,6 +135,23 @@ async fn refuses_a_reply_that_is_too_large() {
         payload(&call.await.unwrap())["errorType"],
         "Function.ResponseSizeTooLarge"
     );
+}
+
+#[tokio::test]
+async fn refuses_an_error_that_is_too_large() {
+    let mut function = Function::start(workers(1)).await;
+    for (size, expected) in [(1024 * 1024, 202), (1024 * 1024 + 1, 413)] {
+        let call = function.call("{}");
+        let event = function.next().await;
+        let (status, _) = function.post("error", &event, &vec![b'1'; size]).await;
+        assert_eq!(status, expected, "{size}");
+        let reply = call.await.unwrap();
+        assert!(reply.function_error);
+        if status == 413 {
+            let error_type = payload(&reply)["errorType"].take();
+            assert_eq!(error_type, "Function.ResponseSizeTooLarge");
+        }
+    }
 }
 
 #[tokio::test]
@@ -219,46 +236,72 @@ async fn decodes_the_client_context_for_the_function() {
 }
 
 #[tokio::test]
-async fn knows_no_other_paths() {
+async fn knows_no_other_paths_and_methods() {
     let function = Function::start(workers(1)).await;
-    for head in [
-        "GET / HTTP/1.1",
-        "POST /2018-06-01/runtime/invocation/next HTTP/1.1",
+    for (head, status) in [
+        ("GET / HTTP/1.1", 404),
+        ("GET /2018-06-01/runtime/restore/next HTTP/1.1", 404),
+        ("PUT /2020-08-15/logs HTTP/1.1", 404),
+        ("POST /2018-06-01/runtime/invocation/next HTTP/1.1", 405),
+        ("GET /2020-01-01/extension/register HTTP/1.1", 405),
     ] {
-        assert_eq!(
-            http(function.runtime_api, head, b"").await.status,
-            404,
-            "{head}"
-        );
+        let refused = http(function.runtime_api, head, b"").await;
+        assert_eq!(refused.status, status, "{head}");
+    }
+}
+
+const INVALID_MODE: &str = "Runtime.InvalidResponseModeHeader";
+
+/// Posts with a response mode. The body is chunked, and its end does not come.
+async fn begin_stream(function: &Function, event: &Response, what: &str, mode: &str) -> TcpStream {
+    let id = event.header("lambda-runtime-aws-request-id").unwrap();
+    let head = format!(
+        "POST /2018-06-01/runtime/invocation/{id}/{what} HTTP/1.1\r\nhost: here\r\n\
+         connection: close\r\nlambda-runtime-function-response-mode: {mode}\r\n\
+         transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    );
+    let mut stream = TcpStream::connect(function.runtime_api).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+/// The caller and the function learn it in one line each, the caller before the stream ends.
+#[tokio::test]
+async fn refuses_a_response_that_is_streamed_or_in_a_mode_that_does_not_exist() {
+    let mut function = Function::start(workers(1)).await;
+    for (mode, message) in [
+        ("streaming", "The function streams its response"),
+        ("buffered", "Invalid function response mode"),
+        ("Streaming", "Invalid function response mode"),
+    ] {
+        all_poll(&function.emulator, 1).await;
+        let call = function.call("{}");
+        let event = function.next().await;
+        let mut stream = begin_stream(&function, &event, "response", mode).await;
+        let reply = call.await.unwrap();
+        assert!(reply.function_error);
+        let error = payload(&reply);
+        assert_eq!(error["errorType"], INVALID_MODE);
+        let told = error["errorMessage"].as_str().unwrap();
+        assert!(told.starts_with(message), "{told}");
+        // The stream does not end, but the worker gets its response all the same.
+        let refused = response(&mut stream).await;
+        assert_eq!(refused.status, 400);
+        let expected = json!({ "errorType": "InvalidFunctionResponseMode", "errorMessage": told });
+        assert_eq!(refused.json(), expected);
+        function.poll = Some(request(function.runtime_api, NEXT, b"").await);
     }
 }
 
 #[tokio::test]
-async fn tells_a_function_that_streams_that_it_cannot() {
+async fn accepts_the_error_of_a_function_that_streams() {
     let mut function = Function::start(workers(1)).await;
     let call = function.call("{}");
     let event = function.next().await;
-    let request_id = event.header("lambda-runtime-aws-request-id").unwrap();
-    let head = format!(
-        "POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1
-         lambda-runtime-function-response-mode: streaming"
-    );
-    let refused = http(
-        function.runtime_api,
-        &head,
-        b"{\"statusCode\":200}\0\0\0\0\0\0\0\0hello",
-    )
-    .await;
-    let error_type = json!("InvalidFunctionResponseMode");
-    assert_eq!(
-        (refused.status, &refused.json()["errorType"]),
-        (400, &error_type)
-    );
-    let reply = call.await.unwrap();
-    assert!(reply.function_error);
-    assert_eq!(payload(&reply)["errorType"], error_type);
-    let message = payload(&reply)["errorMessage"].to_string();
-    assert!(message.contains("streams its response"), "{message}");
+    let mut stream = begin_stream(&function, &event, "error", "streaming").await;
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(response(&mut stream).await.status, 202);
+    assert_eq!(&call.await.unwrap().payload[..], b"hello");
 }
 
 #[tokio::test]
