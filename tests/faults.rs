@@ -26,8 +26,8 @@ const FAULTS: [Fault; 12] = [
     Fault::PostBodyReset,
     Fault::PostStatus(400),
     Fault::PostStatus(500),
-    Fault::PostAnswerReset,
-    Fault::PostAnswerCut,
+    Fault::PostResponseReset,
+    Fault::PostResponseCut,
 ];
 
 async fn start(workers: u16, change: impl FnOnce(&mut Settings)) -> Arc<Emulator> {

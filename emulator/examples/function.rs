@@ -1,10 +1,11 @@
-//! A function that does what its event says: the one that the emulator's tests run.
+//! A function that does what its event says. The emulator's tests run it.
 
 use std::collections::HashMap;
 use std::io::Write;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,10 +15,14 @@ use tokio::net::TcpStream;
 enum Event {
     /// Replies with the value.
     Echo(Value),
+    /// Replies with exactly this text, which need not be JSON.
+    Raw(String),
     /// Connects to the address, waits until the connection is closed and replies with `null`.
     Gate(String),
-    /// Prints the text with the request id, then without, and replies with `null`.
+    /// Prints the text with the request ID, then without, and replies with `null`.
     Log(String),
+    /// Prints that many lines to standard error and replies with `null`.
+    Lines(usize),
     /// Replies with what came with the event.
     Context {},
     /// Replies with the environment variables.
@@ -32,21 +37,23 @@ enum Event {
     Exit(i32),
 }
 
-async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
+/// # Panics
+///
+/// If the event asks for it.
+async fn handle(event: LambdaEvent<Value>) -> Result<Box<RawValue>, Error> {
     let (event, context) = event.into_parts();
-    // The body of an HTTP event may be the instruction. What is none is sent back.
+    // The body of an HTTP event may be the instruction. Anything else is echoed.
     let body = event["body"]
         .as_str()
         .and_then(|body| serde_json::from_str(body).ok());
-    let Some(instruction) = body.or_else(|| Event::deserialize(&event).ok()) else {
-        return Ok(event);
-    };
-    match instruction {
-        Event::Echo(value) => Ok(value),
+    let instruction = body.or_else(|| Event::deserialize(&event).ok());
+    let reply = match instruction.unwrap_or(Event::Echo(event)) {
+        Event::Echo(value) => value,
+        Event::Raw(text) => return Ok(RawValue::from_string(text)?),
         Event::Gate(address) => {
             let mut gate = TcpStream::connect(address).await?;
             gate.read_to_end(&mut Vec::new()).await?;
-            Ok(Value::Null)
+            Value::Null
         }
         Event::Log(text) => {
             println!(
@@ -54,30 +61,37 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
                 json!({ "requestId": context.request_id, "message": text })
             );
             println!("{}", json!({ "message": text }));
-            Ok(Value::Null)
+            Value::Null
         }
-        Event::Context {} => Ok(json!(context)),
-        Event::Environment {} => Ok(json!(std::env::vars().collect::<HashMap<_, _>>())),
-        Event::Large(size) => Ok("x".repeat(size - 2).into()),
-        Event::Fail(message) => Err(message.into()),
+        Event::Lines(count) => {
+            for number in 0..count {
+                eprintln!("line {number} of {count}");
+            }
+            Value::Null
+        }
+        Event::Context {} => json!(context),
+        Event::Environment {} => json!(std::env::vars().collect::<HashMap<_, _>>()),
+        Event::Large(size) => "x".repeat(size - 2).into(),
+        Event::Fail(message) => return Err(message.into()),
         Event::Panic(message) => panic!("{message}"),
         Event::Exit(code) => {
             std::io::stdout().flush()?;
             std::process::exit(code)
         }
-    }
+    };
+    Ok(serde_json::value::to_raw_value(&reply)?)
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    // Where its tests want something else than a function in working order.
+    // What tests want instead of a function in working order.
     match std::env::var("BEHAVIOUR").as_deref() {
         Ok("exit") => {
             eprintln!("cannot find my table");
             std::process::exit(7);
         }
         Ok("hang") => std::future::pending().await,
-        // Tells where the Runtime API is, and leaves it to the test.
+        // Tells the test where the Runtime API is, and leaves it to the test.
         Ok(address) => {
             let mut test = TcpStream::connect(address).await?;
             let runtime_api = std::env::var("AWS_LAMBDA_RUNTIME_API")?;

@@ -11,100 +11,132 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// A body has to be complete within this time.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// The largest payload of an event or a reply, in bytes: 6 MB.
+pub(crate) const MAX_PAYLOAD: usize = 6 * 1024 * 1024;
 
-/// How much of a body that is not wanted is read and thrown away. A client that writes its whole
-/// request before it reads anything would see a reset connection instead of the answer.
+/// How many bytes of a refused body to read and discard. Some clients send their whole request
+/// before they read the response; closing the connection early would reset it under them.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 
-/// The memory that larger bodies may take together, in KiB.
+/// The memory that all large bodies may take together, in KiB.
 const LARGE_BODIES_KIB: u32 = 256 * 1024;
 
-/// A body up to this many bytes is not counted.
+/// A body of at most this many bytes is not large.
 const SMALL: usize = 16 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("The body is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("The body was not complete within {} seconds", READ_TIMEOUT.as_secs())]
-    TimedOut,
+    #[error("The body was not complete within {} seconds", .0.as_secs())]
+    TimedOut(Duration),
     #[error("The body could not be read: {0}")]
     Broken(#[from] axum::Error),
     #[error("Too many large bodies at once")]
     NoRoom,
 }
 
-/// The bodies of all callers, which are many and not in step with the function. However many come
-/// at once, their memory is bounded: a large one is read when there is room.
-pub(crate) struct Bodies(Arc<Semaphore>);
+/// Reads the bodies of callers. However many large bodies arrive at once, their memory is bounded:
+/// a large body is read only when there is room for it.
+pub(crate) struct Bodies {
+    room: Arc<Semaphore>,
+    read_timeout: Duration,
+}
 
-/// A body that takes its room until its last byte has been written to the function.
-struct Held {
-    body: Bytes,
-    #[expect(dead_code, reason = "it is given back when this is dropped")]
+/// A body that was read.
+pub(crate) struct Payload {
+    pub(crate) bytes: Bytes,
+    /// The room that a large body takes.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// A large body on its way to the function.
+struct Large {
+    bytes: Bytes,
+    #[expect(dead_code, reason = "dropping the permit gives the room back")]
     room: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Held {
+impl Payload {
+    /// The bytes to send to the function. A large body keeps its room until the last of them is
+    /// dropped.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        let Self { bytes, room } = self;
+        match room {
+            Some(room) => Bytes::from_owner(Large { bytes, room }),
+            None => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Large {
     fn as_ref(&self) -> &[u8] {
-        &self.body
+        &self.bytes
     }
 }
 
 impl Bodies {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(LARGE_BODIES_KIB as usize)))
+    pub(crate) fn new(read_timeout: Duration) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(LARGE_BODIES_KIB as usize)),
+            read_timeout,
+        }
     }
 
-    /// Reads the whole of `body` if it has at most `limit` bytes.
+    /// Reads the whole of `body` if it is at most `limit` bytes.
     pub(crate) async fn read(
         &self,
         headers: &HeaderMap,
         body: Body,
         limit: usize,
-    ) -> Result<Bytes, BodyError> {
+    ) -> Result<Payload, BodyError> {
         let length = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
-        // A chunked body may turn out to be as large as any.
-        let most = length.unwrap_or(limit).min(limit);
         if length.is_some_and(|length: usize| length > limit) {
-            discard(body).await?;
+            discard(body, self.read_timeout).await?;
             return Err(BodyError::TooLarge(limit));
         }
-        if most <= SMALL {
-            return read(body, limit).await;
-        }
-        let room = u32::try_from(most.div_ceil(1024)).unwrap_or(LARGE_BODIES_KIB);
-        let room = Arc::clone(&self.0).acquire_many_owned(room);
-        let Ok(Ok(room)) = timeout(READ_TIMEOUT, room).await else {
-            return Err(BodyError::NoRoom);
+        // A chunked body may turn out to be as large as the limit.
+        let most = length.unwrap_or(limit);
+        let room = if most <= SMALL {
+            None
+        } else {
+            let room = u32::try_from(most.div_ceil(1024)).unwrap_or(LARGE_BODIES_KIB);
+            let room = Arc::clone(&self.room).acquire_many_owned(room);
+            match timeout(self.read_timeout, room).await {
+                Ok(Ok(room)) => Some(room),
+                _ => return Err(BodyError::NoRoom),
+            }
         };
-        let body = read(body, limit).await?;
-        Ok(Bytes::from_owner(Held { body, room }))
+        let bytes = read(body, limit, self.read_timeout).await?;
+        Ok(Payload { bytes, room })
     }
 }
 
-/// Reads a body that is not wanted, for a client that reads no answer before it has written all.
-pub(crate) async fn discard(body: Body) -> Result<(), BodyError> {
-    match read(body, 0).await {
+/// Reads and drops a body that will be refused, because some clients read the response only after
+/// they have sent everything.
+pub(crate) async fn discard(body: Body, read_timeout: Duration) -> Result<(), BodyError> {
+    match read(body, 0, read_timeout).await {
         Ok(_) | Err(BodyError::TooLarge(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Reads the whole of `body` if it has at most `limit` bytes.
-pub(crate) async fn read(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
-    let deadline = Instant::now() + READ_TIMEOUT;
-    // Most bodies come in one piece, which needs no copy.
+/// Reads the whole of `body` if it is at most `limit` bytes and complete within `read_timeout`.
+pub(crate) async fn read(
+    mut body: Body,
+    limit: usize,
+    read_timeout: Duration,
+) -> Result<Bytes, BodyError> {
+    let deadline = Instant::now() + read_timeout;
+    // Most bodies arrive in one piece, which needs no copy.
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     let mut length = 0;
     while let Some(frame) = timeout_at(deadline, body.frame())
         .await
-        .map_err(|_| BodyError::TimedOut)?
+        .map_err(|_| BodyError::TimedOut(read_timeout))?
     {
         let Ok(data) = frame?.into_data() else {
             continue;

@@ -1,14 +1,14 @@
-//! The console: a page that invokes the function and shows its workers.
+//! The console: a page that invokes the function and shows its workers and last invocations.
 
 use std::convert::Infallible;
-use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, header};
+use axum::middleware::{self, Next};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,14 +19,19 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::MAX_PAYLOAD;
-use crate::invocations::{Invocations, InvokeError};
-use crate::invoke_api::{InvokeApi, Refusal};
+use crate::api_error::ApiError;
+use crate::body::MAX_PAYLOAD;
+use crate::environment::{Shared, resident_bytes};
+use crate::history::Past;
+use crate::http::JSON;
+use crate::invocations::InvokeError;
+use crate::invoke_api::InvokeApi;
+use crate::origin;
+use crate::settings::Settings;
 
-/// The page.
 const PAGE: &str = include_str!("console.html");
 
-/// It needs nothing from elsewhere, and talks to nobody else.
+/// The page needs nothing from elsewhere and talks to nobody else.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
     style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
@@ -37,12 +42,15 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// How many invocations a burst has.
 const BURST: usize = 64;
 
+/// How many characters of an event or a reply the list of invocations shows.
+const EXCERPT: usize = 200;
+
 pub(crate) struct Console {
     page: Bytes,
-    /// What the page has to know of the function.
+    /// What the page must know about the function.
     function: Value,
     api: Arc<InvokeApi>,
-    invocations: Arc<Invocations>,
+    shared: Arc<Shared>,
     /// The function's process.
     pid: watch::Receiver<Option<u32>>,
     messages: watch::Sender<String>,
@@ -51,23 +59,22 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Its streams end when `stop` does.
+    /// Its streams end when the sender of `stop` is dropped.
     pub(crate) fn new(
-        function_name: &str,
-        workers: usize,
+        settings: &Settings,
         api: Arc<InvokeApi>,
-        invocations: Arc<Invocations>,
+        shared: Arc<Shared>,
         pid: watch::Receiver<Option<u32>>,
         stop: watch::Receiver<()>,
     ) -> Self {
-        let function = json!({ "name": function_name, "workers": workers });
-        // `</script>` must not occur in it.
+        let function = json!({ "name": settings.function_name, "workers": settings.workers() });
+        // `</script>` must not occur in the page's JSON.
         let embedded = function.to_string().replace('<', r"\u003c");
         Self {
             page: PAGE.replace("{{function}}", &embedded).into(),
             function,
             api,
-            invocations,
+            shared,
             pid,
             messages: watch::Sender::default(),
             opened: Notify::new(),
@@ -77,29 +84,28 @@ impl Console {
 
     /// Observes the function while a page is open, for ever.
     pub(crate) async fn observe(&self) {
+        let invocations = &self.shared.invocations;
         loop {
             self.opened.notified().await;
-            self.invocations.look();
+            invocations.take_activity();
             let mut ticks = interval(PERIOD);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while self.messages.receiver_count() > 0 {
                 ticks.tick().await;
                 self.messages.send_replace(self.message().to_string());
             }
-            self.invocations.look_away();
+            invocations.stop_recording();
         }
     }
 
-    /// What has happened since the last one. Times are in microseconds.
+    /// What has happened since the last message. Times are in microseconds.
     fn message(&self) -> Value {
-        let (mut activity, missing) = self.invocations.look();
+        let (mut activity, missing) = self.shared.invocations.take_activity();
         let durations = &mut activity.durations;
         durations.sort_unstable();
         let percentile = |percent: usize| {
             let rank = (durations.len() * percent).div_ceil(100).saturating_sub(1);
-            durations
-                .get(rank)
-                .map(|duration| duration.as_secs_f64() * 1e6)
+            durations.get(rank).copied().map(micros)
         };
         let pid = *self.pid.borrow();
         json!({
@@ -114,17 +120,13 @@ impl Console {
             "throttled": activity.throttled,
             "functionErrors": activity.function_errors,
             "rss": pid.and_then(resident_bytes),
+            "total": self.shared.invocations.history.count(),
         })
     }
 }
 
-fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
 }
 
 pub(crate) fn router(console: Arc<Console>) -> Router {
@@ -132,7 +134,15 @@ pub(crate) fn router(console: Arc<Console>) -> Router {
         .route("/", get(page))
         .route("/console/live", get(live))
         .route("/console/burst", post(burst))
+        .route("/console/invocations", get(last_invocations))
+        .route("/console/invocations/{request_id}", get(invocation))
+        .route_layer(middleware::from_fn(only_own_page))
         .with_state(console)
+}
+
+async fn only_own_page(request: Request, next: Next) -> Result<Response, ApiError> {
+    origin::check(request.headers())?;
+    Ok(next.run(request).await)
 }
 
 async fn page(State(console): State<Arc<Console>>) -> impl IntoResponse {
@@ -158,32 +168,89 @@ async fn live(State(console): State<Arc<Console>>) -> Response {
     Sse::new(messages).into_response()
 }
 
-/// Invokes the function with the same event many times at once, which a browser does not.
+/// Invokes the function with the same event many times at once, more than a browser would.
 async fn burst(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
-    let payload = console.api.bodies.read(&headers, body, MAX_PAYLOAD).await?;
+) -> Result<Response, ApiError> {
+    let bodies = &console.api.bodies;
+    let event = bodies.read(&headers, body, MAX_PAYLOAD).await?.into_bytes();
     let mut calls = JoinSet::new();
     for _ in 0..BURST {
-        let (api, payload) = (Arc::clone(&console.api), payload.clone());
-        calls.spawn(async move { api.invoke(payload).await });
+        let (api, event) = (Arc::clone(&console.api), event.clone());
+        calls.spawn(async move { api.invoke(event).await });
     }
-    let (mut answered, mut function_errors, mut throttled) = (0, 0, 0);
-    for answer in calls.join_all().await {
-        match answer {
+    let (mut replies, mut function_errors, mut throttled) = (0, 0, 0);
+    for outcome in calls.join_all().await {
+        match outcome {
             Ok(reply) if reply.function_error => function_errors += 1,
-            Ok(_) => answered += 1,
+            Ok(_) => replies += 1,
             Err(InvokeError::TooManyRequests) => throttled += 1,
             Err(error) => return Err(error.into()),
         }
     }
-    let outcomes = json!({
-        "answered": answered,
+    Ok(respond(&json!({
+        "replies": replies,
         "functionErrors": function_errors,
         "throttled": throttled,
-    });
-    let headers = [(header::CONTENT_TYPE, "application/json")];
-    Ok((headers, outcomes.to_string()).into_response())
+    })))
+}
+
+/// The last invocations in short, the newest first.
+async fn last_invocations(State(console): State<Arc<Console>>) -> Response {
+    let invocations = console.shared.invocations.history.newest_first();
+    let invocations: Vec<_> = invocations.iter().map(|past| summary(past)).collect();
+    respond(&json!({ "invocations": invocations }))
+}
+
+fn summary(past: &Past) -> Value {
+    let ended = past.ended.duration_since(UNIX_EPOCH).unwrap_or_default();
+    json!({
+        "requestId": past.request_id.to_string(),
+        "ended": u64::try_from(ended.as_millis()).unwrap_or(u64::MAX),
+        "duration": micros(past.duration),
+        "connection": past.connection,
+        "functionError": past.function_error,
+        "event": excerpt(&past.event),
+        "reply": excerpt(&past.reply),
+    })
+}
+
+fn excerpt(text: &[u8]) -> String {
+    // No character takes more than four bytes.
+    let start = &text[..text.len().min(4 * EXCERPT)];
+    String::from_utf8_lossy(start)
+        .chars()
+        .take(EXCERPT)
+        .collect()
+}
+
+/// One of the last invocations, with its whole event and reply and its log lines.
+async fn invocation(
+    State(console): State<Arc<Console>>,
+    Path(request_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let past = console.shared.invocations.history.newest_first();
+    let is_it = |past: &Arc<Past>| past.request_id.to_string() == request_id;
+    let place = past.iter().position(is_it).ok_or_else(|| {
+        let message = format!("Invocation {request_id} is no longer among the last");
+        ApiError::not_found(message)
+    })?;
+    let next = place.checked_sub(1).map(|next| past[next].first_line);
+    let past = &past[place];
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let mut whole = summary(past);
+    whole["event"] = text(&past.event).into();
+    whole["reply"] = text(&past.reply).into();
+    whole["log"] = (console.api)
+        .log(past.request_id, past.first_line, next)
+        .iter()
+        .map(|line| Value::from(&**line))
+        .collect();
+    Ok(respond(&whole))
+}
+
+fn respond(body: &Value) -> Response {
+    ([(header::CONTENT_TYPE, JSON)], body.to_string()).into_response()
 }

@@ -13,22 +13,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::emulator::{ACCOUNT_ID, Settings};
+use crate::extensions::Extensions;
+use crate::faults::Faults;
 use crate::invocations::{self, Invocations};
+use crate::logs::Logs;
 use crate::runtime_api::{self, RuntimeApi};
+use crate::settings::Settings;
 
 /// SIGKILL follows SIGTERM after this time, as in RIE.
 const TERMINATION_GRACE: Duration = Duration::from_secs(2);
 
-/// Variables of the emulator's own environment that the function gets too: what a program cannot be
-/// found or run without, and what a person sets to see more.
+/// The variables of the emulator's own environment that the function gets as well: needed to run
+/// anything at all, or useful for debugging.
 const INHERITED: [&str; 5] = [
     "PATH",
     "HOME",
@@ -37,17 +40,20 @@ const INHERITED: [&str; 5] = [
     "RUST_BACKTRACE",
 ];
 
+/// The guard of a process group: when its standard input ends, it kills the group.
+const GUARD: &str = "read -r _; kill -s KILL 0";
+
 /// Why the function could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address is taken or not ours.
+    /// An address is in use or not this machine's.
     #[error("cannot listen on {address} for the {what}: {source}; choose another address")]
     Listen {
         /// What the address is for.
         what: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The bootstrap cannot be run.
@@ -55,16 +61,16 @@ pub enum StartError {
     Bootstrap {
         /// The path as it was given.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be run.
         reason: String,
     },
-    /// The process ended before it asked for an event.
+    /// The process ended before its first poll.
     #[error(
-        "the function ended before it asked for an event ({status}){}",
+        "the function ended before its first poll ({status}){}",
         printed(last_lines)
     )]
     Exited {
-        /// How it ended.
+        /// How the process ended.
         status: ExitStatus,
         /// The last lines that it printed.
         last_lines: Vec<Arc<str>>,
@@ -75,14 +81,29 @@ pub enum StartError {
         /// What it reported, usually a JSON object with `errorType` and `errorMessage`.
         body: Bytes,
     },
-    /// The process did not ask for an event in time.
-    #[error("the function did not ask for an event within {} seconds{}", limit.as_secs(), printed(last_lines))]
+    /// The process did not poll in time, or an extension that it registered did not ask for its
+    /// first event.
+    #[error(
+        "{} within {} seconds{}",
+        not_done(extension.as_deref()),
+        limit.as_secs_f64(),
+        printed(last_lines)
+    )]
     TimedOut {
-        /// The time it had.
+        /// The time that the function had.
         limit: Duration,
-        /// The last lines that it printed.
+        /// The extension that is not ready.
+        extension: Option<String>,
+        /// The last lines that the process printed.
         last_lines: Vec<Arc<str>>,
     },
+}
+
+fn not_done(extension: Option<&str>) -> String {
+    match extension {
+        Some(name) => format!("the function's extension {name:?} did not ask for its first event"),
+        None => "the function did not poll".to_owned(),
+    }
 }
 
 fn printed(lines: &[Arc<str>]) -> String {
@@ -101,7 +122,7 @@ fn diagnostic(body: &Bytes) -> String {
 }
 
 impl StartError {
-    /// The error that a caller gets who was waiting for the function.
+    /// The error for a caller who waited for the function.
     pub(crate) fn for_caller(&self, request_id: Uuid) -> Bytes {
         match self {
             Self::Init { body } => body.clone(),
@@ -119,7 +140,7 @@ impl StartError {
     }
 }
 
-/// In the words of Lambda.
+/// How a process ended, in the words of Lambda.
 fn exit_reason(status: ExitStatus) -> String {
     match (status.code(), status.signal().map(Signal::try_from)) {
         (Some(0), _) => "Runtime exited without providing a reason".to_owned(),
@@ -138,46 +159,43 @@ fn exit_reason(status: ExitStatus) -> String {
     }
 }
 
+/// What all execution environments of an emulator share.
+pub(crate) struct Shared {
+    pub(crate) invocations: Arc<Invocations>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) faults: Arc<Faults>,
+}
+
 pub(crate) struct Environment {
     process: Process,
     _runtime_api: JoinSet<()>,
 }
 
 impl Environment {
-    /// Starts the function and waits until it asks for an event.
+    /// Starts the function and waits until it polls.
     pub(crate) async fn start(
         settings: &Settings,
-        invocations: &Arc<Invocations>,
+        shared: &Arc<Shared>,
     ) -> Result<Self, StartError> {
         let bootstrap = resolve(&settings.bootstrap)?;
-        // Each environment has a port of its own, so that none hears what was meant for another.
-        let address = ([127, 0, 0, 1], 0).into();
-        let listener = listen("Runtime API", address).await?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
-            what: "Runtime API",
-            address,
-            source,
-        })?;
-        let (environment, mut init) = invocations.begin();
+        // Each environment has a port of its own, so that no process talks to another's Runtime API.
+        let (listener, address) = listen("Runtime API", ([127, 0, 0, 1], 0).into()).await?;
+        let (number, mut init) = shared.invocations.start_environment();
+        let extensions = Arc::new(Extensions::new(settings));
         let mut runtime_api = JoinSet::new();
         runtime_api.spawn(runtime_api::serve(
             listener,
             RuntimeApi {
-                invocations: Arc::clone(invocations),
-                environment,
-                registration: json!({
-                    "functionName": settings.function_name,
-                    "functionVersion": settings.version(),
-                    "handler": "bootstrap",
-                    "accountId": ACCOUNT_ID,
-                })
-                .to_string(),
+                invocations: Arc::clone(&shared.invocations),
+                faults: Arc::clone(&shared.faults),
+                extensions: Arc::clone(&extensions),
+                environment: number,
             },
         ));
-        let logs = &invocations.logs;
+        let logs = &shared.logs;
         let first_line = logs.count();
         let mut process =
-            Process::spawn(settings, &bootstrap, address, invocations).map_err(|error| {
+            Process::spawn(number, settings, &bootstrap, address, shared).map_err(|error| {
                 StartError::Bootstrap {
                     path: settings.bootstrap.clone(),
                     reason: error.to_string(),
@@ -188,6 +206,13 @@ impl Environment {
             let mut lines = logs.since(first_line);
             lines.split_off(lines.len().saturating_sub(3))
         };
+        let limit = settings.init_timeout;
+        let timed_out = async {
+            if limit.is_zero() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(limit).await;
+        };
         tokio::select! {
             biased;
             outcome = &mut init => match outcome {
@@ -197,8 +222,9 @@ impl Environment {
             status = process.exited() => {
                 Err(StartError::Exited { status, last_lines: last_lines() })
             }
-            () = tokio::time::sleep(settings.init_timeout) => Err(StartError::TimedOut {
-                limit: settings.init_timeout,
+            () = timed_out => Err(StartError::TimedOut {
+                limit,
+                extension: extensions.unready(),
                 last_lines: last_lines(),
             }),
         }
@@ -213,29 +239,50 @@ impl Environment {
         self.process.exited().await
     }
 
-    /// Ends the process: SIGTERM, after a while SIGKILL.
+    /// Waits until nothing is in flight here, after another environment has replaced this one.
+    pub(crate) fn drained(&self) -> impl Future<Output = ()> + use<> {
+        let environment = self.process.environment;
+        let invocations = Arc::clone(&self.process.shared.invocations);
+        async move { invocations.wait_until_drained(environment).await }
+    }
+
+    /// Ends the process with SIGTERM, and with SIGKILL if that takes too long.
     pub(crate) async fn terminate(mut self) -> ExitStatus {
         // It may have ended already.
         let _ = kill(self.process.id, Signal::SIGTERM);
         if let Ok(status) = timeout(TERMINATION_GRACE, self.process.exited()).await {
             return status;
         }
-        let _ = killpg(self.process.id, Signal::SIGKILL);
+        let _ = killpg(self.process.group, Signal::SIGKILL);
         self.process.exited().await
     }
 }
 
+/// The memory that a process occupies, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Listens on an address. Returns the address with its real port as well.
 pub(crate) async fn listen(
     what: &'static str,
     address: SocketAddr,
-) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen {
-            what,
-            address,
-            source,
-        })
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    listen.await.map_err(|source| StartError::Listen {
+        what,
+        address,
+        source,
+    })
 }
 
 /// The absolute path of the bootstrap, if that can be run.
@@ -257,23 +304,44 @@ fn resolve(bootstrap: &Path) -> Result<PathBuf, StartError> {
     Ok(path)
 }
 
-/// The function's process, in a process group of its own: Ctrl-C in a terminal reaches only the
-/// emulator, which then ends the process in order, and a bootstrap that is a script does not leave
-/// its children behind.
+/// The function's process. It is in a process group of its own, so that Ctrl-C in a terminal reaches
+/// only the emulator, which then ends the process in order, and so that a bootstrap that is a script
+/// leaves no children behind.
+///
+/// The group has one more process: the guard, which kills the group if the emulator disappears, for
+/// whatever reason. The emulator holds the only end of the guard's standard input, and the kernel
+/// closes it when the emulator ends.
 struct Process {
     id: Pid,
     child: Child,
+    group: Pid,
+    _guard: (Child, Option<ChildStdin>),
     ended: Option<ExitStatus>,
-    invocations: Arc<Invocations>,
+    /// The number of the execution environment.
+    environment: u64,
+    shared: Arc<Shared>,
 }
 
 impl Process {
     fn spawn(
+        environment: u64,
         settings: &Settings,
         bootstrap: &Path,
         runtime_api: SocketAddr,
-        invocations: &Arc<Invocations>,
+        shared: &Arc<Shared>,
     ) -> io::Result<Self> {
+        // The guard comes first, so that the function is never without it.
+        let mut guard = Command::new("/bin/sh")
+            .args(["-c", GUARD])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| io::Error::other(format!("cannot run /bin/sh: {error}")))?;
+        let group = pid(&guard)?;
         let task_root = bootstrap.parent().unwrap_or(Path::new("/"));
         let mut command = Command::new(bootstrap);
         command
@@ -297,54 +365,57 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
+            .process_group(group.as_raw())
             .kill_on_drop(true);
         let mut child = command.spawn()?;
-        let id = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .map(Pid::from_raw);
-        let id = id.ok_or_else(|| io::Error::other("the process has no id"))?;
         if let Some(pipe) = child.stdout.take() {
-            invocations.logs.attach(pipe.into_owned_fd()?)?;
+            shared.logs.attach(pipe.into_owned_fd()?, environment)?;
         }
         if let Some(pipe) = child.stderr.take() {
-            invocations.logs.attach(pipe.into_owned_fd()?)?;
+            shared.logs.attach(pipe.into_owned_fd()?, environment)?;
         }
+        let guard_input = guard.stdin.take();
         Ok(Self {
-            id,
+            id: pid(&child)?,
             child,
+            group,
+            _guard: (guard, guard_input),
             ended: None,
-            invocations: Arc::clone(invocations),
+            environment,
+            shared: Arc::clone(shared),
         })
     }
 
-    /// Waits for the process to end and clears up after it.
+    /// Waits for the process to end and cleans up after it.
     async fn exited(&mut self) -> ExitStatus {
         if let Some(status) = self.ended {
             return status;
         }
-        // Waiting fails for a process that is not our child, which this one is.
+        // `wait` fails only for a process that is not our child.
         let status = self.child.wait().await.unwrap_or_default();
         self.ended = Some(status);
-        self.clear_up();
-        self.invocations.environment_ended(&exit_reason(status));
+        self.clean_up(&exit_reason(status));
         status
     }
 
-    fn clear_up(&self) {
-        // Usually there is nobody left.
-        let _ = killpg(self.id, Signal::SIGKILL);
-        self.invocations.logs.detach();
+    fn clean_up(&self, reason: &str) {
+        // Usually only the guard is left.
+        let _ = killpg(self.group, Signal::SIGKILL);
+        self.shared.logs.detach(self.environment);
+        (self.shared.invocations).environment_ended(self.environment, reason);
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            self.clear_up();
-            self.invocations
-                .environment_ended("Runtime exited with error: signal: killed");
+            self.clean_up("Runtime exited with error: signal: killed");
         }
     }
+}
+
+fn pid(child: &Child) -> io::Result<Pid> {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    id.map(Pid::from_raw)
+        .ok_or_else(|| io::Error::other("the process has no id"))
 }

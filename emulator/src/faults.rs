@@ -1,10 +1,9 @@
-//! Faults of the Runtime API, to see what a function does about them.
+//! Faults of the Runtime API, to see how a function copes with them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -14,32 +13,42 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::lock;
+use crate::lock::lock;
 
 /// What goes wrong, once, with a request to the Runtime API.
+///
+/// No fault loses an event: a request that follows a fault on a connection that the fault breaks is
+/// not served, and an event that does not reach its poll goes to another poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The connection of a poll is reset at once.
     PollReset,
-    /// A poll is answered with this status at once.
+    /// A poll gets a response with this status at once.
     PollStatus(u16),
-    /// A poll is answered with an event that has no headers of the Runtime API. The event itself
-    /// goes to another poll.
+    /// A poll gets an event without the headers of the Runtime API. The event itself goes to another
+    /// poll.
     EventWithoutHeaders,
-    /// A poll's answer breaks off in its head. The event itself goes to another poll.
+    /// The response to a poll breaks off in its head. The event goes to another poll.
     EventHeadCut,
-    /// A poll's answer breaks off after its head, so that the function knows the request id.
+    /// The response to a poll breaks off after its head, so that the function knows the request ID.
+    /// The invocation stays with that function.
     EventBodyCut,
     /// The connection is reset before a reply or error is read.
     PostReset,
     /// The connection is reset while a reply or error is read.
     PostBodyReset,
-    /// A reply or error is answered with this status, and not taken.
+    /// A reply or error gets a response with this status and is not accepted. The connection lives.
     PostStatus(u16),
-    /// A reply or error is taken; then the connection is reset.
-    PostAnswerReset,
-    /// A reply or error is taken; then the answer breaks off in its head.
-    PostAnswerCut,
+    /// A reply or error is accepted; then the connection is reset.
+    PostResponseReset,
+    /// A reply or error is accepted; then the response breaks off in its head.
+    PostResponseCut,
+    /// A reply or error is accepted. The response says `Connection: close`, and whatever follows on
+    /// the connection, such as the next poll, is discarded.
+    PostClose,
+    /// A reply or error is accepted, and the response says nothing unusual. Then the connection is
+    /// closed, and whatever follows on it, such as the next poll, is discarded.
+    PollDiscarded,
 }
 
 impl Fault {
@@ -79,7 +88,7 @@ impl Faults {
         self.left.send_replace(faults.len());
     }
 
-    /// The next fault of a kind, which happens now.
+    /// Removes and returns the oldest fault of a kind, for it to happen now.
     pub(crate) fn take(&self, is_of_kind: impl Fn(Fault) -> bool) -> Option<Fault> {
         if *self.left.borrow() == 0 {
             return None;
@@ -91,106 +100,136 @@ impl Faults {
         fault
     }
 
+    /// How many faults are still to happen.
     pub(crate) fn left(&self) -> watch::Receiver<usize> {
         self.left.subscribe()
     }
 }
 
-/// Connections of the function that can be made to break.
-pub(crate) struct BreakableListener(pub(crate) TcpListener);
+/// Accepts connections that can be made to break, and numbers them from 1.
+pub(crate) struct BreakableListener {
+    tcp: TcpListener,
+    accepted: u64,
+}
+
+impl BreakableListener {
+    pub(crate) fn new(tcp: TcpListener) -> Self {
+        Self { tcp, accepted: 0 }
+    }
+}
 
 impl Listener for BreakableListener {
-    type Io = Breakable;
+    type Io = BreakableStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Breakable, SocketAddr) {
-        let (tcp, address) = Listener::accept(&mut self.0).await;
-        // Without it a large event may wait for a delayed acknowledgement.
+    async fn accept(&mut self) -> (BreakableStream, SocketAddr) {
+        let (tcp, address) = Listener::accept(&mut self.tcp).await;
+        // Without it, a large event may wait for a delayed acknowledgement.
         let _ = tcp.set_nodelay(true);
-        let breakage = Breakage::default();
-        (Breakable { tcp, breakage }, address)
+        self.accepted += 1;
+        let connection = Connection {
+            number: self.accepted,
+            breakage: Arc::new(Mutex::new(Breakage::None)),
+        };
+        (BreakableStream { tcp, connection }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.tcp.local_addr()
     }
 }
 
-/// How a connection breaks when it is next written to.
-#[derive(Clone, Default)]
-pub(crate) struct Breakage(Arc<AtomicU8>);
+/// A connection of the function to the Runtime API.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) number: u64,
+    breakage: Arc<Mutex<Breakage>>,
+}
 
-const INTACT: u8 = 0;
-const RESET: u8 = 1;
-const CUT_IN_HEAD: u8 = 2;
-const CUT_AFTER_HEAD: u8 = 3;
-const CUT: u8 = 4;
+/// What happens to a connection at the next write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Breakage {
+    None,
+    /// The connection is reset.
+    Reset,
+    /// A quarter of the response's head is written, and nothing after it.
+    CutInHead,
+    /// The response's head is written, and nothing after it.
+    CutAfterHead,
+    /// The response is written, and nothing after it.
+    CutAfterResponse,
+    /// It has happened: nothing is read or written any more.
+    Broken,
+}
 
-impl Breakage {
-    pub(crate) fn reset(&self) {
-        self.0.store(RESET, Relaxed);
+impl Connection {
+    pub(crate) fn break_with(&self, breakage: Breakage) {
+        *lock(&self.breakage) = breakage;
     }
 
-    pub(crate) fn cut_in_head(&self) {
-        self.0.store(CUT_IN_HEAD, Relaxed);
-    }
-
-    pub(crate) fn cut_after_head(&self) {
-        self.0.store(CUT_AFTER_HEAD, Relaxed);
+    pub(crate) fn is_broken(&self) -> bool {
+        *lock(&self.breakage) == Breakage::Broken
     }
 }
 
-impl Connected<IncomingStream<'_, BreakableListener>> for Breakage {
+impl Connected<IncomingStream<'_, BreakableListener>> for Connection {
     fn connect_info(stream: IncomingStream<'_, BreakableListener>) -> Self {
-        stream.io().breakage.clone()
+        stream.io().connection.clone()
     }
 }
 
-pub(crate) struct Breakable {
+pub(crate) struct BreakableStream {
     tcp: TcpStream,
-    breakage: Breakage,
+    connection: Connection,
 }
 
-impl Breakable {
-    /// How much may be written of what begins with these bytes; `None` is anything.
-    fn limit(&self, start: &[u8]) -> io::Result<Option<usize>> {
-        let limit = match self.breakage.0.load(Relaxed) {
-            INTACT => return Ok(None),
-            CUT_IN_HEAD => start.len() / 4,
-            CUT_AFTER_HEAD => {
-                let end = start.windows(4).position(|window| window == b"\r\n\r\n");
-                end.map_or(start.len(), |end| end + 4)
-            }
-            RESET => {
+impl BreakableStream {
+    /// How many of the `available` bytes to write now. They begin with `start`.
+    fn writable(&self, start: &[u8], available: usize) -> io::Result<usize> {
+        let mut breakage = lock(&self.connection.breakage);
+        let length = match *breakage {
+            Breakage::None => return Ok(available),
+            Breakage::Broken => return Err(io::ErrorKind::BrokenPipe.into()),
+            Breakage::Reset => {
+                *breakage = Breakage::Broken;
                 // The kernel then sends a reset instead of an end.
                 self.tcp.set_zero_linger()?;
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
-            _ => return Err(io::ErrorKind::BrokenPipe.into()),
+            Breakage::CutInHead => start.len() / 4,
+            Breakage::CutAfterHead => {
+                let end = start.windows(4).position(|window| window == b"\r\n\r\n");
+                end.map_or(start.len(), |end| end + 4)
+            }
+            // The response to a post is small enough for one write.
+            Breakage::CutAfterResponse => available,
         };
-        self.breakage.0.store(CUT, Relaxed);
-        Ok(Some(limit))
+        *breakage = Breakage::Broken;
+        Ok(length)
     }
 }
 
-impl AsyncRead for Breakable {
+impl AsyncRead for BreakableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context,
         buffer: &mut ReadBuf,
     ) -> Poll<io::Result<()>> {
+        if self.connection.is_broken() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.tcp).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Breakable {
+impl AsyncWrite for BreakableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let limit = self.limit(bytes)?.unwrap_or(bytes.len());
-        Pin::new(&mut self.tcp).poll_write(context, &bytes[..limit])
+        let length = self.writable(bytes, bytes.len())?;
+        Pin::new(&mut self.tcp).poll_write(context, &bytes[..length])
     }
 
     fn poll_write_vectored(
@@ -198,9 +237,13 @@ impl AsyncWrite for Breakable {
         context: &mut Context,
         slices: &[IoSlice],
     ) -> Poll<io::Result<usize>> {
-        match self.limit(slices.first().map_or(&[], |slice| slice))? {
-            Some(limit) => Pin::new(&mut self.tcp).poll_write(context, &slices[0][..limit]),
-            None => Pin::new(&mut self.tcp).poll_write_vectored(context, slices),
+        let start = slices.first().map_or(&[][..], |slice| slice);
+        let available = slices.iter().map(|slice| slice.len()).sum();
+        let length = self.writable(start, available)?;
+        if length == available {
+            Pin::new(&mut self.tcp).poll_write_vectored(context, slices)
+        } else {
+            Pin::new(&mut self.tcp).poll_write(context, &start[..length])
         }
     }
 

@@ -1,6 +1,8 @@
-//! The function URL: plain HTTP requests wrapped in events of payload format 2.0, replies unwrapped.
+//! The function URL: turns plain HTTP requests into events of payload format 2.0, and replies into
+//! HTTP responses.
 //!
-//! <https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads>
+//! <https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads>, and where that
+//! page says nothing, the AWS-validated tests of `localstack/localstack`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,164 +12,224 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::body::BodyError;
+use crate::body::{BodyError, MAX_PAYLOAD};
+use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value};
 use crate::invocations::InvokeError;
-use crate::invoke_api::InvokeApi;
-use crate::{MAX_PAYLOAD, one_line};
+use crate::invoke_api::{InvokeApi, new_trace_id};
+use crate::logs::one_line;
 
-/// The first label of a function URL's domain, and its id.
+/// The first label of a function URL's domain, and its ID.
 const URL_ID: &str = "local";
 
-/// Serves the function URL until `stop` is dropped.
-pub(crate) async fn serve(
-    listener: TcpListener,
+/// Headers that describe one connection, not the message.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PORT: &str = "x-forwarded-port";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+struct FunctionUrl {
     api: Arc<InvokeApi>,
-    mut stop: watch::Receiver<()>,
-) {
-    let router = Router::new().fallback(invoke).with_state(api);
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = async move {
-        let _ = stop.changed().await;
-    };
-    let _ = axum::serve(listener, service)
-        .with_graceful_shutdown(stopped)
-        .await;
+    /// The port that it is served on.
+    port: u16,
 }
 
-async fn invoke(
-    State(api): State<Arc<InvokeApi>>,
+pub(crate) fn router(api: Arc<InvokeApi>, port: u16) -> Router {
+    let function_url = Arc::new(FunctionUrl { api, port });
+    Router::new().fallback(handle).with_state(function_url)
+}
+
+async fn handle(
+    State(function_url): State<Arc<FunctionUrl>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
+    let request_id = Uuid::new_v4();
     let (request, body) = request.into_parts();
-    let body = match api.bodies.read(&request.headers, body, MAX_PAYLOAD).await {
-        Ok(body) => body,
-        Err(BodyError::NoRoom) => return refuse(StatusCode::TOO_MANY_REQUESTS),
-        Err(reason) => {
-            warn!("function URL: {reason}");
-            return refuse(match reason {
-                BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-                BodyError::Broken(_) => StatusCode::BAD_REQUEST,
-                _ => StatusCode::REQUEST_TIMEOUT,
-            });
-        }
-    };
-    let event = event(&request, source, &body);
-    match api.invoke(event.to_string().into()).await {
-        Ok(reply) if reply.function_error => {
-            let error = one_line(&String::from_utf8_lossy(&reply.payload));
-            warn!(
-                "function URL: invocation {} failed: {error}",
-                reply.request_id
-            );
-            refuse(StatusCode::BAD_GATEWAY)
-        }
-        Ok(reply) => unwrap(reply.payload).unwrap_or_else(|reason| {
-            warn!(
-                "function URL: the reply to {} is no response: {reason}",
-                reply.request_id
-            );
-            refuse(StatusCode::BAD_GATEWAY)
-        }),
-        Err(InvokeError::TooManyRequests) => refuse(StatusCode::TOO_MANY_REQUESTS),
-        Err(error) => {
-            warn!("function URL: {error}");
-            refuse(match error {
-                // The body was small enough, what it became is not.
-                InvokeError::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-                _ => StatusCode::BAD_GATEWAY,
-            })
-        }
-    }
+    let trace_id =
+        (request.headers.get(AMZN_TRACE_ID).cloned()).unwrap_or_else(|| new_trace_id(request_id));
+    let mut response = (function_url.invoke(request_id, &trace_id, &request, source, body))
+        .await
+        .unwrap_or_else(refuse);
+    let headers = response.headers_mut();
+    headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
+    headers.insert(AMZN_TRACE_ID, trace_id);
+    response
 }
 
-fn refuse(status: StatusCode) -> Response {
-    let message = match status {
-        StatusCode::BAD_GATEWAY => "Internal Server Error",
-        status => status.canonical_reason().unwrap_or_default(),
-    };
-    let body = json!({ "message": message }).to_string();
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-fn event(request: &axum::http::request::Parts, source: SocketAddr, body: &Bytes) -> Value {
-    let now = SystemTime::now();
-    let path = request.uri.path();
-    let query = request.uri.query().unwrap_or_default();
-    let text = |name: HeaderName| {
-        let value = request
-            .headers
-            .get(name)
-            .map(HeaderValue::as_bytes)
-            .unwrap_or_default();
-        String::from_utf8_lossy(value)
-    };
-    let time_epoch = now
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    let mut event = json!({
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": path,
-        "rawQueryString": query,
-        "headers": headers(&request.headers),
-        "requestContext": {
-            "accountId": "anonymous",
-            "apiId": URL_ID,
-            "domainName": text(header::HOST),
-            "domainPrefix": URL_ID,
-            "http": {
-                "method": request.method.as_str(),
-                "path": path,
-                "protocol": format!("{:?}", request.version),
-                "sourceIp": source.ip(),
-                "userAgent": text(header::USER_AGENT),
-            },
-            "requestId": Uuid::new_v4().to_string(),
-            "routeKey": "$default",
-            "stage": "$default",
-            "time": log_time(now),
-            "timeEpoch": u64::try_from(time_epoch).unwrap_or(u64::MAX),
-        },
-        "isBase64Encoded": false,
-    });
-    let cookies: Vec<_> = (request.headers.get_all(header::COOKIE).iter())
-        .map(|cookies| String::from_utf8_lossy(cookies.as_bytes()))
-        .flat_map(|cookies| cookies.split("; ").map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    if !cookies.is_empty() {
-        event["cookies"] = cookies.into();
-    }
-    if !query.is_empty() {
-        event["queryStringParameters"] =
-            joined(form_urlencoded::parse(query.as_bytes()).into_owned());
-    }
-    if !body.is_empty() {
-        match std::str::from_utf8(body) {
-            Ok(body) if is_text(&text(header::CONTENT_TYPE)) => event["body"] = body.into(),
-            _ => {
-                event["body"] = BASE64_STANDARD.encode(body).into();
-                event["isBase64Encoded"] = true.into();
+impl FunctionUrl {
+    async fn invoke(
+        &self,
+        request_id: Uuid,
+        trace_id: &HeaderValue,
+        request: &Parts,
+        source: SocketAddr,
+        body: Body,
+    ) -> Result<Response, StatusCode> {
+        if is_preflight(request) {
+            warn!(
+                "function URL: cargo local does not have CORS settings; the preflight request goes to \
+                 the function"
+            );
+        }
+        let body = (self.api.bodies)
+            .read(&request.headers, body, MAX_PAYLOAD)
+            .await
+            .map_err(|error| {
+                if !matches!(error, BodyError::NoRoom) {
+                    warn!("function URL: {error}");
+                }
+                match error {
+                    BodyError::NoRoom => StatusCode::TOO_MANY_REQUESTS,
+                    BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                    BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+                    BodyError::TimedOut(_) => StatusCode::REQUEST_TIMEOUT,
+                }
+            })?
+            .bytes;
+        let event = self.event(request_id, trace_id, request, source, &body);
+        let event = event.to_string().into();
+        let pending = self.api.submit(request_id, trace_id.clone(), event);
+        let reply = match pending {
+            Ok(pending) => pending.reply().await,
+            Err(error) => Err(error),
+        };
+        match reply {
+            Ok(reply) if reply.function_error => {
+                let error = one_line(&String::from_utf8_lossy(&reply.payload));
+                warn!("function URL: invocation {request_id} failed: {error}");
+                Err(StatusCode::BAD_GATEWAY)
+            }
+            Ok(reply) => response(&reply.payload).map_err(|reason| {
+                warn!("function URL: the reply to {request_id} is no response: {reason}");
+                StatusCode::BAD_GATEWAY
+            }),
+            Err(InvokeError::TooManyRequests) => Err(StatusCode::TOO_MANY_REQUESTS),
+            Err(error) => {
+                warn!("function URL: {error}");
+                Err(match error {
+                    // The request fits, the event that wraps it does not.
+                    InvokeError::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                    _ => StatusCode::BAD_GATEWAY,
+                })
             }
         }
     }
-    event
+
+    fn event(
+        &self,
+        request_id: Uuid,
+        trace_id: &HeaderValue,
+        request: &Parts,
+        source: SocketAddr,
+        body: &Bytes,
+    ) -> Value {
+        let now = SystemTime::now();
+        let path = request.uri.path();
+        let query = request.uri.query().unwrap_or_default();
+        let text = |name: HeaderName| {
+            let value = request.headers.get(name).map(HeaderValue::as_bytes);
+            String::from_utf8_lossy(value.unwrap_or_default())
+        };
+        let time_epoch = now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let mut headers = headers(&request.headers);
+        let source_ip = source.ip().to_string();
+        headers
+            .entry(FORWARDED_FOR.to_owned())
+            .and_modify(|before| *before = format!("{before}, {source_ip}"))
+            .or_insert_with(|| source_ip.clone());
+        headers.insert(FORWARDED_PORT.to_owned(), self.port.to_string());
+        headers.insert(FORWARDED_PROTO.to_owned(), "http".to_owned());
+        let trace_id = String::from_utf8_lossy(trace_id.as_bytes());
+        headers.insert(AMZN_TRACE_ID.to_string(), trace_id.into_owned());
+        let mut event = json!({
+            "version": "2.0",
+            "routeKey": "$default",
+            "rawPath": path,
+            "rawQueryString": query,
+            "headers": headers,
+            "requestContext": {
+                "accountId": "anonymous",
+                "apiId": URL_ID,
+                "domainName": text(header::HOST),
+                "domainPrefix": URL_ID,
+                "http": {
+                    "method": request.method.as_str(),
+                    "path": path,
+                    "protocol": format!("{:?}", request.version),
+                    "sourceIp": source_ip,
+                    "userAgent": text(header::USER_AGENT),
+                },
+                "requestId": request_id.to_string(),
+                "routeKey": "$default",
+                "stage": "$default",
+                "time": log_time(now),
+                "timeEpoch": u64::try_from(time_epoch).unwrap_or(u64::MAX),
+            },
+            "isBase64Encoded": false,
+        });
+        let cookies: Vec<_> = (request.headers.get_all(header::COOKIE).iter())
+            .map(|cookies| String::from_utf8_lossy(cookies.as_bytes()))
+            .flat_map(|cookies| cookies.split("; ").map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        if !cookies.is_empty() {
+            event["cookies"] = cookies.into();
+        }
+        if !query.is_empty() {
+            let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
+            event["queryStringParameters"] = json!(joined(pairs));
+        }
+        if !body.is_empty() {
+            match std::str::from_utf8(body) {
+                Ok(body) if is_text(&text(header::CONTENT_TYPE)) => event["body"] = body.into(),
+                _ => {
+                    event["body"] = BASE64_STANDARD.encode(body).into();
+                    event["isBase64Encoded"] = true.into();
+                }
+            }
+        }
+        event
+    }
 }
 
-/// Whether Lambda passes a body of this type on as it is.
+fn is_preflight(request: &Parts) -> bool {
+    let headers = &request.headers;
+    request.method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn refuse(status: StatusCode) -> Response {
+    if status == StatusCode::BAD_GATEWAY {
+        return (status, "Internal Server Error").into_response();
+    }
+    let message = status.canonical_reason().unwrap_or_default();
+    let body = json!({ "message": message }).to_string();
+    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// Whether Lambda passes a body of this type on as text.
 fn is_text(content_type: &str) -> bool {
     let content_type = content_type.to_ascii_lowercase();
     ["text", "json", "xml", "javascript"]
@@ -175,9 +237,11 @@ fn is_text(content_type: &str) -> bool {
         .any(|kind| content_type.contains(kind))
 }
 
-/// All but the cookies, which have a place of their own.
-fn headers(headers: &HeaderMap) -> Value {
-    let pairs = headers.iter().filter(|(name, _)| *name != header::COOKIE);
+/// The headers of an event: all but those of the connection, and the cookies, which have a member of
+/// their own.
+fn headers(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let is_passed = |name: &HeaderName| *name != header::COOKIE && !HOP_BY_HOP.contains(name);
+    let pairs = headers.iter().filter(|(name, _)| is_passed(name));
     joined(pairs.map(|(name, value)| {
         (
             name.as_str().to_owned(),
@@ -186,8 +250,8 @@ fn headers(headers: &HeaderMap) -> Value {
     }))
 }
 
-/// The values of a repeated name are joined by commas.
-fn joined(pairs: impl Iterator<Item = (String, String)>) -> Value {
+/// Joins the values of each repeated name with commas.
+fn joined(pairs: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in pairs {
         all.entry(name)
@@ -197,7 +261,7 @@ fn joined(pairs: impl Iterator<Item = (String, String)>) -> Value {
             })
             .or_insert(value);
     }
-    json!(all)
+    all
 }
 
 /// `12/Mar/2020:19:03:58 +0000`.
@@ -214,27 +278,44 @@ fn log_time(now: SystemTime) -> String {
     )
 }
 
-/// The members of a reply that mean something here.
+/// The members of a reply that describe a response.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Unwrapped {
-    status_code: u16,
-    headers: Option<Map<String, Value>>,
-    cookies: Option<Vec<String>>,
-    body: Option<String>,
-    is_base64_encoded: Option<bool>,
+struct Members<'a> {
+    #[serde(borrow)]
+    status_code: Option<&'a RawValue>,
+    headers: Option<&'a RawValue>,
+    cookies: Option<&'a RawValue>,
+    body: Option<&'a RawValue>,
+    is_base64_encoded: Option<&'a RawValue>,
 }
 
-/// The HTTP response that a reply describes. A reply without `statusCode` is a body itself.
-fn unwrap(payload: Bytes) -> Result<Response, String> {
-    let is_response = serde_json::from_slice::<Value>(&payload)
-        .is_ok_and(|reply| reply.get("statusCode").is_some());
-    if !is_response {
-        return Ok(([(header::CONTENT_TYPE, "application/json")], payload).into_response());
-    }
-    let reply: Unwrapped = serde_json::from_slice(&payload).map_err(|error| error.to_string())?;
-    let body = reply.body.unwrap_or_default();
-    let body = if reply.is_base64_encoded == Some(true) {
+fn read<T: DeserializeOwned>(name: &str, member: Option<&RawValue>) -> Result<Option<T>, String> {
+    member
+        .map(|json| serde_json::from_str(json.get()))
+        .transpose()
+        .map_err(|error| format!("{name}: {error}"))
+}
+
+/// The HTTP response that a reply describes, or why it describes none.
+fn response(payload: &[u8]) -> Result<Response, String> {
+    let reply: &RawValue = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+    let reply = reply.get();
+    let members = if reply.starts_with('{') {
+        serde_json::from_str::<Members>(reply).map_err(|error| error.to_string())?
+    } else {
+        return inferred(reply);
+    };
+    let Some(status) = members.status_code else {
+        return inferred(reply);
+    };
+    // AWS accepts a string as well. 1xx is not a final status; anything above 599 is not a status.
+    let status = (status.get().trim_matches('"').parse().ok())
+        .filter(|status| (200..=599).contains(status))
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .ok_or_else(|| format!("statusCode is {}", status.get()))?;
+    let body: String = read("body", members.body)?.unwrap_or_default();
+    let body = if read("isBase64Encoded", members.is_base64_encoded)? == Some(true) {
         BASE64_STANDARD
             .decode(body)
             .map_err(|error| format!("body: {error}"))?
@@ -242,17 +323,11 @@ fn unwrap(payload: Bytes) -> Result<Response, String> {
         body.into()
     };
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = match reply.status_code {
-        // The others are not final or do not exist.
-        status @ 200..=599 => StatusCode::from_u16(status).map_err(|error| error.to_string())?,
-        status => return Err(format!("statusCode is {status}")),
-    };
+    *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    for (name, value) in reply.headers.unwrap_or_default() {
+    headers.insert(header::CONTENT_TYPE, JSON);
+    let described: Option<Map<String, Value>> = read("headers", members.headers)?;
+    for (name, value) in described.unwrap_or_default() {
         let value = match value {
             Value::String(value) => value,
             Value::Number(value) => value.to_string(),
@@ -264,15 +339,42 @@ fn unwrap(payload: Bytes) -> Result<Response, String> {
             }
         };
         let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;
-        // The connection is ours to describe.
-        if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING {
+        // The server describes the connection and the length.
+        if name != header::CONTENT_LENGTH && !HOP_BY_HOP.contains(&name) {
             let value = HeaderValue::try_from(value).map_err(|error| format!("{name}: {error}"))?;
             headers.insert(name, value);
         }
     }
-    for cookie in reply.cookies.unwrap_or_default() {
+    let cookies: Option<Vec<String>> = read("cookies", members.cookies)?;
+    for cookie in cookies.unwrap_or_default() {
         let cookie = HeaderValue::try_from(cookie).map_err(|error| format!("cookie: {error}"))?;
         headers.append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// The response to a reply without `statusCode`: the reply itself, a string without its quotes and
+/// anything else without white space.
+fn inferred(reply: &str) -> Result<Response, String> {
+    let body = if reply.starts_with('"') {
+        serde_json::from_str(reply).map_err(|error| error.to_string())?
+    } else {
+        compact(reply)
+    };
+    Ok(([(header::CONTENT_TYPE, JSON)], body).into_response())
+}
+
+/// JSON without the white space between its tokens. Numbers and strings stay as they are written.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut is_escaped) = (false, false);
+    let is_kept = |character: &char| {
+        if in_string {
+            in_string = is_escaped || *character != '"';
+            is_escaped = !is_escaped && *character == '\\';
+            return true;
+        }
+        in_string = *character == '"';
+        !character.is_ascii_whitespace()
+    };
+    json.chars().filter(is_kept).collect()
 }

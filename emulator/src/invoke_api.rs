@@ -1,9 +1,10 @@
-//! The Invoke API, which callers post events to.
+//! The Invoke API, to which callers post events.
 //!
-//! Errors have the types, statuses and members of AWS's API model (botocore's
+//! Responses have the statuses, headers and members of AWS's API model (botocore's
 //! `lambda/2015-03-31/service-2.json`), so that SDKs raise the exceptions they raise for Lambda.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
@@ -12,22 +13,21 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::serve::ListenerExt;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
-use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::body::{self, Bodies, BodyError};
-use crate::console::{self, Console};
-use crate::emulator::{ACCOUNT_ID, REGION, Settings};
-use crate::invocations::{Invocation, Invocations, InvokeError, Reply};
-use crate::{MAX_PAYLOAD, one_line};
+use crate::api_error::ApiError;
+use crate::body::{self, Bodies, BodyError, MAX_PAYLOAD};
+use crate::function_name::FunctionName;
+use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value};
+use crate::invocations::{Invocations, InvokeError, InvokeRequest, PendingReply, Reply};
+use crate::logs::{Logs, one_line};
+use crate::origin;
+use crate::settings::{Settings, arn};
 
 /// The largest payload of invocation type `Event`, in bytes: 1 MB.
 const MAX_ASYNCHRONOUS_PAYLOAD: usize = 1024 * 1024;
@@ -35,9 +35,12 @@ const MAX_ASYNCHRONOUS_PAYLOAD: usize = 1024 * 1024;
 /// The largest `X-Amz-Client-Context`, in bytes of base64.
 const MAX_CLIENT_CONTEXT: usize = 3583;
 
-const AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-const AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
-const AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+/// `X-Amz-Log-Result` holds the last 4 KB.
+const MAX_LOG_TAIL: usize = 4 * 1024;
+
+/// How long a caller may take to send a body that will be refused.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
+
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
@@ -45,120 +48,116 @@ const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-ty
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
 /// The way to the function, for all callers.
 pub(crate) struct InvokeApi {
     invocations: Arc<Invocations>,
+    logs: Arc<Logs>,
     pub(crate) bodies: Bodies,
     function_name: String,
     version: &'static str,
     function_arn: HeaderValue,
     qualified_arn: HeaderValue,
-    /// Whether the function handles one event at a time.
-    sequential: bool,
+    /// Whether the function has one worker.
+    is_sequential: bool,
 }
 
 impl InvokeApi {
-    pub(crate) fn new(settings: &Settings, invocations: Arc<Invocations>) -> Self {
+    pub(crate) fn new(settings: &Settings, invocations: Arc<Invocations>, logs: Arc<Logs>) -> Self {
         let function_arn = arn(&settings.function_name);
         let qualified_arn = format!("{function_arn}:{}", settings.version());
         Self {
             invocations,
-            bodies: Bodies::new(),
+            logs,
+            bodies: Bodies::new(settings.read_timeout),
             function_name: settings.function_name.clone(),
             version: settings.version(),
             function_arn: header_value(&function_arn),
             qualified_arn: header_value(&qualified_arn),
-            sequential: settings.workers() == 1,
+            is_sequential: settings.workers() == 1,
         }
     }
 
-    /// Gives an event to the function that has no more than a payload.
+    /// Gives the function an event that comes without headers.
     pub(crate) async fn invoke(&self, payload: Bytes) -> Result<Reply, InvokeError> {
-        let invocation = Invocation {
-            payload: checked(payload, MAX_PAYLOAD)?,
-            function_arn: self.function_arn.clone(),
-            trace_id: None,
-            client_context: None,
-            asynchronous: false,
-        };
-        let caller = self.invocations.submit(Uuid::new_v4(), invocation)?;
-        caller.reply().await
+        let request_id = Uuid::new_v4();
+        self.submit(request_id, new_trace_id(request_id), payload)?
+            .reply()
+            .await
     }
 
-    /// The last 4 KB of the invocation's log lines: those with its request id, or, where nothing else
-    /// can have printed them, all since it began.
+    /// Gives the function an event whose request ID and trace ID the caller knows.
+    pub(crate) fn submit(
+        &self,
+        request_id: Uuid,
+        trace_id: HeaderValue,
+        payload: Bytes,
+    ) -> Result<PendingReply, InvokeError> {
+        let event = checked(payload, MAX_PAYLOAD)?;
+        self.invocations.submit(InvokeRequest {
+            request_id,
+            payload: event.clone(),
+            event,
+            function_arn: self.function_arn.clone(),
+            trace_id,
+            client_context: None,
+            asynchronous: false,
+        })
+    }
+
+    /// The log lines of an invocation. `first` is the number of lines before it, and `next` the
+    /// number of lines before the invocation after it, if there has been one.
+    pub(crate) fn log(&self, request_id: Uuid, first: u64, next: Option<u64>) -> Vec<Arc<str>> {
+        self.logs.drain();
+        if self.is_sequential {
+            // Nothing else can have printed anything in between.
+            return self.logs.range(first, next.unwrap_or(u64::MAX));
+        }
+        let id = request_id.to_string();
+        let mut lines = self.logs.since(first);
+        lines.retain(|line| line.contains(&id));
+        lines
+    }
+
+    /// The last 4 KB of an invocation's log lines.
     fn log_tail(&self, reply: &Reply) -> HeaderValue {
-        let id = reply.request_id.to_string();
-        let logs = &self.invocations.logs;
-        let tail = logs.tail(reply.first_line, |line| {
-            self.sequential || line.contains(&id)
-        });
+        let mut tail = Vec::new();
+        for line in self.log(reply.request_id, reply.first_line, None) {
+            tail.extend_from_slice(line.as_bytes());
+            tail.push(b'\n');
+        }
+        let tail = &tail[tail.len().saturating_sub(MAX_LOG_TAIL)..];
         header_value(&BASE64_STANDARD.encode(tail))
     }
 
-    /// Finds out whether a request is for this function. Returns the ARN by which it was invoked.
-    fn find(&self, name: &str, query: &str) -> Result<&HeaderValue, Refusal> {
-        // `name`, `account:function:name` or an ARN, each with `:qualifier` or without.
-        let name = name.split_once(":function:").map_or(name, |(_, name)| name);
-        let (name, qualifier) = match name.split_once(':') {
-            Some((name, qualifier)) => (name, Some(qualifier)),
-            None => (name, None),
-        };
-        let query = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "Qualifier");
-        let qualifier = match (qualifier, query.as_ref().map(|(_, value)| &**value)) {
-            (Some(one), Some(other)) if one != other => {
-                return Err(Refusal::invalid_parameter(
-                    "The derived qualifier from the function name does not match the specified \
-                     qualifier.",
-                ));
-            }
-            (one, other) => one.or(other),
-        };
-        match qualifier {
+    /// The ARN by which a request invokes this function.
+    fn invoked_arn(&self, name: &str, query: &str) -> Result<&HeaderValue, ApiError> {
+        // Most requests need no parsing.
+        if name == self.function_name && query.is_empty() {
+            return Ok(&self.function_arn);
+        }
+        let FunctionName { name, qualifier } =
+            FunctionName::read(name, query, "lambda:InvokeFunction")?;
+        match qualifier.as_deref() {
             _ if name != self.function_name => {}
             None => return Ok(&self.function_arn),
             Some(qualifier) if qualifier == self.version => return Ok(&self.qualified_arn),
             Some("$LATEST") => {
-                return Err(Refusal::invalid_parameter(
+                return Err(ApiError::invalid_parameter(
                     "Managed Instances run published versions: invoke $LATEST.PUBLISHED.",
                 ));
             }
             Some(_) => {}
         }
-        let arn = arn(name);
-        Err(Refusal {
-            status: StatusCode::NOT_FOUND,
-            error_type: "ResourceNotFoundException",
-            message: match qualifier {
-                Some(qualifier) => format!("Function not found: {arn}:{qualifier}"),
-                None => format!("Function not found: {arn}"),
-            },
-        })
-    }
-
-    fn headers(&self, request_id: Uuid) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
-        headers.insert(EXECUTED_VERSION, HeaderValue::from_static(self.version));
-        headers
+        // Without a qualifier, AWS names the version that it looked for.
+        let qualifier = qualifier.as_deref().unwrap_or("$LATEST");
+        Err(ApiError::function_not_found(&name, Some(qualifier)))
     }
 }
 
-fn arn(function_name: &str) -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{function_name}")
-}
-
-/// A header value, empty if `value` cannot be one.
-fn header_value(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
-}
-
-/// The payload as the function gets it, if it is one.
+/// Checks a payload. An empty one becomes `{}`.
 fn checked(payload: Bytes, limit: usize) -> Result<Bytes, InvokeError> {
     if payload.len() > limit {
-        return Err(too_large(limit));
+        return Err(InvokeError::too_large(limit));
     }
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
@@ -176,35 +175,41 @@ fn checked(payload: Bytes, limit: usize) -> Result<Bytes, InvokeError> {
     }
 }
 
-fn too_large(limit: usize) -> InvokeError {
-    InvokeError::RequestTooLarge(format!(
-        "Request must be smaller than {limit} bytes for the InvokeFunction operation"
+/// A new trace ID in X-Ray's form, not sampled. Its random part is the request ID's.
+pub(crate) fn new_trace_id(request_id: Uuid) -> HeaderValue {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let id = request_id.simple().to_string();
+    let (root, parent) = (&id[..24], &id[16..]);
+    header_value(&format!(
+        "Root=1-{now:08x}-{root};Parent={parent};Sampled=0"
     ))
 }
 
-/// Serves the Invoke API and the console until `stop` is dropped.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    api: Arc<InvokeApi>,
-    console: Arc<Console>,
-    mut stop: watch::Receiver<()>,
-) {
-    let listener = listener.tap_io(|connection| {
-        let _ = connection.set_nodelay(true);
-    });
-    let stopped = async move {
-        let _ = stop.changed().await;
-    };
-    let router = Router::new()
+pub(crate) fn router(api: Arc<InvokeApi>) -> Router {
+    Router::new()
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+        .route(
+            "/2021-11-15/functions/{name}/response-streaming-invocations",
+            post(invoke_with_response_stream),
+        )
         .with_state(api)
-        .merge(console::router(Arc::clone(&console)))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method);
-    tokio::select! {
-        _ = axum::serve(listener, router).with_graceful_shutdown(stopped) => {}
-        () = console.observe() => {}
-    }
+}
+
+/// A path that no operation has.
+pub(crate) async fn unknown_path(method: Method, uri: Uri, body: Body) -> ApiError {
+    let _ = body::discard(body, DISCARD_TIMEOUT).await;
+    let message = format!("No such operation: {method} {uri}");
+    ApiError::unknown_operation(StatusCode::NOT_FOUND, message)
+}
+
+/// A path that operations with other methods have.
+pub(crate) async fn wrong_method(method: Method, uri: Uri, body: Body) -> ApiError {
+    let _ = body::discard(body, DISCARD_TIMEOUT).await;
+    let message = format!("No such operation: {method} {uri}; to invoke the function, use POST");
+    ApiError::unknown_operation(StatusCode::METHOD_NOT_ALLOWED, message)
 }
 
 async fn invoke(
@@ -213,61 +218,79 @@ async fn invoke(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
-    // Before anything is refused, for a client that reads no answer before it has written all.
+) -> Result<Response, ApiError> {
+    // Read first even if the request will be refused: some clients read the response only after they
+    // have sent everything.
     let body = api.bodies.read(&headers, body, MAX_PAYLOAD).await;
-    // A name that is not even text is nobody's.
+    if headers.contains_key(header::ORIGIN) {
+        origin::check(&headers)?;
+    }
+    // A name that is not UTF-8 violates the pattern, as an empty one does.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let function_arn = api
-        .find(&name, query.as_deref().unwrap_or_default())?
+        .invoked_arn(&name, query.as_deref().unwrap_or_default())?
         .clone();
-    let invocation_type = headers.get(INVOCATION_TYPE).map(HeaderValue::as_bytes);
-    let (limit, asynchronous) = match invocation_type {
+    let invocation_type = headers.get(INVOCATION_TYPE);
+    let (limit, asynchronous) = match invocation_type.map(HeaderValue::as_bytes) {
         None | Some(b"RequestResponse" | b"DryRun") => (MAX_PAYLOAD, false),
         Some(b"Event") => (MAX_ASYNCHRONOUS_PAYLOAD, true),
-        Some(_) => {
-            return Err(Refusal::invalid_parameter(
-                "X-Amz-Invocation-Type must be RequestResponse, Event or DryRun.",
-            ));
+        Some(other) => {
+            let other = String::from_utf8_lossy(other);
+            return Err(ApiError::validation(&[format!(
+                "Value '{other}' at 'invocationType' failed to satisfy constraint: Member must \
+                 satisfy enum value set: [Event, RequestResponse, DryRun]"
+            )]));
         }
     };
     let client_context = headers
         .get(CLIENT_CONTEXT)
         .map(client_context)
         .transpose()?;
-    let payload = match body {
-        Err(BodyError::TooLarge(_)) => return Err(too_large(limit).into()),
-        body => checked(body?, limit)?,
+    let body = match body {
+        Err(BodyError::TooLarge(_)) => return Err(InvokeError::too_large(limit).into()),
+        body => body?,
     };
+    let event = checked(body.bytes.clone(), limit)?;
     let request_id = Uuid::new_v4();
-    if invocation_type == Some(b"DryRun") {
-        return Ok((StatusCode::NO_CONTENT, api.headers(request_id)).into_response());
+    if invocation_type.is_some_and(|kind| kind == "DryRun") {
+        let headers = [(AMZN_REQUEST_ID, header_value(&request_id.to_string()))];
+        return Ok((StatusCode::NO_CONTENT, headers).into_response());
     }
-    let invocation = Invocation {
-        payload,
+    let trace_id = headers.get(AMZN_TRACE_ID).cloned();
+    let pending = api.invocations.submit(InvokeRequest {
+        request_id,
+        payload: if body.bytes.is_empty() {
+            event.clone()
+        } else {
+            body.into_bytes()
+        },
+        event,
         function_arn,
-        trace_id: headers.get(AMZN_TRACE_ID).cloned(),
+        trace_id: trace_id.unwrap_or_else(|| new_trace_id(request_id)),
         // Lambda passes it on for synchronous invocations only.
         client_context: client_context.filter(|_| !asynchronous),
         asynchronous,
-    };
-    let caller = api.invocations.submit(request_id, invocation)?;
+    })?;
+    let mut response_headers = HeaderMap::with_capacity(8);
+    response_headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
     if asynchronous {
         tokio::spawn(async move {
-            match caller.reply().await {
+            match pending.reply().await {
                 Ok(reply) if reply.function_error => {
                     let error = one_line(&String::from_utf8_lossy(&reply.payload));
-                    warn!("asynchronous invocation {request_id} failed: {error}");
+                    warn!(
+                        "asynchronous invocation {request_id} failed: {error}; Lambda would retry it \
+                         twice and then send it to its destination, cargo local does not"
+                    );
                 }
                 Ok(_) => {}
                 Err(error) => warn!("asynchronous invocation {request_id} lost: {error}"),
             }
         });
-        let headers = [(AMZN_REQUEST_ID, header_value(&request_id.to_string()))];
-        return Ok((StatusCode::ACCEPTED, headers).into_response());
+        return Ok((StatusCode::ACCEPTED, response_headers).into_response());
     }
-    let reply = caller.reply().await?;
-    let mut response_headers = api.headers(request_id);
+    let reply = pending.reply().await?;
+    response_headers.insert(EXECUTED_VERSION, HeaderValue::from_static(api.version));
     response_headers.insert(header::CONTENT_TYPE, JSON);
     if reply.function_error {
         response_headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
@@ -299,112 +322,10 @@ fn client_context(encoded: &HeaderValue) -> Result<HeaderValue, InvokeError> {
     HeaderValue::try_from(json).map_err(|_| invalid())
 }
 
-async fn unknown_path(method: Method, uri: Uri, body: Body) -> Refusal {
-    let _ = body::discard(body).await;
-    Refusal {
-        status: StatusCode::NOT_FOUND,
-        error_type: "UnknownOperationException",
-        message: format!("No such operation: {method} {uri}"),
-    }
-}
-
-async fn wrong_method(method: Method, uri: Uri, body: Body) -> Refusal {
-    let _ = body::discard(body).await;
-    Refusal {
-        status: StatusCode::METHOD_NOT_ALLOWED,
-        error_type: "UnknownOperationException",
-        message: format!("No such operation: {method} {uri}; events are POSTed"),
-    }
-}
-
-/// An error of the Invoke API.
-pub(crate) struct Refusal {
-    status: StatusCode,
-    error_type: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    fn invalid_parameter(message: &str) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            error_type: "InvalidParameterValueException",
-            message: message.to_owned(),
-        }
-    }
-}
-
-impl From<InvokeError> for Refusal {
-    fn from(error: InvokeError) -> Self {
-        let (status, error_type) = match error {
-            InvokeError::TooManyRequests => {
-                (StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException")
-            }
-            InvokeError::InvalidRequestContent(_) => {
-                (StatusCode::BAD_REQUEST, "InvalidRequestContentException")
-            }
-            InvokeError::RequestTooLarge(_) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException")
-            }
-            InvokeError::Terminated => (StatusCode::INTERNAL_SERVER_ERROR, "ServiceException"),
-        };
-        Self {
-            status,
-            error_type,
-            message: error.to_string(),
-        }
-    }
-}
-
-impl From<BodyError> for Refusal {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::TooLarge(limit) => too_large(limit).into(),
-            BodyError::NoRoom => InvokeError::TooManyRequests.into(),
-            BodyError::Broken(_) => InvokeError::InvalidRequestContent(error.to_string()).into(),
-            BodyError::TimedOut => Self {
-                status: StatusCode::REQUEST_TIMEOUT,
-                error_type: "RequestTimeoutException",
-                message: error.to_string(),
-            },
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let Self {
-            status,
-            error_type,
-            message,
-        } = self;
-        let source = if status.is_server_error() {
-            "Service"
-        } else {
-            "User"
-        };
-        // AWS's model spells the message in two ways.
-        let body = match error_type {
-            "ResourceNotFoundException" | "ServiceException" => {
-                json!({ "Type": source, "Message": message })
-            }
-            "TooManyRequestsException" => json!({
-                "Reason": "ConcurrentInvocationLimitExceeded",
-                "Type": source,
-                "message": message,
-            }),
-            _ => json!({ "Type": source, "message": message }),
-        };
-        // A sound caller may be throttled, and ten thousand at once.
-        if status != StatusCode::TOO_MANY_REQUESTS {
-            let message = one_line(&message);
-            warn!("Invoke API: {} {error_type}: {message}", status.as_u16());
-        }
-        let headers = [
-            (header::CONTENT_TYPE, JSON),
-            (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
-            (AMZN_ERROR_TYPE, HeaderValue::from_static(error_type)),
-        ];
-        (status, headers, body.to_string()).into_response()
-    }
+async fn invoke_with_response_stream(body: Body) -> ApiError {
+    let _ = body::discard(body, DISCARD_TIMEOUT).await;
+    ApiError::unknown_operation(
+        StatusCode::NOT_FOUND,
+        "cargo local does not stream responses: use Invoke".to_owned(),
+    )
 }

@@ -1,8 +1,8 @@
 //! A local execution environment of Lambda Managed Instances.
 //!
-//! It runs a function's binary as Managed Instances do (one process, up to
-//! `AWS_LAMBDA_MAX_CONCURRENCY` invocations at once), serves it the Runtime API, and serves callers
-//! the Invoke API and a function URL; a browser gets a console at the Invoke API's address.
+//! It runs a function's executable as Managed Instances do: one process, up to
+//! `AWS_LAMBDA_MAX_CONCURRENCY` invocations at once. It serves the function the Runtime API, and
+//! callers the Invoke API, a function URL and a console.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,46 +16,54 @@
 //! # }
 //! ```
 //!
-//! [`Emulator::inject`] makes its Runtime API fail in the ways that [`Fault`] lists, to see what a
-//! function makes of it.
+//! [`Emulator::inject`] makes its Runtime API fail in the ways that [`Fault`] lists, to see how a
+//! function copes.
 //!
-//! What it leaves out: scaling, IAM and signatures, retries of asynchronous events, versions other
-//! than `$LATEST.PUBLISHED`. Account and Region are always 123456789012 and us-east-1.
+//! # What it does not do
 //!
-//! `RIE` in comments is AWS's Runtime Interface Emulator, whose mode for Managed Instances is the
-//! reference for what the real service does not document:
+//! | what | what happens instead |
+//! |---|---|
+//! | response streaming | a function that streams gets a 400 and its caller an error that says so; `InvokeWithResponseStream` is a 404 that says so |
+//! | the Telemetry API and the Logs API | a subscription gets 202 `Telemetry.NotSupported` or `Logs.NotSupported`, as in RIE, and a warning |
+//! | external extensions | only internal ones can register; events get 403 `Extension.InvalidEventType` |
+//! | retries and destinations of asynchronous invocations | a failure is a warning that says so |
+//! | CORS settings of a function URL | preflight requests go to the function, with a warning |
+//! | TLS | function URL events have no `x-amzn-tls-version` and `x-amzn-tls-cipher-suite` |
+//! | scaling, IAM, signatures | there is one execution environment, and everybody may invoke it |
+//! | versions and aliases | there is only `$LATEST.PUBLISHED`; others are a 404 |
+//!
+//! Account and Region are always 123456789012 and us-east-1.
+//!
+//! *RIE* in comments is AWS's Runtime Interface Emulator. Its mode for Managed Instances is the
+//! reference for what AWS does not document:
 //! <https://github.com/aws/aws-lambda-runtime-interface-emulator>.
 
+mod api_error;
 mod body;
+mod cargo_build;
 mod console;
 mod emulator;
 mod environment;
+mod extensions;
 mod faults;
-mod function;
+mod function_name;
 mod function_url;
+mod functions_api;
+mod history;
+mod http;
 mod invocations;
 mod invoke_api;
+mod lock;
 mod logs;
+mod origin;
 mod runtime_api;
+mod settings;
+mod standard_error;
 
-pub use emulator::{Emulator, Settings};
+pub use cargo_build::{BuildError, build_function, rebuild_function, sources};
+pub use emulator::Emulator;
 pub use environment::StartError;
 pub use faults::Fault;
-pub use function::{BuildError, build_function};
 pub use invocations::{InvokeError, Reply};
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// The largest payload of an event or a reply, in bytes: 6 MB.
-pub(crate) const MAX_PAYLOAD: usize = 6 * 1024 * 1024;
-
-/// What somebody else wrote, as a part of one log line.
-fn one_line(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(1_000).map(visible).collect()
-}
-
-/// No critical section of this crate can panic half-way, so a poisoned lock is still good.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub use settings::Settings;
+pub use standard_error::StandardError;

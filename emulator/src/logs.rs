@@ -3,38 +3,35 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-use crate::lock;
+use crate::lock::lock;
+use crate::standard_error::StandardError;
 
-/// Older lines are forgotten beyond this many bytes.
+/// Lines are kept up to this many bytes. The oldest are dropped first.
 const MAX_RETAINED: usize = 4 * 1024 * 1024;
 
-/// A longer line is cut into several.
+/// A line of more bytes is split.
 const MAX_LINE: usize = 64 * 1024;
 
-/// What a line takes beside its bytes, roughly.
+/// The memory that a line takes in addition to its bytes, roughly.
 const LINE_OVERHEAD: usize = 48;
 
-/// What a pipe holds on Linux.
+/// How many bytes a pipe holds on Linux.
 const PIPE_CAPACITY: usize = 64 * 1024;
 
-/// `X-Amz-Log-Result` holds the last 4 KB.
-const MAX_TAIL: usize = 4 * 1024;
-
-/// The lines that the function has printed, to standard output and standard error alike.
+/// The lines that the function printed, to standard output and standard error alike.
 pub(crate) struct Logs {
     lines: Mutex<Lines>,
     /// How many lines there have been.
-    printed: watch::Sender<u64>,
-    /// The same number, cheap to read.
-    count: AtomicU64,
+    count: watch::Sender<u64>,
     pipes: Mutex<Vec<Arc<Pipe>>>,
-    echo: bool,
+    /// Whether to copy each line to standard error.
+    echo: AtomicBool,
 }
 
 #[derive(Default)]
@@ -47,11 +44,13 @@ struct Lines {
 /// The emulator's end of the function's standard output or standard error.
 struct Pipe {
     receiver: pipe::Receiver,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of a line that is not complete yet.
     partial: Mutex<Vec<u8>>,
+    /// The execution environment of the process that prints here.
+    environment: u64,
 }
 
-/// Whether a pipe has more to come.
+/// Whether more can come out of a pipe.
 #[derive(PartialEq, Eq)]
 enum More {
     Later,
@@ -62,24 +61,29 @@ impl Logs {
     pub(crate) fn new(echo: bool) -> Self {
         Self {
             lines: Mutex::default(),
-            printed: watch::Sender::new(0),
-            count: AtomicU64::new(0),
+            count: watch::Sender::new(0),
             pipes: Mutex::default(),
-            echo,
+            echo: AtomicBool::new(echo),
         }
     }
 
-    /// Forgets the pipes of the process before.
-    pub(crate) fn detach(&self) {
-        self.drain();
-        lock(&self.pipes).clear();
+    /// Copies no more lines to standard error.
+    pub(crate) fn stop_echo(&self) {
+        self.echo.store(false, Ordering::Relaxed);
     }
 
-    /// Reads from `fd`, a pipe that a process prints to, until that ends. It runs by itself.
-    pub(crate) fn attach(self: &Arc<Self>, fd: OwnedFd) -> io::Result<()> {
+    /// Drops the pipes of an execution environment that has ended.
+    pub(crate) fn detach(&self, environment: u64) {
+        self.drain();
+        lock(&self.pipes).retain(|pipe| pipe.environment != environment);
+    }
+
+    /// Spawns a task that reads from `fd`, a pipe that a process prints to, until the pipe ends.
+    pub(crate) fn attach(self: &Arc<Self>, fd: OwnedFd, environment: u64) -> io::Result<()> {
         let pipe = Arc::new(Pipe {
             receiver: pipe::Receiver::from_owned_fd(fd)?,
             partial: Mutex::default(),
+            environment,
         });
         lock(&self.pipes).push(Arc::clone(&pipe));
         let logs = Arc::clone(self);
@@ -92,8 +96,8 @@ impl Logs {
         Ok(())
     }
 
-    /// Takes in what the function has printed up to now: what it prints before it answers has to be
-    /// there when its answer is. Tokio may not have heard of it yet, so this asks the pipe itself.
+    /// Reads what the function has printed up to now. What it printed before a reply must be here
+    /// when the reply is, but tokio may not know yet that a pipe is readable: this asks the pipe.
     pub(crate) fn drain(&self) {
         for pipe in &*lock(&self.pipes) {
             self.read(pipe, |buffer| {
@@ -102,8 +106,8 @@ impl Logs {
         }
     }
 
-    /// Reads what is there, at most as much as a pipe holds: there is no end to wait for while the
-    /// function prints faster than this reads.
+    /// Reads what is in the pipe, at most as much as a pipe holds: a function that prints faster
+    /// than this reads would keep it here for ever.
     fn read(&self, pipe: &Pipe, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> More {
         let mut partial = lock(&pipe.partial);
         let mut buffer = [0; 8 * 1024];
@@ -119,10 +123,6 @@ impl Logs {
                 }
                 Ok(length) => length,
             };
-            if self.echo {
-                // Nothing can be done where standard error is closed.
-                let _ = io::stderr().write_all(&buffer[..length]);
-            }
             for piece in buffer[..length].split_inclusive(|&byte| byte == b'\n') {
                 partial.extend_from_slice(piece);
                 if piece.ends_with(b"\n") || partial.len() >= MAX_LINE {
@@ -137,6 +137,10 @@ impl Logs {
     fn push(&self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let line: Arc<str> = line.trim_end_matches(['\n', '\r']).into();
+        if self.echo.load(Ordering::Relaxed) {
+            // It never fails.
+            let _ = StandardError.write(format!("{line}\n").as_bytes());
+        }
         let mut lines = lock(&self.lines);
         lines.bytes += line.len() + LINE_OVERHEAD;
         lines.retained.push_back(line);
@@ -146,47 +150,51 @@ impl Logs {
             lines.bytes -= oldest.len() + LINE_OVERHEAD;
             lines.forgotten += 1;
         }
-        let count = lines.forgotten + lines.retained.len() as u64;
-        self.count.store(count, Ordering::Relaxed);
-        self.printed.send_replace(count);
+        self.count
+            .send_replace(lines.forgotten + lines.retained.len() as u64);
     }
 
     /// How many lines there have been.
     pub(crate) fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        *self.count.borrow()
     }
 
-    /// The retained lines from the `first`th on.
+    /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
-        let lines = lock(&self.lines);
-        let skipped = first.saturating_sub(lines.forgotten);
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        lines.retained.iter().skip(skipped).cloned().collect()
+        self.range(first, u64::MAX)
     }
 
-    /// The first line that `wanted` accepts, of those retained or still to come.
+    /// The lines from number `first` up to and without number `end`, as far as they are kept.
+    pub(crate) fn range(&self, first: u64, end: u64) -> Vec<Arc<str>> {
+        let lines = lock(&self.lines);
+        let size = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        let skipped = first.saturating_sub(lines.forgotten);
+        let length = end.saturating_sub(lines.forgotten + skipped);
+        let kept = lines.retained.iter();
+        kept.skip(size(skipped))
+            .take(size(length))
+            .cloned()
+            .collect()
+    }
+
+    /// The first line that `wanted` accepts, among those kept and those to come.
     pub(crate) async fn wait_for(&self, wanted: impl Fn(&str) -> bool) -> Arc<str> {
-        let mut printed = self.printed.subscribe();
+        let mut counts = self.count.subscribe();
         let mut first = 0;
         loop {
-            let count = *printed.borrow_and_update();
+            let count = *counts.borrow_and_update();
             if let Some(line) = self.since(first).into_iter().find(|line| wanted(line)) {
                 return line;
             }
             first = count;
             // The sender is ours, so this cannot fail.
-            let _ = printed.changed().await;
+            let _ = counts.changed().await;
         }
     }
+}
 
-    /// The last 4 KB of the lines from the `first`th on that `wanted` accepts.
-    pub(crate) fn tail(&self, first: u64, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
-        self.drain();
-        let mut tail = Vec::new();
-        for line in self.since(first).iter().filter(|line| wanted(line)) {
-            tail.extend_from_slice(line.as_bytes());
-            tail.push(b'\n');
-        }
-        tail.split_off(tail.len().saturating_sub(MAX_TAIL))
-    }
+/// Makes one line of what somebody else wrote, to be part of a message.
+pub(crate) fn one_line(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(1_000).map(visible).collect()
 }

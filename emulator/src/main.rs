@@ -1,18 +1,26 @@
 //! `cargo local`: a function of Lambda Managed Instances, run on this machine.
 
-use std::io::{Read, Write, stderr, stdin, stdout};
+mod watch;
+
+use std::io::{Read, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use emulator::{Emulator, Settings};
+use emulator::{Emulator, Settings, StandardError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
-/// Runs a function as Lambda Managed Instances do: one process, several invocations at once.
+/// How long to wait for the last lines on standard error.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Run a function as Lambda Managed Instances do: one process, several invocations at once
 #[derive(Parser)]
 #[command(name = "cargo local", bin_name = "cargo local", version)]
 struct Cli {
@@ -21,7 +29,7 @@ struct Cli {
     #[command(flatten)]
     function: FunctionArgs,
     #[command(flatten)]
-    listen: ListenArgs,
+    serve: ServeArgs,
 }
 
 #[derive(Subcommand)]
@@ -30,7 +38,7 @@ enum Command {
     Serve,
     /// Invoke the function once and print its reply
     ///
-    /// Exits with 0 only if the function answered. What it logs goes to standard error.
+    /// The exit status is 0 only if the function succeeds. Its log goes to standard error.
     Invoke {
         /// The event: JSON, `-` for standard input, or `@FILE`
         event: String,
@@ -39,17 +47,23 @@ enum Command {
 
 #[derive(Args)]
 struct FunctionArgs {
-    /// The function's executable [default: this workspace's, built with `cargo build --release`]
+    /// The function's executable [default: this repository's function, built with `cargo build
+    /// --release`]
     #[arg(long, global = true, value_name = "PATH")]
     bootstrap: Option<PathBuf>,
+    /// The name to invoke the function by: 1 to 64 letters, digits, `-` and `_` [default: that of
+    /// the executable]
+    #[arg(long, global = true, value_name = "NAME", value_parser = function_name)]
+    function_name: Option<String>,
     /// How many invocations the function handles at once (`AWS_LAMBDA_MAX_CONCURRENCY`)
-    #[arg(long, global = true, value_name = "N", default_value = "8")]
-    concurrency: NonZeroU16,
-    /// How long an invocation may take, in seconds
+    #[arg(long, global = true, value_name = "N", default_value = "8",
+          value_parser = clap::value_parser!(u16).range(1..=1600))]
+    concurrency: u16,
+    /// How long an invocation may take, in seconds; 0 for no limit, to attach a debugger
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10",
-          value_parser = clap::value_parser!(u64).range(1..=5400))]
+          value_parser = clap::value_parser!(u64).range(0..=5400))]
     timeout: u64,
-    /// How many more invocations may wait while all workers are busy, instead of being refused
+    /// How many events may wait while all workers are busy, instead of being throttled
     #[arg(long, global = true, value_name = "N", default_value = "0")]
     queue: usize,
     /// An environment variable for the function; may be repeated
@@ -58,7 +72,7 @@ struct FunctionArgs {
 }
 
 #[derive(Args)]
-struct ListenArgs {
+struct ServeArgs {
     /// Where to serve the Invoke API and the console
     #[arg(
         long,
@@ -75,6 +89,10 @@ struct ListenArgs {
         default_value = "127.0.0.1:9001"
     )]
     function_url: SocketAddr,
+    /// Rebuild the function when a source file changes, and replace the running one; with
+    /// `--bootstrap`, replace it when the executable changes
+    #[arg(long, global = true)]
+    watch: bool,
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -84,70 +102,114 @@ fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn function_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("it must be 1 to 64 letters, digits, '-' and '_'".to_owned())
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
+    let cli = Cli::parse();
     tracing_subscriber::fmt()
-        .with_writer(stderr)
+        .with_writer(|| StandardError)
         .with_target(false)
         .with_ansi(false)
-        // They would go to standard error, too, and a panic with them where it is closed.
-        .log_internal_errors(false)
         .init();
+    // The standard hook would block if standard error is not read.
+    panic::set_hook(Box::new(|panic| say(&panic.to_string())));
     // Each caller takes a descriptor, and there may be thousands.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
-    match run(Cli::parse()).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+    let code = run(cli).await.unwrap_or_else(|error| {
+        say(&format!("error: {error}"));
+        ExitCode::FAILURE
+    });
+    StandardError.flush_within(LAST_LINES);
+    code
+}
+
+fn say(line: &str) {
+    // It never fails.
+    let _ = writeln!(StandardError, "{line}");
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+async fn run(cli: Cli) -> Result<ExitCode, Error> {
+    let mut end = End::new()?;
+    let is_ours = cli.function.bootstrap.is_none();
+    let settings = tokio::select! {
+        settings = settings(cli.function) => settings?,
+        () = end.requested() => return Ok(ExitCode::FAILURE),
+    };
+    match cli.command {
+        Some(Command::Invoke { event }) => tokio::select! {
+            code = invoke(settings, event) => code,
+            () = end.requested() => Ok(ExitCode::FAILURE),
+        },
+        Some(Command::Serve) | None => serve(settings, cli.serve, is_ours, end).await,
     }
 }
 
-type Error = Box<dyn std::error::Error>;
-
-async fn run(cli: Cli) -> Result<ExitCode, Error> {
-    let bootstrap = match cli.function.bootstrap {
+/// Builds the function, if need be.
+async fn settings(function: FunctionArgs) -> Result<Settings, Error> {
+    let mut settings = Settings::new(match function.bootstrap {
         Some(path) => path,
-        None => emulator::build_function()?,
-    };
-    let mut settings = Settings::new(bootstrap);
-    settings.max_concurrency = Some(cli.function.concurrency);
-    settings.timeout = Duration::from_secs(cli.function.timeout);
-    settings.queue = cli.function.queue;
-    settings.environment = cli
-        .function
-        .env
-        .into_iter()
+        None => on_thread(emulator::build_function).await??,
+    });
+    if let Some(name) = function.function_name {
+        settings.function_name = name;
+    }
+    settings.max_concurrency = NonZeroU16::new(function.concurrency);
+    settings.timeout = Duration::from_secs(function.timeout);
+    if settings.timeout.is_zero() {
+        settings.init_timeout = Duration::ZERO;
+    }
+    settings.queue = function.queue;
+    settings.environment = (function.env.into_iter())
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
     settings.echo = true;
-    let mut end = End::new()?;
-    match cli.command {
-        Some(Command::Invoke { event }) => {
-            let event = read_event(&event)?;
-            tokio::select! {
-                code = invoke(settings, event) => code,
-                () = end.requested() => Ok(ExitCode::FAILURE),
-            }
-        }
-        Some(Command::Serve) | None => {
-            settings.invoke_address = cli.listen.listen;
-            settings.function_url_address = cli.listen.function_url;
-            let function_name = settings.function_name.clone();
-            let emulator = tokio::select! {
-                emulator = Emulator::start(settings) => emulator?,
-                () = end.requested() => return Ok(ExitCode::FAILURE),
-            };
-            // It serves all the same where standard output is closed.
-            let _ = writeln!(stdout(), "{}", invitation(&emulator, &function_name));
-            end.requested().await;
-            emulator.terminate().await;
-            Ok(ExitCode::SUCCESS)
-        }
-    }
+    Ok(settings)
+}
+
+/// Runs something that blocks. Neither the runtime nor the end of the process waits for it.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (sender, receiver) = oneshot::channel();
+    thread::Builder::new().spawn(move || {
+        let _ = sender.send(work());
+    })?;
+    Ok(receiver.await?)
+}
+
+async fn invoke(settings: Settings, event: String) -> Result<ExitCode, Error> {
+    let event = on_thread(move || read_event(&event)).await??;
+    let emulator = Emulator::start(settings).await?;
+    let reply = emulator.invoke(event).await;
+    // What the function prints at its end does not belong to the invocation.
+    emulator.stop_echo();
+    emulator.terminate().await;
+    let reply = reply?;
+    let mut line = Vec::from(reply.payload);
+    line.push(b'\n');
+    on_thread(move || {
+        let mut out = stdout().lock();
+        out.write_all(&line)?;
+        out.flush()
+    })
+    .await??;
+    Ok(if reply.function_error {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn read_event(event: &str) -> Result<Vec<u8>, Error> {
@@ -166,27 +228,48 @@ fn read_event(event: &str) -> Result<Vec<u8>, Error> {
     Ok(payload)
 }
 
-async fn invoke(settings: Settings, event: Vec<u8>) -> Result<ExitCode, Error> {
-    let emulator = Emulator::start(settings).await?;
-    let reply = emulator.invoke(event).await;
-    emulator.terminate().await;
-    let reply = reply?;
-    let mut out = stdout().lock();
-    out.write_all(&reply.payload)?;
-    out.write_all(b"\n")?;
-    out.flush()?;
-    Ok(if reply.function_error {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+async fn serve(
+    mut settings: Settings,
+    serve: ServeArgs,
+    is_ours: bool,
+    mut end: End,
+) -> Result<ExitCode, Error> {
+    settings.invoke_address = serve.listen;
+    settings.function_url_address = serve.function_url;
+    let function_name = settings.function_name.clone();
+    let bootstrap = settings.bootstrap.clone();
+    let emulator = tokio::select! {
+        emulator = Emulator::start(settings) => emulator?,
+        () = end.requested() => return Ok(ExitCode::FAILURE),
+    };
+    let invitation = invitation(&emulator, &function_name);
+    // It serves even if standard output is closed, or full and nobody reads it.
+    let invite = on_thread(move || stdout().write_all(invitation.as_bytes()));
+    let run = async {
+        let _ = invite.await;
+        if serve.watch {
+            watch::watch(&emulator, &bootstrap, is_ours).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = run => {}
+        () = end.requested() => {}
+    }
+    tokio::select! {
+        _ = emulator.terminate() => {}
+        // Somebody is impatient.
+        () = end.requested() => {}
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn invitation(emulator: &Emulator, function_name: &str) -> String {
     let (invoke, url) = (emulator.invoke_address(), emulator.function_url_address());
+    let process = emulator.pid().unwrap_or_default();
     format!(
         "\
-{function_name} is ready. Ctrl-C ends it. Try
+{function_name} is running as process {process}. Ctrl-C ends it. Try
 
   aws lambda invoke --endpoint-url http://{invoke} --region us-east-1 --no-sign-request \\
     --function-name {function_name} --cli-binary-format raw-in-base64-out \\
@@ -196,12 +279,12 @@ fn invitation(emulator: &Emulator, function_name: &str) -> String {
 
   curl 'http://{url}/?n=10'
 
-or open http://{invoke}/ in a browser: it shows the workers at work.
+or open http://{invoke}/ in a browser to watch the workers.
 "
     )
 }
 
-/// Whoever wants the emulator to end: Ctrl-C, `kill`, or a terminal that is closed.
+/// The signals that end the emulator: Ctrl-C, `kill`, or a terminal that is closed.
 struct End([Signal; 3]);
 
 impl End {

@@ -1,9 +1,9 @@
-//! The Runtime API, which the function's process polls, and as much of the Extensions API as an
-//! internal extension that subscribes to nothing needs.
+//! The Runtime API, which the function's process polls.
 //!
 //! Statuses and error bodies are RIE's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,13 +18,17 @@ use tokio::net::TcpListener;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::MAX_PAYLOAD;
-use crate::body::{self, BodyError};
-use crate::faults::{BreakableListener, Breakage, Fault};
-use crate::invocations::{Invocations, Refusal};
+use crate::body::{self, BodyError, MAX_PAYLOAD};
+use crate::extensions::{self, Extensions};
+use crate::faults::{BreakableListener, Breakage, Connection, Fault, Faults};
+use crate::http::{JSON, error, header_value};
+use crate::invocations::{Invocations, Refusal, Worker};
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.
 const MAX_REPLY: usize = MAX_PAYLOAD + 100;
+
+/// The function has this long to send the body of a request.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
@@ -32,30 +36,38 @@ const DEADLINE_MS: HeaderName = HeaderName::from_static("lambda-runtime-deadline
 const FUNCTION_ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-function-arn");
 const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
-const EXTENSION_ID: HeaderName = HeaderName::from_static("lambda-extension-identifier");
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const RESPONSE_MODE: HeaderName = HeaderName::from_static("lambda-runtime-function-response-mode");
 
 /// The Runtime API of one execution environment.
 pub(crate) struct RuntimeApi {
     pub(crate) invocations: Arc<Invocations>,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) extensions: Arc<Extensions>,
     /// The execution environment's number.
     pub(crate) environment: u64,
-    /// The answer to an extension that registers.
-    pub(crate) registration: String,
 }
 
 type Api = State<Arc<RuntimeApi>>;
 
+impl RuntimeApi {
+    fn worker(&self, connection: &Connection) -> Worker {
+        Worker {
+            environment: self.environment,
+            connection: connection.number,
+        }
+    }
+}
+
 /// Serves the Runtime API for ever.
 pub(crate) async fn serve(listener: TcpListener, api: RuntimeApi) {
-    let service = router(api).into_make_service_with_connect_info::<Breakage>();
-    // It never returns: axum goes on after a connection that could not be accepted.
-    let _ = axum::serve(BreakableListener(listener), service).await;
+    let service = router(api).into_make_service_with_connect_info::<Connection>();
+    // It never returns: axum goes on if a connection cannot be accepted.
+    let _ = axum::serve(BreakableListener::new(listener), service).await;
 }
 
 fn router(api: RuntimeApi) -> Router {
     let invocation = "/2018-06-01/runtime/invocation";
+    let extensions = extensions::router(Arc::clone(&api.extensions));
     Router::new()
         .route(&format!("{invocation}/next"), get(next_invocation))
         .route(
@@ -67,58 +79,60 @@ fn router(api: RuntimeApi) -> Router {
             post(post_error),
         )
         .route("/2018-06-01/runtime/init/error", post(post_init_error))
-        .route("/2020-01-01/extension/register", post(register_extension))
-        .route(
-            "/2020-01-01/extension/event/next",
-            get(next_extension_event),
-        )
+        .route("/2018-06-01/ping", get(async || "pong"))
+        .with_state(Arc::new(api))
+        .merge(extensions)
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_path)
-        .with_state(Arc::new(api))
 }
 
 async fn next_invocation(
     State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Breakage>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
 ) -> Response {
-    let faults = &api.invocations.faults;
-    match faults.take(Fault::is_of_poll) {
+    if connection.is_broken() {
+        // A poll behind a post whose fault broke the connection. Nobody would see the event.
+        return accepted();
+    }
+    match api.faults.take(Fault::is_of_poll) {
         Some(Fault::PollStatus(status)) => return injected(status),
-        Some(_) => return broken(Breakage::reset, &connection),
+        Some(_) => return broken(Breakage::Reset, &connection),
         None => {}
     }
-    let Some(event) = api.invocations.next(api.environment).await else {
+    api.extensions.wait_until_ready().await;
+    let Some(dispatch) = api.invocations.next(api.worker(&connection)).await else {
         return error(
             StatusCode::SERVICE_UNAVAILABLE,
             "Ended",
             "This execution environment has ended",
         );
     };
-    match faults.take(Fault::is_of_event) {
+    match api.faults.take(Fault::is_of_event) {
         Some(Fault::EventWithoutHeaders) => {
-            let payload = event.invocation.payload.clone();
-            api.invocations.give_back(event);
+            let payload = dispatch.request.payload.clone();
+            api.invocations.give_back(dispatch);
             return payload.into_response();
         }
         Some(Fault::EventHeadCut) => {
-            api.invocations.give_back(event);
-            return broken(Breakage::cut_in_head, &connection);
+            api.invocations.give_back(dispatch);
+            return broken(Breakage::CutInHead, &connection);
         }
-        Some(_) => connection.cut_after_head(),
+        Some(_) => connection.break_with(Breakage::CutAfterHead),
         None => {}
     }
-    let invocation = event.invocation;
-    let trace_id =
-        (invocation.trace_id).unwrap_or_else(|| trace_id(event.request_id, event.deadline_ms));
-    let mut response = Response::new(Body::from(invocation.payload));
+    let request = dispatch.request;
+    let mut response = Response::new(Body::from(request.payload));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);
-    headers.insert(REQUEST_ID, ascii(event.request_id.to_string()));
-    headers.insert(INVOCATION_ID, ascii(event.invocation_id.to_string()));
-    headers.insert(DEADLINE_MS, event.deadline_ms.into());
-    headers.insert(FUNCTION_ARN, invocation.function_arn);
-    headers.insert(TRACE_ID, trace_id);
-    if let Some(client_context) = invocation.client_context {
+    headers.insert(REQUEST_ID, header_value(&request.request_id.to_string()));
+    headers.insert(
+        INVOCATION_ID,
+        header_value(&dispatch.invocation_id.to_string()),
+    );
+    headers.insert(DEADLINE_MS, dispatch.deadline_ms.into());
+    headers.insert(FUNCTION_ARN, request.function_arn);
+    headers.insert(TRACE_ID, request.trace_id);
+    if let Some(client_context) = request.client_context {
         headers.insert(CLIENT_CONTEXT, client_context);
     }
     response
@@ -126,77 +140,73 @@ async fn next_invocation(
 
 async fn post_response(
     State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Breakage>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
     Path(request_id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(&api, &connection, &request_id, &headers, body, false).await
+    accept_reply(&api, &connection, &request_id, &headers, body, false).await
 }
 
 async fn post_error(
     State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Breakage>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
     Path(request_id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(&api, &connection, &request_id, &headers, body, true).await
+    accept_reply(&api, &connection, &request_id, &headers, body, true).await
 }
 
-async fn answer(
+async fn accept_reply(
     api: &RuntimeApi,
-    connection: &Breakage,
+    connection: &Connection,
     request_id: &str,
     headers: &HeaderMap,
     mut body: Body,
     function_error: bool,
 ) -> Response {
-    match api.invocations.faults.take(Fault::is_of_post) {
-        Some(Fault::PostStatus(status)) => return injected(status),
-        Some(Fault::PostReset) => return broken(Breakage::reset, connection),
+    let fault = api.faults.take(Fault::is_of_post);
+    match fault {
+        Some(Fault::PostStatus(status)) => {
+            // A body that is not read would end the connection.
+            let _ = body::discard(body, READ_TIMEOUT).await;
+            return injected(status);
+        }
+        Some(Fault::PostReset) => return broken(Breakage::Reset, connection),
         Some(Fault::PostBodyReset) => {
             let _ = body.frame().await;
-            return broken(Breakage::reset, connection);
+            return broken(Breakage::Reset, connection);
         }
-        Some(Fault::PostAnswerCut) => connection.cut_in_head(),
-        Some(_) => connection.reset(),
-        None => {}
+        Some(Fault::PostResponseReset) => connection.break_with(Breakage::Reset),
+        Some(Fault::PostResponseCut) => connection.break_with(Breakage::CutInHead),
+        Some(Fault::PollDiscarded) => connection.break_with(Breakage::CutAfterResponse),
+        _ => {}
     }
-    // An id that is no UUID is not one of ours.
+    // An ID that is no UUID is none of ours.
     let id = Uuid::try_parse(request_id).unwrap_or_default();
     let invocation_id = headers
         .get(INVOCATION_ID)
         .map(|id| id.to_str().unwrap_or_default());
-    // The body of what will be refused is not kept.
+    let streams = (headers.get(RESPONSE_MODE)).is_some_and(|mode| mode == "streaming");
+    // The body of a reply that will be refused is not kept.
     let limit = match api.invocations.check(id, invocation_id) {
-        Ok(()) => MAX_REPLY,
-        Err(_) => 0,
+        Ok(()) if !streams => MAX_REPLY,
+        _ => 0,
     };
-    let (answered, response) = match body::read(body, limit).await {
-        Ok(payload) => (
-            api.invocations
-                .answer(id, invocation_id, payload, function_error),
-            accepted(),
-        ),
+    let reply = |payload, function_error| {
+        let worker = api.worker(connection);
+        (api.invocations).reply(worker, id, invocation_id, payload, function_error)
+    };
+    let (checked, response) = match body::read(body, limit, READ_TIMEOUT).await {
+        Ok(_) | Err(BodyError::TooLarge(_)) if streams => {
+            let (payload, response) = refused_stream();
+            (reply(payload, true), response)
+        }
+        Ok(payload) => (reply(payload, function_error), accepted()),
         Err(BodyError::TooLarge(_)) => {
-            // In the words of the real service.
-            let payload = json!({
-                "errorType": "Function.ResponseSizeTooLarge",
-                "errorMessage": format!(
-                    "Response payload size exceeded maximum allowed payload size ({MAX_REPLY} bytes)."
-                ),
-            });
-            let message = format!("Exceeded maximum allowed payload size ({MAX_REPLY} bytes).");
-            (
-                api.invocations
-                    .answer(id, invocation_id, payload.to_string().into(), true),
-                error(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "RequestEntityTooLarge",
-                    &message,
-                ),
-            )
+            let (payload, response) = refused_size();
+            (reply(payload, true), response)
         }
         // The function may post it again, on another connection.
         Err(_) => (
@@ -208,31 +218,70 @@ async fn answer(
             ),
         ),
     };
-    let response = match answered {
+    let mut response = match checked {
         Ok(()) => response,
-        Err(Refusal::Late) => error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout"),
-        Err(Refusal::Unknown) => error(
-            StatusCode::BAD_REQUEST,
-            "InvalidRequestID",
-            "Invalid request ID",
-        ),
-        Err(Refusal::Stale) => error(
-            StatusCode::BAD_REQUEST,
-            "InvalidInvocationID",
-            "The invocation ID is not that of the current attempt",
-        ),
+        Err(refusal) => refused(&refusal),
     };
+    if fault == Some(Fault::PostClose) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     if response.status() != StatusCode::ACCEPTED {
         warn!(
-            "Runtime API: {} to the answer to {request_id:?}",
+            "Runtime API: {} to the reply to {request_id:?}",
             response.status()
         );
     }
     response
 }
 
+/// What the caller and the function get if the function streams its response.
+fn refused_stream() -> (Bytes, Response) {
+    let error_type = "InvalidFunctionResponseMode";
+    let message = "The function streams its response, which cargo local does not support: return \
+                   the response in one piece";
+    warn!("Runtime API: {message}");
+    let payload = json!({ "errorType": error_type, "errorMessage": message });
+    (
+        payload.to_string().into(),
+        error(StatusCode::BAD_REQUEST, error_type, message),
+    )
+}
+
+/// What the caller and the function get if the reply is too large, in the words of the real service.
+fn refused_size() -> (Bytes, Response) {
+    let payload = json!({
+        "errorType": "Function.ResponseSizeTooLarge",
+        "errorMessage": format!(
+            "Response payload size exceeded maximum allowed payload size ({MAX_REPLY} bytes)."
+        ),
+    });
+    let message = format!("Exceeded maximum allowed payload size ({MAX_REPLY} bytes).");
+    let status = StatusCode::PAYLOAD_TOO_LARGE;
+    (
+        payload.to_string().into(),
+        error(status, "RequestEntityTooLarge", &message),
+    )
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    match refusal {
+        Refusal::Late => error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout"),
+        Refusal::Unknown => error(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestID",
+            "Invalid request ID",
+        ),
+        Refusal::Stale => error(
+            StatusCode::BAD_REQUEST,
+            "InvalidInvocationID",
+            "The invocation ID is not that of the current attempt",
+        ),
+    }
+}
+
 async fn post_init_error(State(api): Api, body: Body) -> Response {
-    let Ok(body) = body::read(body, MAX_PAYLOAD).await else {
+    let Ok(body) = body::read(body, MAX_PAYLOAD, READ_TIMEOUT).await else {
         return error(
             StatusCode::BAD_REQUEST,
             "InvalidRequest",
@@ -250,27 +299,14 @@ async fn post_init_error(State(api): Api, body: Body) -> Response {
     }
 }
 
-async fn register_extension(State(api): Api) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, JSON),
-        (EXTENSION_ID, ascii(Uuid::new_v4().to_string())),
-    ];
-    (headers, api.registration.clone()).into_response()
-}
-
-/// An extension of Managed Instances cannot subscribe to invocations, and the end is a signal.
-async fn next_extension_event() -> Response {
-    std::future::pending().await
-}
-
 async fn unknown_path(method: Method, uri: Uri) -> Response {
     warn!("Runtime API: no such request: {method} {uri}");
     error(StatusCode::NOT_FOUND, "NotFound", "No such method and path")
 }
 
-/// A response that is not received whole.
-fn broken(how: fn(&Breakage), connection: &Breakage) -> Response {
-    how(connection);
+/// A response that does not arrive whole.
+fn broken(how: Breakage, connection: &Connection) -> Response {
+    connection.break_with(how);
     accepted()
 }
 
@@ -282,26 +318,4 @@ fn injected(status: u16) -> Response {
 fn accepted() -> Response {
     let body = Bytes::from_static(b"{\"status\":\"OK\"}\n");
     (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, JSON)], body).into_response()
-}
-
-fn error(status: StatusCode, error_type: &str, message: &str) -> Response {
-    let body = json!({ "errorMessage": message, "errorType": error_type }).to_string();
-    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
-}
-
-/// A trace id in X-Ray's form, not sampled. Its random part is the request id's.
-fn trace_id(request_id: Uuid, now_ms: u64) -> HeaderValue {
-    let id = request_id.simple().to_string();
-    let (root, parent) = (&id[..24], &id[16..]);
-    ascii(format!(
-        "Root=1-{:08x}-{root};Parent={parent};Sampled=0",
-        now_ms / 1000
-    ))
-}
-
-/// # Panics
-///
-/// When `value` is not visible ASCII.
-fn ascii(value: String) -> HeaderValue {
-    HeaderValue::try_from(value).expect("an id is visible ASCII")
 }

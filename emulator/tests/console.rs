@@ -1,164 +1,12 @@
 //! The console, in a browser and without.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Stdio;
 
-use crate::support::{Gate, function, http, request, start, workers};
+use crate::support::browser::open;
+use crate::support::{Gate, all_poll, call, function, http, request, start, within, workers};
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-
-/// A page in headless Chromium, told what to do over pipes, in Chromium's own protocol.
-struct Browser {
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    session: String,
-    profile: PathBuf,
-    _process: Child,
-}
-
-impl Browser {
-    async fn open(url: &str) -> Self {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let profile = std::env::temp_dir().join(format!("console-{}-{number}", std::process::id()));
-        // It speaks on descriptors 3 and 4.
-        let mut process = Command::new("sh")
-            .args([
-                "-c",
-                r#"exec chromium "$@" 3<&0 4>&1 </dev/null >&2"#,
-                "chromium",
-            ])
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-            ])
-            .args(["--no-first-run", "--disable-background-networking"])
-            .args(["--disable-component-update", "--disable-sync"])
-            .arg("--remote-debugging-pipe")
-            .arg(format!("--user-data-dir={}", profile.display()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("a shell");
-        let mut browser = Self {
-            requests: process.stdin.take().unwrap(),
-            answers: BufReader::new(process.stdout.take().unwrap()),
-            session: String::new(),
-            profile,
-            _process: process,
-        };
-        let target = browser
-            .call("Target.createTarget", json!({ "url": "about:blank" }))
-            .await;
-        let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let attached = browser.call("Target.attachToTarget", attach).await;
-        attached["sessionId"]
-            .as_str()
-            .unwrap()
-            .clone_into(&mut browser.session);
-        browser.call("Page.navigate", json!({ "url": url })).await;
-        browser.wait("document.readyState === 'complete'").await;
-        browser
-    }
-
-    async fn call(&mut self, method: &str, params: Value) -> Value {
-        let mut request = json!({ "id": 1, "method": method, "params": params });
-        if !self.session.is_empty() {
-            request["sessionId"] = self.session.clone().into();
-        }
-        let request = format!("{request}\0");
-        self.requests
-            .write_all(request.as_bytes())
-            .await
-            .expect("it listens");
-        loop {
-            let mut answer = self.next_message().await;
-            if answer["id"] == 1 {
-                assert_eq!(answer["error"], Value::Null, "{method}");
-                return answer["result"].take();
-            }
-        }
-    }
-
-    async fn next_message(&mut self) -> Value {
-        let mut message = Vec::new();
-        self.answers
-            .read_until(0, &mut message)
-            .await
-            .expect("it answers");
-        message.pop();
-        serde_json::from_slice(&message).expect("JSON")
-    }
-
-    /// The value of an expression in the page, awaited.
-    async fn value(&mut self, expression: &str) -> Value {
-        let params = json!({
-            "expression": expression, "awaitPromise": true, "returnByValue": true,
-        });
-        let mut evaluated = self.call("Runtime.evaluate", params).await;
-        assert_eq!(evaluated["exceptionDetails"], Value::Null, "{expression}");
-        evaluated["result"]["value"].take()
-    }
-
-    /// Waits until a condition in the page is true.
-    async fn wait(&mut self, condition: &str) {
-        let expression = format!(
-            "new Promise((resolve) => {{
-                const ends = performance.now() + 20_000;
-                const look = () => {{
-                    if ({condition}) resolve(true);
-                    else if (performance.now() > ends) resolve(document.body.innerText);
-                    else requestAnimationFrame(look);
-                }};
-                look();
-            }})"
-        );
-        assert_eq!(self.value(&expression).await, true, "not true: {condition}");
-    }
-
-    async fn text(&mut self, selector: &str) -> String {
-        let text = self
-            .value(&format!("document.querySelector({selector:?}).innerText"))
-            .await;
-        text.as_str().unwrap().to_owned()
-    }
-
-    /// Clicks a button and waits for what comes back.
-    async fn click(&mut self, selector: &str) {
-        self.value(&format!("document.querySelector({selector:?}).click()"))
-            .await;
-        self.wait("!document.querySelector('button').ariaDisabled")
-            .await;
-    }
-
-    async fn invoke(&mut self, event: &str) -> String {
-        self.value(&format!(
-            "document.querySelector('#event').value = {event:?}"
-        ))
-        .await;
-        self.click("button.main").await;
-        self.text("#outcome").await
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.profile);
-    }
-}
-
-async fn open(settings: Settings) -> (Emulator, Browser) {
-    let emulator = start(settings).await;
-    let browser = Browser::open(&format!("http://{}/", emulator.invoke_address())).await;
-    (emulator, browser)
-}
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 fn fibonacci_generator() -> Settings {
     Settings::new(emulator::build_function().unwrap())
@@ -382,8 +230,8 @@ async fn reports_a_burst() {
     let burst = http(emulator.invoke_address(), head, br#"{"echo": 1}"#).await;
     let outcomes = burst.json();
     let count = |outcome: &str| outcomes[outcome].as_u64().unwrap();
-    assert!(count("answered") >= 2, "{outcomes}");
-    assert_eq!(count("answered") + count("throttled"), 64);
+    assert!(count("replies") >= 2, "{outcomes}");
+    assert_eq!(count("replies") + count("throttled"), 64);
     let failed = http(emulator.invoke_address(), head, br#"{"fail": "no"}"#).await;
     assert!(failed.json()["functionErrors"].as_u64().unwrap() >= 2);
     let refused = http(emulator.invoke_address(), head, b"not JSON").await;
@@ -405,11 +253,8 @@ impl Live {
     async fn next(&mut self) -> Value {
         loop {
             let mut line = String::new();
-            assert_ne!(
-                self.0.read_line(&mut line).await.unwrap(),
-                0,
-                "the stream ends"
-            );
+            let read = within("a message of the console", self.0.read_line(&mut line)).await;
+            assert_ne!(read.unwrap(), 0, "the stream ends");
             if let Some(data) = line.strip_prefix("data: ") {
                 return serde_json::from_str(data).unwrap();
             }
@@ -427,7 +272,7 @@ async fn sends_a_few_messages_a_second_whatever_the_load() {
     let begun = std::time::Instant::now();
     let (mut invocations, mut messages) = (0, 0);
     for _ in 0..500 {
-        emulator.invoke(r#"{"echo": 1}"#).await.unwrap();
+        call(&emulator, r#"{"echo": 1}"#).await;
     }
     while invocations < 500 {
         let message = pages[0].next().await;
@@ -445,12 +290,12 @@ async fn sends_a_few_messages_a_second_whatever_the_load() {
 #[tokio::test]
 async fn counts_from_when_a_page_is_opened() {
     let emulator = start(workers(1)).await;
-    emulator.invoke(r#"{"echo": 1}"#).await.unwrap();
+    call(&emulator, r#"{"echo": 1}"#).await;
     let mut page = Live::open(&emulator).await;
     let message = page.next().await;
     assert_eq!(message["invocations"], 0);
     assert_eq!(message["p50"], Value::Null);
-    emulator.invoke(r#"{"fail": "no"}"#).await.unwrap();
+    call(&emulator, r#"{"fail": "no"}"#).await;
     while page.next().await["functionErrors"] != 1 {}
     emulator.terminate().await;
 }
@@ -460,7 +305,7 @@ async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
     let mut settings = workers(3);
     settings.environment = vec![("AWS_LAMBDA_MAX_CONCURRENCY".into(), "2".into())];
     let emulator = start(settings).await;
-    emulator.wait_for_polls(|polls| polls == 2).await;
+    all_poll(&emulator, 2).await;
     let gate = Gate::new().await;
     let (held, ()) = tokio::join!(emulator.invoke(gate.event()), async {
         let inside = gate.entered().await;
@@ -468,7 +313,7 @@ async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
         // Between its reply and its next poll a worker is missing, too.
         let mut missing = Vec::new();
         for _ in 0..4 {
-            emulator.invoke(r#"{"echo": 1}"#).await.unwrap();
+            call(&emulator, r#"{"echo": 1}"#).await;
             missing.push(page.next().await["missing"].as_u64());
         }
         assert_eq!(missing.into_iter().min(), Some(Some(1)));

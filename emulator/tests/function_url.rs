@@ -1,10 +1,12 @@
 //! The function URL.
 
-use crate::support::{Gate, function, http, start, workers};
+use crate::support::{Gate, call, function, http, start, workers};
+use emulator::Emulator;
 use serde_json::json;
+use uuid::Uuid;
 
 #[tokio::test]
-async fn wraps_a_request_in_payload_format_2_0() {
+async fn turns_a_request_into_an_event_of_payload_format_2_0() {
     let emulator = start(function()).await;
     let address = emulator.function_url_address();
     let head = "GET /some/path%20here?n=10&n=11&q=a%20b%26c HTTP/1.1
@@ -12,7 +14,8 @@ async fn wraps_a_request_in_payload_format_2_0() {
                 X-Thing: one
                 x-thing: two
                 Cookie: a=1; b=2";
-    let mut event = http(address, head, b"").await.json();
+    let response = http(address, head, b"").await;
+    let mut event = response.json();
     let context = event["requestContext"].take();
     assert_eq!(context["http"]["method"], "GET");
     assert_eq!(context["http"]["path"], "/some/path%20here");
@@ -27,6 +30,11 @@ async fn wraps_a_request_in_payload_format_2_0() {
         "{time}"
     );
     assert!(context["timeEpoch"].is_u64());
+    let request_id = context["requestId"].as_str().unwrap();
+    assert!(Uuid::try_parse(request_id).is_ok());
+    assert_eq!(response.header("x-amzn-requestid"), Some(request_id));
+    let trace_id = event["headers"]["x-amzn-trace-id"].take();
+    assert!(trace_id.as_str().unwrap().starts_with("Root=1-"));
     let expected = json!({
         "version": "2.0",
         "routeKey": "$default",
@@ -35,10 +43,13 @@ async fn wraps_a_request_in_payload_format_2_0() {
         "queryStringParameters": { "n": "10,11", "q": "a b&c" },
         "cookies": ["a=1", "b=2"],
         "headers": {
-            "connection": "close",
             "content-length": "0",
             "host": address.to_string(),
             "user-agent": "test",
+            "x-amzn-trace-id": null,
+            "x-forwarded-for": "127.0.0.1",
+            "x-forwarded-port": address.port().to_string(),
+            "x-forwarded-proto": "http",
             "x-thing": "one,two",
         },
         "requestContext": null,
@@ -48,7 +59,7 @@ async fn wraps_a_request_in_payload_format_2_0() {
 }
 
 #[tokio::test]
-async fn encodes_a_body_that_is_no_text() {
+async fn encodes_a_body_that_is_not_text() {
     let emulator = start(function()).await;
     for (content_type, body, expected, encoded) in [
         ("application/json", &b"[1]"[..], "[1]", false),
@@ -69,7 +80,7 @@ async fn encodes_a_body_that_is_no_text() {
 }
 
 #[tokio::test]
-async fn unwraps_the_reply() {
+async fn sends_the_response_that_a_reply_describes() {
     let emulator = start(function()).await;
     let reply = json!({ "echo": {
         "statusCode": 201,
@@ -79,17 +90,17 @@ async fn unwraps_the_reply() {
         "isBase64Encoded": true,
     }});
     let head = "POST / HTTP/1.1\ncontent-type: application/json";
-    let answer = http(
+    let response = http(
         emulator.function_url_address(),
         head,
         reply.to_string().as_bytes(),
     )
     .await;
-    assert_eq!((answer.status, &*answer.text()), (201, "hello"));
-    assert_eq!(answer.header("x-thing"), Some("one"));
-    assert_eq!(answer.header("x-number"), Some("2"));
-    assert_eq!(answer.header("content-type"), Some("text/plain"));
-    let cookies: Vec<_> = answer
+    assert_eq!((response.status, &*response.text()), (201, "hello"));
+    assert_eq!(response.header("x-thing"), Some("one"));
+    assert_eq!(response.header("x-number"), Some("2"));
+    assert_eq!(response.header("content-type"), Some("text/plain"));
+    let cookies: Vec<_> = response
         .headers
         .iter()
         .filter(|header| header.0 == "set-cookie")
@@ -97,54 +108,127 @@ async fn unwraps_the_reply() {
     assert_eq!(cookies.len(), 2);
 }
 
-#[tokio::test]
-async fn takes_a_reply_without_status_code_as_the_body() {
-    let emulator = start(function()).await;
-    for reply in [
-        json!([1]),
-        json!("text"),
-        json!(null),
-        json!({ "body": "no" }),
-    ] {
-        let event = json!({ "echo": reply }).to_string();
-        let head = "POST / HTTP/1.1\ncontent-type: application/json";
-        let answer = http(emulator.function_url_address(), head, event.as_bytes()).await;
-        assert_eq!((answer.status, answer.json()), (200, reply));
-        assert_eq!(answer.header("content-type"), Some("application/json"));
-    }
+/// Has the function return this, by way of the function URL.
+async fn reply(emulator: &Emulator, json: &str) -> crate::support::Response {
+    let head = "POST / HTTP/1.1\ncontent-type: application/json";
+    let event = serde_json::json!({ "raw": json }).to_string();
+    http(emulator.function_url_address(), head, event.as_bytes()).await
 }
 
 #[tokio::test]
-async fn answers_502_to_a_function_error_and_to_a_reply_that_cannot_be_unwrapped() {
+async fn appends_to_what_a_proxy_says() {
+    let emulator = start(function()).await;
+    let head = "GET / HTTP/1.1
+                x-forwarded-for: 203.0.113.7
+                x-forwarded-port: 443
+                x-forwarded-proto: https
+                x-amzn-trace-id: Root=1-5759e988-bd862e3fe1be46a994272793
+                keep-alive: timeout=5
+                te: trailers";
+    let response = http(emulator.function_url_address(), head, b"").await;
+    let headers = response.json()["headers"].take();
+    assert_eq!(headers["x-forwarded-for"], "203.0.113.7, 127.0.0.1");
+    let port = emulator.function_url_address().port().to_string();
+    assert_eq!(headers["x-forwarded-port"], port);
+    assert_eq!(headers["x-forwarded-proto"], "http");
+    for name in ["keep-alive", "te", "connection"] {
+        assert_eq!(headers.get(name), None);
+    }
+    let trace_id = "Root=1-5759e988-bd862e3fe1be46a994272793";
+    assert_eq!(headers["x-amzn-trace-id"], trace_id);
+    assert_eq!(response.header("x-amzn-trace-id"), Some(trace_id));
+}
+
+#[tokio::test]
+async fn gives_the_function_the_ids_that_the_caller_sees() {
+    let emulator = start(function()).await;
+    let head = "POST / HTTP/1.1\ncontent-type: application/json";
+    let address = emulator.function_url_address();
+    let response = http(address, head, br#"{"context": {}}"#).await;
+    let context = response.json();
+    let request_id = context["request_id"].as_str();
+    assert_eq!(response.header("x-amzn-requestid"), request_id);
+    let trace_id = context["xray_trace_id"].as_str();
+    assert_eq!(response.header("x-amzn-trace-id"), trace_id);
+}
+
+#[tokio::test]
+async fn sends_a_reply_without_status_code_as_aws_does() {
+    let emulator = start(function()).await;
+    for (json, body) in [
+        (
+            r#"{ "hello" : "w \" o" , "a": [ 1, 2 ] }"#,
+            r#"{"hello":"w \" o","a":[1,2]}"#,
+        ),
+        (
+            "[ 1 , 1e999, \n 12345678901234567890123 ]",
+            "[1,1e999,12345678901234567890123]",
+        ),
+        (r#""hello \"world\"""#, "hello \"world\""),
+        ("3.10", "3.10"),
+        (" true ", "true"),
+        ("null", "null"),
+        (
+            r#"{"body": {"no": "string"}}"#,
+            r#"{"body":{"no":"string"}}"#,
+        ),
+        (r#"{"statusCode": null}"#, r#"{"statusCode":null}"#),
+    ] {
+        let response = reply(&emulator, json).await;
+        assert_eq!((response.status, &*response.text()), (200, body), "{json}");
+        assert_eq!(response.header("content-type"), Some("application/json"));
+    }
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    assert_eq!(reply(&emulator, &deep).await.text(), deep);
+}
+
+#[tokio::test]
+async fn accepts_a_status_that_is_a_string() {
+    let emulator = start(function()).await;
+    let json = r#"{"statusCode": "418", "body": "i'm a teapot"}"#;
+    let response = reply(&emulator, json).await;
+    assert_eq!((response.status, &*response.text()), (418, "i'm a teapot"));
+}
+
+#[tokio::test]
+async fn sends_502_for_a_function_error_and_for_a_reply_that_is_no_response() {
     let emulator = start(function()).await;
     for event in [
         json!({ "fail": "no" }),
+        json!({ "panic": "oh" }),
         json!({ "echo": { "statusCode": 42 } }),
-        json!({ "echo": { "statusCode": "200" } }),
+        json!({ "echo": { "statusCode": "ok" } }),
         json!({ "echo": { "statusCode": 200, "headers": { "bad name": "" } } }),
         json!({ "echo": { "statusCode": 200, "headers": { "bad-value": "a\nb" } } }),
         json!({ "echo": { "statusCode": 200, "headers": { "list": [] } } }),
         json!({ "echo": { "statusCode": 200, "body": "!", "isBase64Encoded": true } }),
+        json!({ "echo": { "statusCode": 200, "body": {} } }),
     ] {
         let head = "POST / HTTP/1.1\ncontent-type: application/json";
         let body = event.to_string();
-        let answer = http(emulator.function_url_address(), head, body.as_bytes()).await;
-        let expected = json!({ "message": "Internal Server Error" });
-        assert_eq!((answer.status, answer.json()), (502, expected), "{event}");
+        let response = http(emulator.function_url_address(), head, body.as_bytes()).await;
+        assert_eq!(
+            (response.status, &*response.text()),
+            (502, "Internal Server Error"),
+            "{event}"
+        );
+        let request_id = response.header("x-amzn-requestid").unwrap();
+        assert!(Uuid::try_parse(request_id).is_ok());
     }
+    assert_eq!(reply(&emulator, "no JSON").await.status, 502);
 }
 
 #[tokio::test]
-async fn answers_429_when_all_workers_are_busy() {
+async fn sends_429_when_all_workers_are_busy() {
     let emulator = start(workers(1)).await;
     let gate = Gate::new().await;
-    let (held, throttled) = tokio::join!(emulator.invoke(gate.event()), async {
+    let (held, throttled) = tokio::join!(call(&emulator, gate.event()), async {
         let inside = gate.entered().await;
         let throttled = http(emulator.function_url_address(), "GET / HTTP/1.1", b"").await;
         drop(inside);
         throttled
     });
-    assert!(!held.unwrap().function_error);
+    assert!(!held.function_error);
     assert_eq!(
         (throttled.status, throttled.json()),
         (429, json!({ "message": "Too Many Requests" }))
@@ -152,12 +236,12 @@ async fn answers_429_when_all_workers_are_busy() {
 }
 
 #[tokio::test]
-async fn answers_413_to_what_does_not_fit_into_an_event() {
+async fn sends_413_for_a_body_that_does_not_fit_into_an_event() {
     let emulator = start(function()).await;
     // The larger is too large itself, the smaller once it has been encoded.
     for size in [6 * 1024 * 1024 + 1, 5 * 1024 * 1024] {
         let body = vec![b'x'; size];
-        let answer = http(emulator.function_url_address(), "POST / HTTP/1.1", &body).await;
-        assert_eq!(answer.status, 413);
+        let response = http(emulator.function_url_address(), "POST / HTTP/1.1", &body).await;
+        assert_eq!(response.status, 413);
     }
 }

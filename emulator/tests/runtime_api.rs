@@ -1,90 +1,14 @@
 //! The Runtime API, spoken by the test itself in place of a function.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::support::{Answer, Gate, answer, http, invoke, payload, request, start, workers};
-use emulator::{Emulator, Reply, Settings};
+use crate::support::worker::{Connection, Function, NEXT, kept_alive};
+use crate::support::{PATIENCE, all_poll, http, invoke, payload, request, response, workers};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
-
-const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1";
-
-/// A function of which the test is the worker.
-struct Function {
-    emulator: Arc<Emulator>,
-    runtime_api: SocketAddr,
-    /// The open poll.
-    poll: Option<TcpStream>,
-    _process: BufReader<TcpStream>,
-}
-
-impl Function {
-    async fn start(mut settings: Settings) -> Self {
-        let gate = Gate::new().await;
-        settings
-            .environment
-            .push(("BEHAVIOUR".into(), gate.address().to_string().into()));
-        let (emulator, (runtime_api, poll, process)) = tokio::join!(start(settings), async {
-            let mut process = BufReader::new(gate.entered().await);
-            let mut address = String::new();
-            process.read_line(&mut address).await.unwrap();
-            let runtime_api = address.trim().parse().unwrap();
-            (runtime_api, request(runtime_api, NEXT, b"").await, process)
-        });
-        Self {
-            emulator: Arc::new(emulator),
-            runtime_api,
-            poll: Some(poll),
-            _process: process,
-        }
-    }
-
-    /// Gives the function an event.
-    fn call(&self, event: &'static str) -> JoinHandle<Reply> {
-        let emulator = Arc::clone(&self.emulator);
-        tokio::spawn(async move { emulator.invoke(event).await.unwrap() })
-    }
-
-    /// Takes the event, by the poll that is open or by another.
-    async fn next(&mut self) -> Answer {
-        let mut poll = match self.poll.take() {
-            Some(poll) => poll,
-            None => request(self.runtime_api, NEXT, b"").await,
-        };
-        answer(&mut poll).await
-    }
-
-    /// Answers an event: `what` is `response` or `error`.
-    async fn post(&self, what: &str, event: &Answer, body: &[u8]) -> (u16, String) {
-        let id = event.header("lambda-runtime-invocation-id").unwrap();
-        self.post_attempt(what, event, id, body).await
-    }
-
-    async fn post_attempt(
-        &self,
-        what: &str,
-        event: &Answer,
-        id: &str,
-        body: &[u8],
-    ) -> (u16, String) {
-        let request_id = event.header("lambda-runtime-aws-request-id").unwrap();
-        let answer = http(
-            self.runtime_api,
-            &format!(
-                "POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1
-                 lambda-runtime-invocation-id: {id}"
-            ),
-            body,
-        )
-        .await;
-        (answer.status, answer.text().trim().to_owned())
-    }
-}
 
 fn refusal(error_type: &str, message: &str) -> String {
     json!({ "errorMessage": message, "errorType": error_type }).to_string()
@@ -98,7 +22,7 @@ fn now_ms() -> u128 {
 }
 
 #[tokio::test]
-async fn gives_an_event_with_its_headers_and_takes_the_response() {
+async fn gives_an_event_with_its_headers_and_accepts_the_reply() {
     let mut function = Function::start(workers(1)).await;
     let before = now_ms();
     let call = function.call(r#"{"n": 10}"#);
@@ -109,7 +33,8 @@ async fn gives_an_event_with_its_headers_and_takes_the_response() {
     let request_id: Uuid = header("lambda-runtime-aws-request-id").parse().unwrap();
     let _: Uuid = header("lambda-runtime-invocation-id").parse().unwrap();
     let deadline: u128 = header("lambda-runtime-deadline-ms").parse().unwrap();
-    assert!((before + 10_000..=now_ms() + 10_000).contains(&deadline));
+    let limit = PATIENCE.as_millis();
+    assert!((before + limit..=now_ms() + limit).contains(&deadline));
     assert_eq!(
         header("lambda-runtime-invoked-function-arn"),
         "arn:aws:lambda:us-east-1:123456789012:function:function"
@@ -141,7 +66,7 @@ async fn passes_an_error_on_as_it_is() {
 }
 
 #[tokio::test]
-async fn refuses_a_second_response() {
+async fn refuses_a_second_reply() {
     let mut function = Function::start(workers(1)).await;
     let call = function.call("{}");
     let event = function.next().await;
@@ -153,7 +78,7 @@ async fn refuses_a_second_response() {
 }
 
 #[tokio::test]
-async fn refuses_the_answer_to_an_unknown_invocation() {
+async fn refuses_a_reply_to_an_unknown_invocation() {
     let function = Function::start(workers(1)).await;
     for id in ["nonsense", "156cb537-e2d4-11e8-9b34-d36013741fb9", "%ff"] {
         let head = format!("POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1");
@@ -166,7 +91,7 @@ async fn refuses_the_answer_to_an_unknown_invocation() {
 }
 
 #[tokio::test]
-async fn refuses_the_answer_of_another_attempt() {
+async fn refuses_a_reply_of_another_attempt() {
     let mut function = Function::start(workers(1)).await;
     let call = function.call("{}");
     let event = function.next().await;
@@ -182,7 +107,7 @@ async fn refuses_the_answer_of_another_attempt() {
 }
 
 #[tokio::test]
-async fn tells_a_late_answer_from_an_unknown_one() {
+async fn tells_a_late_reply_from_an_unknown_one() {
     let mut settings = workers(1);
     settings.timeout = Duration::from_millis(200);
     let mut function = Function::start(settings).await;
@@ -198,7 +123,7 @@ async fn tells_a_late_answer_from_an_unknown_one() {
 }
 
 #[tokio::test]
-async fn refuses_a_response_that_is_too_large() {
+async fn refuses_a_reply_that_is_too_large() {
     let mut function = Function::start(workers(1)).await;
     let call = function.call("{}");
     let event = function.next().await;
@@ -213,7 +138,7 @@ async fn refuses_a_response_that_is_too_large() {
 }
 
 #[tokio::test]
-async fn takes_a_response_again_that_broke_off() {
+async fn accepts_a_reply_again_that_broke_off() {
     let mut function = Function::start(workers(1)).await;
     let call = function.call("{}");
     let event = function.next().await;
@@ -232,17 +157,17 @@ async fn takes_a_response_again_that_broke_off() {
 async fn hands_no_event_to_a_client_that_has_gone_away() {
     let mut function = Function::start(workers(2)).await;
     let mut second = request(function.runtime_api, NEXT, b"").await;
-    function.emulator.wait_for_polls(|polls| polls == 2).await;
+    all_poll(&function.emulator, 2).await;
     drop(function.poll.take());
-    function.emulator.wait_for_polls(|polls| polls == 1).await;
+    all_poll(&function.emulator, 1).await;
     let call = function.call("{}");
-    let event = answer(&mut second).await;
+    let event = response(&mut second).await;
     assert_eq!(function.post("response", &event, b"1").await.0, 202);
     assert_eq!(&call.await.unwrap().payload[..], b"1");
 }
 
 #[tokio::test]
-async fn gives_a_worker_back_that_polls_instead_of_answering_late() {
+async fn counts_a_worker_as_free_that_polls_instead_of_replying_late() {
     let mut settings = workers(1);
     settings.timeout = Duration::from_millis(200);
     let mut function = Function::start(settings).await;
@@ -253,12 +178,12 @@ async fn gives_a_worker_back_that_polls_instead_of_answering_late() {
         "Sandbox.Timedout"
     );
     function.poll = Some(request(function.runtime_api, NEXT, b"").await);
-    function.emulator.wait_for_polls(|polls| polls == 1).await;
+    all_poll(&function.emulator, 1).await;
     let call = function.call("{}");
     let event = function.next().await;
     assert_eq!(function.post("response", &event, b"1").await.0, 202);
     assert!(!call.await.unwrap().function_error);
-    // Between its answer and its next poll a worker counts as free.
+    // Between its reply and its next poll, a worker counts as free.
     let call = function.call("{}");
     let event = function.next().await;
     assert_eq!(function.post("response", &event, b"1").await.0, 202);
@@ -294,27 +219,6 @@ async fn decodes_the_client_context_for_the_function() {
 }
 
 #[tokio::test]
-async fn registers_an_extension() {
-    let function = Function::start(workers(1)).await;
-    let head = "POST /2020-01-01/extension/register HTTP/1.1
-                lambda-extension-name: helper";
-    let answer = http(function.runtime_api, head, br#"{"events":[]}"#).await;
-    assert_eq!(answer.status, 200);
-    let _: Uuid = answer
-        .header("lambda-extension-identifier")
-        .unwrap()
-        .parse()
-        .unwrap();
-    let expected = json!({
-        "functionName": "function",
-        "functionVersion": "$LATEST.PUBLISHED",
-        "handler": "bootstrap",
-        "accountId": "123456789012",
-    });
-    assert_eq!(answer.json(), expected);
-}
-
-#[tokio::test]
 async fn knows_no_other_paths() {
     let function = Function::start(workers(1)).await;
     for head in [
@@ -327,4 +231,63 @@ async fn knows_no_other_paths() {
             "{head}"
         );
     }
+}
+
+#[tokio::test]
+async fn tells_a_function_that_streams_that_it_cannot() {
+    let mut function = Function::start(workers(1)).await;
+    let call = function.call("{}");
+    let event = function.next().await;
+    let request_id = event.header("lambda-runtime-aws-request-id").unwrap();
+    let head = format!(
+        "POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1
+         lambda-runtime-function-response-mode: streaming"
+    );
+    let refused = http(
+        function.runtime_api,
+        &head,
+        b"{\"statusCode\":200}\0\0\0\0\0\0\0\0hello",
+    )
+    .await;
+    let error_type = json!("InvalidFunctionResponseMode");
+    assert_eq!(
+        (refused.status, &refused.json()["errorType"]),
+        (400, &error_type)
+    );
+    let reply = call.await.unwrap();
+    assert!(reply.function_error);
+    assert_eq!(payload(&reply)["errorType"], error_type);
+    let message = payload(&reply)["errorMessage"].to_string();
+    assert!(message.contains("streams its response"), "{message}");
+}
+
+#[tokio::test]
+async fn answers_a_ping_and_a_registration_in_one_write() {
+    let ping = kept_alive("GET /2018-06-01/ping HTTP/1.1", "");
+    let register = kept_alive(
+        "POST /2020-01-01/extension/register HTTP/1.1
+         lambda-extension-name: helper",
+        r#"{"events":[]}"#,
+    );
+    let function = Function::start_after(workers(1), async |runtime_api| {
+        let mut connection = Connection::open(runtime_api).await;
+        connection.send(&[register, ping]).await;
+        let registered = connection.receive().await.unwrap();
+        let pong = connection.receive().await.unwrap();
+        assert_eq!(registered.status, 200);
+        assert_eq!((pong.status, &*pong.text()), (200, "pong"));
+        let id = registered.header("lambda-extension-identifier").unwrap();
+        let next = kept_alive(
+            &format!(
+                "GET /2020-01-01/extension/event/next HTTP/1.1
+                 lambda-extension-identifier: {id}"
+            ),
+            "",
+        );
+        connection.send(&[next]).await;
+        // Its request stays open.
+        std::mem::forget(connection);
+    })
+    .await;
+    all_poll(&function.emulator, 1).await;
 }

@@ -5,13 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{self, Gate, answer, function, http, request, start};
+use crate::support::{Gate, call, function, http, payload, start, within};
 use emulator::{Emulator, Settings, StartError};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 
 async fn error(settings: Settings) -> String {
-    let error = Emulator::start(settings).await.unwrap_err().to_string();
+    let start = within("the start to fail", Emulator::start(settings));
+    let error = start.await.unwrap_err().to_string();
     assert!(!error.contains('\n'), "more than a line: {error}");
     error
 }
@@ -79,20 +80,21 @@ async fn says_that_the_bootstrap_is_for_another_machine() {
 }
 
 #[tokio::test]
-async fn says_what_a_function_printed_that_ends_at_once() {
+async fn says_what_a_function_printed_before_it_ended() {
     let error = error(behaving("exit")).await;
     assert_eq!(
         error,
-        "the function ended before it asked for an event (exit status: 7); \
+        "the function ended before its first poll (exit status: 7); \
          it last printed: cannot find my table"
     );
 }
 
 #[tokio::test]
-async fn gives_up_on_a_function_that_never_asks_for_an_event() {
+async fn gives_up_on_a_function_that_never_polls() {
     let mut settings = behaving("hang");
     settings.init_timeout = Duration::from_millis(300);
-    let error = Emulator::start(settings).await.unwrap_err();
+    let start = within("the start to fail", Emulator::start(settings));
+    let error = start.await.unwrap_err();
     assert!(matches!(error, StartError::TimedOut { .. }), "{error}");
 }
 
@@ -103,12 +105,13 @@ async fn passes_on_the_error_of_init() {
     let (error, ()) = tokio::join!(error(settings), async {
         let mut process = BufReader::new(gate.entered().await);
         let mut address = String::new();
-        process.read_line(&mut address).await.unwrap();
+        let told = process.read_line(&mut address);
+        within("the Runtime API's address", told).await.unwrap();
         let head = "POST /2018-06-01/runtime/init/error HTTP/1.1";
         let body = br#"{"errorType": "Config.Missing", "errorMessage": "no table"}"#;
-        let answer = http(address.trim().parse().unwrap(), head, body).await;
+        let response = http(address.trim().parse().unwrap(), head, body).await;
         assert_eq!(
-            (answer.status, &*answer.text()),
+            (response.status, &*response.text()),
             (202, "{\"status\":\"OK\"}\n")
         );
     });
@@ -121,14 +124,11 @@ async fn passes_on_the_error_of_init() {
 #[tokio::test]
 async fn refuses_an_error_of_init_from_a_function_that_has_started() {
     let emulator = start(function()).await;
-    let reply = emulator.invoke(r#"{"environment": {}}"#).await.unwrap();
-    let address = support::payload(&reply)["AWS_LAMBDA_RUNTIME_API"]
-        .as_str()
-        .unwrap()
-        .parse();
+    let reply = call(&emulator, r#"{"environment": {}}"#).await;
+    let environment = payload(&reply);
+    let address = environment["AWS_LAMBDA_RUNTIME_API"].as_str().unwrap();
     let head = "POST /2018-06-01/runtime/init/error HTTP/1.1";
-    let mut connection = request(address.unwrap(), head, b"{}").await;
-    let refused = answer(&mut connection).await;
+    let refused = http(address.parse().unwrap(), head, b"{}").await;
     assert_eq!(
         (refused.status, &refused.json()["errorType"]),
         (403, &"InvalidStateTransition".into())

@@ -1,42 +1,96 @@
-//! The test function, and raw HTTP.
+//! The test function, raw HTTP, and waits with a bound.
 
 // Not every test file uses all of it.
 #![allow(dead_code, missing_docs)]
 
+pub(crate) mod browser;
+pub(crate) mod worker;
+
+use std::env;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use emulator::{Emulator, Reply, Settings};
-use escargot::CargoBuild;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
-/// `examples/function.rs`, as a settings' bootstrap.
-pub(crate) fn function() -> Settings {
-    static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
-        let build = CargoBuild::new().package("emulator").example("function");
-        build
-            .current_release()
-            .run()
-            .expect("the example builds")
-            .path()
-            .to_owned()
-    });
-    Settings::new(&*PATH)
+/// More than anything takes on a busy machine, and little enough to wait for once.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Waits for something that will happen, unless something is wrong.
+///
+/// # Panics
+///
+/// If it takes longer than [`PATIENCE`].
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {} seconds for {what}", PATIENCE.as_secs()),
+    }
 }
 
-pub(crate) async fn start(settings: Settings) -> Emulator {
-    Emulator::start(settings)
-        .await
-        .expect("the function starts")
+/// Settings for `examples/function.rs`.
+pub(crate) fn function() -> Settings {
+    static EXAMPLE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let executable = Path::new(env!("CARGO_BIN_EXE_emulator"));
+        let directory = executable.parent().expect("it is in a directory");
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args(["build", "--quiet", "--example", "function"]);
+        if directory.ends_with("release") {
+            cargo.arg("--release");
+        }
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(cargo.status().expect("cargo runs").success());
+        directory.join("examples/function")
+    });
+    let mut settings = Settings::new(&*EXAMPLE);
+    // No test but those of time-outs depends on how fast the function is.
+    settings.timeout = PATIENCE;
+    settings
 }
 
 pub(crate) fn workers(count: u16) -> Settings {
     let mut settings = function();
     settings.max_concurrency = count.try_into().ok();
     settings
+}
+
+pub(crate) async fn start(settings: Settings) -> Emulator {
+    within("the function to start", Emulator::start(settings))
+        .await
+        .expect("the function starts")
+}
+
+/// Starts the function and waits until all its workers poll.
+pub(crate) async fn start_workers(count: u16) -> Arc<Emulator> {
+    let emulator = start(workers(count)).await;
+    all_poll(&emulator, count).await;
+    Arc::new(emulator)
+}
+
+pub(crate) async fn all_poll(emulator: &Emulator, count: u16) {
+    let what = format!("{count} open polls");
+    let all = emulator.wait_for_polls(|polls| polls == usize::from(count));
+    within(&what, all).await;
+}
+
+pub(crate) async fn line(emulator: &Emulator, part: &str) -> Arc<str> {
+    let what = format!("a line with {part:?}");
+    within(&what, emulator.wait_for_line(|line| line.contains(part))).await
+}
+
+/// Invokes the function, which must not be refused.
+pub(crate) async fn call(emulator: &Emulator, event: impl Into<String>) -> Reply {
+    let event = event.into();
+    let what = format!("the reply to {event:.200}");
+    within(&what, emulator.invoke(event))
+        .await
+        .unwrap_or_else(|error| panic!("{error} instead of {what}"))
 }
 
 pub(crate) fn payload(reply: &Reply) -> Value {
@@ -66,19 +120,56 @@ impl Gate {
 
     /// Waits for an invocation to come. It goes on when the connection is dropped.
     pub(crate) async fn entered(&self) -> TcpStream {
-        self.0.accept().await.expect("the function connects").0
+        let entered = within("an invocation at the gate", self.0.accept()).await;
+        entered.expect("the function connects").0
     }
 }
 
+/// Waits until the other end of a connection is closed: until its process is gone.
+pub(crate) async fn closed(mut connection: TcpStream) {
+    let mut rest = Vec::new();
+    let end = connection.read_to_end(&mut rest);
+    // A process that is killed may reset it.
+    let _ = within("the end of a connection", end).await;
+}
+
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
+    /// Reads a response that ends with its connection.
+    ///
+    /// # Panics
+    ///
+    /// If it has no head.
+    pub(crate) fn parse(mut bytes: Vec<u8>) -> Self {
+        let end = bytes
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("no head: {}", String::from_utf8_lossy(&bytes)));
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let (status, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
+        let headers = headers
+            .split("\r\n")
+            .filter_map(|header| header.split_once(": "));
+        Self {
+            status: status
+                .split(' ')
+                .nth(1)
+                .and_then(|code| code.parse().ok())
+                .expect("a status"),
+            headers: headers
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect(),
+            body: bytes.split_off(end + 4),
+        }
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -95,65 +186,45 @@ impl Answer {
     }
 }
 
-/// Sends a request on a connection of its own and reads the answer. `head` is the request line and,
+/// Sends a request on a connection of its own and reads the response. `head` is the request line and,
 /// each on a line of its own, headers.
-pub(crate) async fn http(address: SocketAddr, head: &str, body: &[u8]) -> Answer {
+pub(crate) async fn http(address: SocketAddr, head: &str, body: &[u8]) -> Response {
     let mut connection = request(address, head, body).await;
-    answer(&mut connection).await
+    response(&mut connection).await
 }
 
-/// Sends a request without reading the answer.
+/// Sends a request without reading the response.
 pub(crate) async fn request(address: SocketAddr, head: &str, body: &[u8]) -> TcpStream {
-    let mut connection = TcpStream::connect(address).await.expect("it listens");
-    let head = head
-        .trim()
-        .lines()
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join("\r\n");
+    let connect = within("a connection", TcpStream::connect(address));
+    let mut connection = connect.await.expect("it listens");
+    let mut lines: Vec<_> = head.trim().lines().map(str::trim).collect();
+    let host = format!("host: {address}");
+    if !head.to_lowercase().contains("\nhost:") {
+        lines.push(&host);
+    }
     let length = body.len();
     let head = format!(
-        "{head}\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        "{}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n",
+        lines.join("\r\n")
     );
-    connection
-        .write_all(head.as_bytes())
-        .await
-        .expect("it reads");
-    // It may answer before it has read everything.
-    let _ = connection.write_all(body).await;
+    let send = async {
+        connection.write_all(head.as_bytes()).await?;
+        connection.write_all(body).await
+    };
+    // It may respond before it has read everything.
+    let _ = within("a request to be read", send).await;
     connection
 }
 
-pub(crate) async fn answer(connection: &mut TcpStream) -> Answer {
+pub(crate) async fn response(connection: &mut TcpStream) -> Response {
     let mut bytes = Vec::new();
-    connection
-        .read_to_end(&mut bytes)
-        .await
-        .expect("it answers");
-    let end = bytes
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .expect("a head ends");
-    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let (status, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
-    let headers = headers
-        .split("\r\n")
-        .filter_map(|header| header.split_once(": "));
-    Answer {
-        status: status
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .expect("a status"),
-        headers: headers
-            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-            .collect(),
-        body: bytes.split_off(end + 4),
-    }
+    let read = connection.read_to_end(&mut bytes);
+    within("a response", read).await.expect("it responds");
+    Response::parse(bytes)
 }
 
 /// Posts an event to the Invoke API.
-pub(crate) async fn invoke(emulator: &Emulator, headers: &str, payload: &[u8]) -> Answer {
+pub(crate) async fn invoke(emulator: &Emulator, headers: &str, payload: &[u8]) -> Response {
     let head = format!("POST /2015-03-31/functions/function/invocations HTTP/1.1\n{headers}");
     http(emulator.invoke_address(), &head, payload).await
 }

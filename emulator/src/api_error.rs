@@ -1,0 +1,168 @@
+//! Errors of the Lambda API, in the shapes of AWS's API model.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::body::BodyError;
+use crate::http::{AMZN_REQUEST_ID, JSON, header_value};
+use crate::invocations::InvokeError;
+use crate::logs::one_line;
+use crate::settings::{ACCOUNT_ID, arn};
+
+const AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// An error of the Lambda API.
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) error_type: &'static str,
+    pub(crate) message: String,
+}
+
+impl ApiError {
+    pub(crate) fn invalid_parameter(message: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error_type: "InvalidParameterValueException",
+            message: message.to_owned(),
+        }
+    }
+
+    /// Some members violate constraints of the API model.
+    pub(crate) fn validation(violations: &[String]) -> Self {
+        let count = violations.len();
+        let plural = if count == 1 { "" } else { "s" };
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error_type: "ValidationException",
+            message: format!(
+                "{count} validation error{plural} detected: {}",
+                violations.join("; ")
+            ),
+        }
+    }
+
+    pub(crate) fn not_found(message: String) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            error_type: "ResourceNotFoundException",
+            message,
+        }
+    }
+
+    pub(crate) fn function_not_found(name: &str, qualifier: Option<&str>) -> Self {
+        let qualifier = qualifier.map_or(String::new(), |qualifier| format!(":{qualifier}"));
+        Self::not_found(format!("Function not found: {}{qualifier}", arn(name)))
+    }
+
+    /// The resource belongs to another account.
+    pub(crate) fn access_denied(action: &str, resource: &str) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            error_type: "AccessDeniedException",
+            message: format!(
+                "User: arn:aws:iam::{ACCOUNT_ID}:user/local is not authorized to perform: {action} \
+                 on resource: {resource} because no resource-based policy allows the {action} action"
+            ),
+        }
+    }
+
+    /// A request that a browser sent for a page of another origin.
+    pub(crate) fn foreign_page() -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            error_type: "AccessDeniedException",
+            message:
+                "Only the console's own page may send this request: open it at localhost or an \
+                      IP address"
+                    .to_owned(),
+        }
+    }
+
+    pub(crate) fn unknown_operation(status: StatusCode, message: String) -> Self {
+        Self {
+            status,
+            error_type: "UnknownOperationException",
+            message,
+        }
+    }
+}
+
+impl From<InvokeError> for ApiError {
+    fn from(error: InvokeError) -> Self {
+        let (status, error_type) = match error {
+            InvokeError::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException")
+            }
+            InvokeError::InvalidRequestContent(_) => {
+                (StatusCode::BAD_REQUEST, "InvalidRequestContentException")
+            }
+            InvokeError::RequestTooLarge(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException")
+            }
+            InvokeError::Terminated => (StatusCode::INTERNAL_SERVER_ERROR, "ServiceException"),
+        };
+        Self {
+            status,
+            error_type,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(limit) => InvokeError::too_large(limit).into(),
+            BodyError::NoRoom => InvokeError::TooManyRequests.into(),
+            BodyError::Broken(_) => InvokeError::InvalidRequestContent(error.to_string()).into(),
+            BodyError::TimedOut(_) => Self {
+                status: StatusCode::REQUEST_TIMEOUT,
+                error_type: "RequestTimeoutException",
+                message: error.to_string(),
+            },
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Self {
+            status,
+            error_type,
+            message,
+        } = self;
+        let source = if status.is_server_error() {
+            "Service"
+        } else {
+            "User"
+        };
+        // AWS's model spells the message in two ways, and not every error has a type.
+        let body = match error_type {
+            "ResourceNotFoundException" | "ServiceException" => {
+                json!({ "Type": source, "Message": message })
+            }
+            "AccessDeniedException" => json!({ "Message": message }),
+            "ValidationException" => json!({ "message": message }),
+            "TooManyRequestsException" => json!({
+                "Reason": "ConcurrentInvocationLimitExceeded",
+                "Type": source,
+                "message": message,
+            }),
+            _ => json!({ "Type": source, "message": message }),
+        };
+        // Throttling is normal, and can hit thousands of callers at once: do not log it.
+        if status != StatusCode::TOO_MANY_REQUESTS {
+            let message = one_line(&message);
+            warn!("Lambda API: {} {error_type}: {message}", status.as_u16());
+        }
+        let headers = [
+            (header::CONTENT_TYPE, JSON),
+            (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
+            (AMZN_ERROR_TYPE, HeaderValue::from_static(error_type)),
+        ];
+        (status, headers, body.to_string()).into_response()
+    }
+}

@@ -1,0 +1,228 @@
+//! As much of the Extensions API as internal extensions need: those that run in the function's own
+//! process. On Managed Instances they cannot subscribe to events.
+//!
+//! Statuses and errors are RIE's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::watch;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::body::{self, MAX_PAYLOAD};
+use crate::http::{JSON, error, header_value};
+use crate::lock::lock;
+use crate::logs::one_line;
+use crate::settings::{ACCOUNT_ID, Settings};
+
+/// How many extensions may register.
+const MAX_EXTENSIONS: usize = 10;
+
+const NAME: HeaderName = HeaderName::from_static("lambda-extension-name");
+const IDENTIFIER: HeaderName = HeaderName::from_static("lambda-extension-identifier");
+const ACCEPT_FEATURE: HeaderName = HeaderName::from_static("lambda-extension-accept-feature");
+
+/// The extensions of one execution environment.
+pub(crate) struct Extensions {
+    settings: Settings,
+    registered: Mutex<Vec<Extension>>,
+    /// Whether no worker has polled yet. It changes while `registered` is locked.
+    is_open: AtomicBool,
+    /// How many extensions have registered and not asked for their first event.
+    unready: watch::Sender<usize>,
+}
+
+struct Extension {
+    id: Uuid,
+    name: String,
+    ready: bool,
+}
+
+/// The body of a registration.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Registration {
+    events: Option<Vec<String>>,
+    configuration_keys: Option<Vec<String>>,
+}
+
+type Refusal = (&'static str, String);
+
+impl Extensions {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            settings: settings.clone(),
+            registered: Mutex::default(),
+            is_open: AtomicBool::new(true),
+            unready: watch::Sender::new(0),
+        }
+    }
+
+    /// Refuses registrations from now on, and waits until every extension has asked for its first
+    /// event: until then the init phase goes on.
+    pub(crate) async fn wait_until_ready(&self) {
+        if self.is_open.load(Ordering::Relaxed) {
+            let _registered = lock(&self.registered);
+            self.is_open.store(false, Ordering::Relaxed);
+        }
+        if *self.unready.borrow() > 0 {
+            let mut unready = self.unready.subscribe();
+            // The sender is ours, so this cannot fail.
+            let _ = unready.wait_for(|unready| *unready == 0).await;
+        }
+    }
+
+    /// The name of an extension that has not asked for its first event.
+    pub(crate) fn unready(&self) -> Option<String> {
+        let registered = lock(&self.registered);
+        let unready = registered.iter().find(|extension| !extension.ready);
+        unready.map(|extension| extension.name.clone())
+    }
+
+    fn register(&self, name: &str, body: &[u8]) -> Result<Uuid, Refusal> {
+        if name.is_empty() {
+            let message = "Empty extension name".to_owned();
+            return Err(("Extension.InvalidExtensionName", message));
+        }
+        let registration = serde_json::from_slice::<Option<Registration>>(body)
+            .map_err(|error| ("InvalidRequestFormat", error.to_string()))?
+            .unwrap_or_default();
+        if (registration.configuration_keys).is_some_and(|keys| !keys.is_empty()) {
+            let message = "configurationKeys are deprecated; use environment variables instead";
+            return Err(("InvalidRequestFormat", message.to_owned()));
+        }
+        if registration.events.is_some_and(|events| !events.is_empty()) {
+            let message = "No events allowed for internal extensions".to_owned();
+            return Err(("Extension.InvalidEventType", message));
+        }
+        let mut registered = lock(&self.registered);
+        if !self.is_open.load(Ordering::Relaxed) {
+            let message = "Extension registration closed already".to_owned();
+            return Err(("Extension.RegistrationClosed", message));
+        }
+        if registered.iter().any(|extension| extension.name == name) {
+            let message = "Extension with this name already registered".to_owned();
+            return Err(("Extension.InvalidExtensionState", message));
+        }
+        if registered.len() == MAX_EXTENSIONS {
+            let message = format!("Extension limit ({MAX_EXTENSIONS}) reached");
+            return Err(("Extension.TooManyExtensions", message));
+        }
+        let id = Uuid::new_v4();
+        registered.push(Extension {
+            id,
+            name: name.to_owned(),
+            ready: false,
+        });
+        self.unready.send_modify(|unready| *unready += 1);
+        Ok(id)
+    }
+
+    fn become_ready(&self, id: Option<&HeaderValue>) -> Result<(), Refusal> {
+        let id = id.ok_or((
+            "Extension.MissingExtensionIdentifier",
+            "Missing Lambda-Extension-Identifier header".to_owned(),
+        ))?;
+        let id = (id.to_str().ok())
+            .and_then(|id| Uuid::try_parse(id).ok())
+            .ok_or((
+                "Extension.InvalidExtensionIdentifier",
+                "Invalid Lambda-Extension-Identifier".to_owned(),
+            ))?;
+        let mut registered = lock(&self.registered);
+        let mut extensions = registered.iter_mut();
+        let extension = extensions.find(|extension| extension.id == id).ok_or((
+            "Extension.UnknownExtensionIdentifier",
+            format!("Unknown extension {id}"),
+        ))?;
+        if !extension.ready {
+            extension.ready = true;
+            self.unready.send_modify(|unready| *unready -= 1);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn router(extensions: Arc<Extensions>) -> Router {
+    Router::new()
+        .route("/2020-01-01/extension/register", post(register))
+        .route("/2020-01-01/extension/event/next", get(next_event))
+        .route("/2022-07-01/telemetry", put(subscribe_to_telemetry))
+        .route("/2020-08-15/logs", put(subscribe_to_logs))
+        .with_state(extensions)
+}
+
+async fn register(
+    State(extensions): State<Arc<Extensions>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let text = |name| {
+        let value = headers.get(name).map(HeaderValue::as_bytes);
+        String::from_utf8_lossy(value.unwrap_or_default())
+    };
+    let name = text(NAME);
+    let read_timeout = extensions.settings.read_timeout;
+    let Ok(body) = body::read(body, MAX_PAYLOAD, read_timeout).await else {
+        return refused(("InvalidRequestFormat", "unexpected EOF".to_owned()));
+    };
+    let id = match extensions.register(&name, &body) {
+        Ok(id) => id,
+        Err(refusal) => return refused(refusal),
+    };
+    let settings = &extensions.settings;
+    let mut registered = json!({
+        "functionName": settings.function_name,
+        "functionVersion": settings.version(),
+        "handler": "bootstrap",
+    });
+    if text(ACCEPT_FEATURE)
+        .split(',')
+        .any(|feature| feature.trim() == "accountId")
+    {
+        registered["accountId"] = ACCOUNT_ID.into();
+    }
+    let headers = [
+        (header::CONTENT_TYPE, JSON),
+        (IDENTIFIER, header_value(&id.to_string())),
+    ];
+    (headers, registered.to_string()).into_response()
+}
+
+/// No event ever comes: an extension cannot subscribe to invocations, and it hears of the shutdown
+/// by SIGTERM.
+async fn next_event(State(extensions): State<Arc<Extensions>>, headers: HeaderMap) -> Response {
+    match extensions.become_ready(headers.get(IDENTIFIER)) {
+        Ok(()) => std::future::pending().await,
+        Err(refusal) => refused(refusal),
+    }
+}
+
+async fn subscribe_to_telemetry() -> Response {
+    warn!("Telemetry API: cargo local does not have it; the extension will get no telemetry");
+    let message = "Telemetry API is not supported";
+    error(StatusCode::ACCEPTED, "Telemetry.NotSupported", message)
+}
+
+async fn subscribe_to_logs() -> Response {
+    warn!("Logs API: cargo local does not have it; the extension will get no logs");
+    let message = "Logs API is not supported";
+    error(StatusCode::ACCEPTED, "Logs.NotSupported", message)
+}
+
+fn refused((error_type, message): Refusal) -> Response {
+    warn!(
+        "Extensions API: 403 {error_type}: {}; AWS refuses this as well",
+        one_line(&message)
+    );
+    error(StatusCode::FORBIDDEN, error_type, &message)
+}

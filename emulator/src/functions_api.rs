@@ -1,0 +1,186 @@
+//! The read-only operations that SDK waiters and IDE toolkits call: `GetFunction`,
+//! `GetFunctionConfiguration` and `ListFunctions`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::api_error::ApiError;
+use crate::function_name::FunctionName;
+use crate::http::{AMZN_REQUEST_ID, JSON, header_value};
+use crate::settings::{ACCOUNT_ID, MEMORY_MIB, PUBLISHED, REGION, Settings, arn};
+
+const LATEST: &str = "$LATEST";
+
+struct FunctionsApi {
+    settings: Settings,
+    revision_id: Uuid,
+}
+
+pub(crate) fn router(settings: Settings) -> Router {
+    let functions = "/2015-03-31/functions";
+    let api = FunctionsApi {
+        settings,
+        revision_id: Uuid::new_v4(),
+    };
+    Router::new()
+        .route(functions, get(list_functions))
+        .route(&format!("{functions}/"), get(list_functions))
+        .route(&format!("{functions}/{{name}}"), get(get_function))
+        .route(
+            &format!("{functions}/{{name}}/configuration"),
+            get(get_function_configuration),
+        )
+        .with_state(Arc::new(api))
+}
+
+type Api = State<Arc<FunctionsApi>>;
+
+async fn get_function(
+    State(api): Api,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let configuration = api.configuration(name, query, "lambda:GetFunction")?;
+    let location = format!("file://{}", api.settings.bootstrap.display());
+    Ok(respond(&json!({
+        "Configuration": configuration,
+        "Code": { "RepositoryType": "local", "Location": location },
+    })))
+}
+
+async fn get_function_configuration(
+    State(api): Api,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let action = "lambda:GetFunctionConfiguration";
+    api.configuration(name, query, action)
+        .map(|configuration| respond(&configuration))
+}
+
+async fn list_functions(State(api): Api, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let all = form_urlencoded::parse(query.as_bytes())
+        .any(|(key, value)| key == "FunctionVersion" && value == "ALL");
+    let mut functions = vec![api.version(LATEST)];
+    if all && api.settings.version() == PUBLISHED {
+        let mut published = api.version(PUBLISHED);
+        published["FunctionArn"] = qualified_arn(&api.settings.function_name, PUBLISHED).into();
+        functions.push(published);
+    }
+    respond(&json!({ "Functions": functions }))
+}
+
+fn respond(body: &Value) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, JSON),
+        (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
+    ];
+    (headers, body.to_string()).into_response()
+}
+
+fn qualified_arn(name: &str, qualifier: &str) -> String {
+    format!("{}:{qualifier}", arn(name))
+}
+
+impl FunctionsApi {
+    /// The configuration of the version that a request names.
+    fn configuration(
+        &self,
+        name: Result<Path<String>, PathRejection>,
+        query: Option<String>,
+        action: &str,
+    ) -> Result<Value, ApiError> {
+        // A name that is not UTF-8 violates the pattern, as an empty one does.
+        let name = name.map(|Path(name)| name).unwrap_or_default();
+        let FunctionName { name, qualifier } =
+            FunctionName::read(&name, &query.unwrap_or_default(), action)?;
+        let version = match qualifier.as_deref() {
+            None | Some(LATEST) => LATEST,
+            Some(PUBLISHED) => PUBLISHED,
+            Some(_) => "",
+        };
+        let exists = name == self.settings.function_name
+            && (version == LATEST || version == self.settings.version());
+        if !exists {
+            return Err(ApiError::function_not_found(&name, qualifier.as_deref()));
+        }
+        let mut configuration = self.version(version);
+        if let Some(qualifier) = qualifier {
+            configuration["FunctionArn"] = qualified_arn(&name, &qualifier).into();
+        }
+        configuration["State"] = "Active".into();
+        configuration["LastUpdateStatus"] = "Successful".into();
+        Ok(configuration)
+    }
+
+    /// What `ListFunctions` says of a version.
+    fn version(&self, version: &str) -> Value {
+        let settings = &self.settings;
+        let metadata = fs::metadata(&settings.bootstrap).ok();
+        let modified = metadata.as_ref().and_then(|file| file.modified().ok());
+        let text = |text: &OsStr| text.to_string_lossy().into_owned();
+        let variables = (settings.environment.iter())
+            .map(|(name, value)| (text(name), Value::from(text(value))));
+        let mut configuration = json!({
+            "FunctionName": settings.function_name,
+            "FunctionArn": arn(&settings.function_name),
+            "Version": version,
+            "Description": "",
+            "Runtime": "provided.al2023",
+            "Handler": "bootstrap",
+            "Role": format!("arn:aws:iam::{ACCOUNT_ID}:role/local"),
+            "PackageType": "Zip",
+            "CodeSize": metadata.map_or(0, |file| file.len()),
+            "LastModified": timestamp(modified.unwrap_or(SystemTime::UNIX_EPOCH)),
+            "RevisionId": self.revision_id.to_string(),
+            "MemorySize": MEMORY_MIB,
+            "Timeout": settings.timeout.as_secs(),
+            "EphemeralStorage": { "Size": 512 },
+            "Architectures": [match std::env::consts::ARCH {
+                "aarch64" => "arm64",
+                architecture => architecture,
+            }],
+            "Environment": { "Variables": variables.collect::<Map<_, _>>() },
+            "TracingConfig": { "Mode": "PassThrough" },
+            "LoggingConfig": { "LogFormat": "JSON", "LogGroup": settings.log_group() },
+        });
+        if let Some(workers) = settings.max_concurrency {
+            let provider = format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:capacity-provider:local");
+            configuration["CapacityProviderConfig"] = json!({
+                "LambdaManagedInstancesCapacityProviderConfig": {
+                    "CapacityProviderArn": provider,
+                    "PerExecutionEnvironmentMaxConcurrency": workers,
+                    "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
+                },
+            });
+        }
+        configuration
+    }
+}
+
+/// `2020-03-12T19:03:58.000+0000`.
+fn timestamp(time: SystemTime) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    // Thu, 12 Mar 2020 19:03:58 GMT
+    let http = httpdate::fmt_http_date(time);
+    let part = |range| http.get(range).unwrap_or_default();
+    let month = MONTHS.find(part(8..11)).unwrap_or_default() / 3 + 1;
+    format!(
+        "{}-{month:02}-{}T{}.000+0000",
+        part(12..16),
+        part(5..7),
+        part(17..25)
+    )
+}

@@ -1,0 +1,154 @@
+//! What to run, and how.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The account that every local function belongs to.
+pub(crate) const ACCOUNT_ID: &str = "123456789012";
+
+/// The Region that every local function runs in.
+pub(crate) const REGION: &str = "us-east-1";
+
+/// The memory that the function is told it has, in MiB: the least on Managed Instances, 1 vCPU.
+pub(crate) const MEMORY_MIB: u32 = 2048;
+
+/// The version that Managed Instances invoke: they run published versions only.
+pub(crate) const PUBLISHED: &str = "$LATEST.PUBLISHED";
+
+/// What to run, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The function's executable.
+    pub bootstrap: PathBuf,
+    /// Arguments of the executable. Lambda passes none.
+    pub arguments: Vec<OsString>,
+    /// Environment variables for the function. They override the variables that Lambda sets.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The name by which callers invoke the function: 1 to 64 of `[a-zA-Z0-9-_]`.
+    pub function_name: String,
+    /// `AWS_LAMBDA_MAX_CONCURRENCY`. `None` leaves the variable unset, as on ordinary Lambda.
+    pub max_concurrency: Option<NonZeroU16>,
+    /// How long an invocation may take. Zero means no limit, so that a debugger can stop the
+    /// function; the function is then told a deadline in a year.
+    pub timeout: Duration,
+    /// How long the function may take to poll for the first time. Zero means no limit.
+    pub init_timeout: Duration,
+    /// How many events may wait while all workers are busy.
+    pub queue: usize,
+    /// How long a caller may take to send the body of its request.
+    pub read_timeout: Duration,
+    /// Where to serve the Invoke API and the console. Port 0 is any free port.
+    pub invoke_address: SocketAddr,
+    /// Where to serve the function URL. Port 0 is any free port.
+    pub function_url_address: SocketAddr,
+    /// Whether to copy what the function prints to standard error.
+    pub echo: bool,
+}
+
+impl Settings {
+    /// Settings for a function with 8 workers and no queue, served on free ports of 127.0.0.1.
+    ///
+    /// An invocation may take 10 seconds, and the start 130 seconds, the least that Managed
+    /// Instances allow. The function is named after its executable, or after the executable's
+    /// directory if that is called `bootstrap`.
+    #[must_use]
+    pub fn new(bootstrap: impl Into<PathBuf>) -> Self {
+        let bootstrap = bootstrap.into();
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            function_name: function_name(&bootstrap),
+            bootstrap,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            max_concurrency: NonZeroU16::new(8),
+            timeout: Duration::from_secs(10),
+            init_timeout: Duration::from_secs(130),
+            queue: 0,
+            read_timeout: Duration::from_secs(20),
+            invoke_address: any_port,
+            function_url_address: any_port,
+            echo: false,
+        }
+    }
+
+    /// The version that callers invoke.
+    pub(crate) fn version(&self) -> &'static str {
+        match self.max_concurrency {
+            Some(_) => PUBLISHED,
+            None => "$LATEST",
+        }
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.max_concurrency
+            .map_or(1, |workers| workers.get().into())
+    }
+
+    pub(crate) fn log_group(&self) -> String {
+        format!("/aws/lambda/{}", self.function_name)
+    }
+
+    /// The variables that Lambda sets, after
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html> and RIE.
+    pub(crate) fn lambda_environment(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("_HANDLER", "bootstrap".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("AWS_SESSION_TOKEN", "test".to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_DEFAULT_REGION", REGION.to_owned()),
+            ("AWS_LAMBDA_FUNCTION_NAME", self.function_name.clone()),
+            ("AWS_LAMBDA_FUNCTION_VERSION", self.version().to_owned()),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MIB.to_string()),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
+            ("AWS_LAMBDA_LOG_GROUP_NAME", self.log_group()),
+            (
+                "AWS_LAMBDA_LOG_STREAM_NAME",
+                format!("local/[{}]", self.version()),
+            ),
+            ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
+            ("LANG", "en_US.UTF-8".to_owned()),
+            ("TZ", ":UTC".to_owned()),
+        ];
+        let initialization_type = match self.max_concurrency {
+            Some(workers) => {
+                variables.push(("AWS_LAMBDA_MAX_CONCURRENCY", workers.to_string()));
+                "lambda-managed-instances"
+            }
+            None => "on-demand",
+        };
+        variables.push((
+            "AWS_LAMBDA_INITIALIZATION_TYPE",
+            initialization_type.to_owned(),
+        ));
+        variables
+    }
+}
+
+fn function_name(bootstrap: &Path) -> String {
+    let named_after = match bootstrap.file_stem() {
+        Some(stem) if stem != "bootstrap" => Some(stem),
+        _ => bootstrap.parent().and_then(Path::file_name),
+    };
+    let name = named_after.unwrap_or_default().to_string_lossy();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let name: String = name
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .take(64)
+        .collect();
+    if name.is_empty() {
+        "function".to_owned()
+    } else {
+        name
+    }
+}
+
+/// The ARN of a function of this account and Region, without a qualifier.
+pub(crate) fn arn(function_name: &str) -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{function_name}")
+}

@@ -1,0 +1,189 @@
+//! A page in headless Chromium.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Stdio, id};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use emulator::{Emulator, Settings};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::{start, within};
+
+/// It is told what to do over pipes, in Chromium's own protocol.
+pub(crate) struct Browser {
+    requests: ChildStdin,
+    messages: BufReader<ChildStdout>,
+    session: String,
+    profile: PathBuf,
+    _process: Child,
+}
+
+impl Browser {
+    pub(crate) async fn open(url: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let profile = std::env::temp_dir().join(format!("console-{}-{number}", id()));
+        // It speaks on descriptors 3 and 4.
+        let mut process = Command::new("sh")
+            .args([
+                "-c",
+                r#"exec chromium "$@" 3<&0 4>&1 </dev/null >&2"#,
+                "chromium",
+            ])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+            ])
+            .args(["--no-first-run", "--disable-background-networking"])
+            .args(["--disable-component-update", "--disable-sync"])
+            .arg("--remote-debugging-pipe")
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a shell");
+        let mut browser = Self {
+            requests: process.stdin.take().unwrap(),
+            messages: BufReader::new(process.stdout.take().unwrap()),
+            session: String::new(),
+            profile,
+            _process: process,
+        };
+        let target = browser
+            .call("Target.createTarget", json!({ "url": "about:blank" }))
+            .await;
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let attached = browser.call("Target.attachToTarget", attach).await;
+        attached["sessionId"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut browser.session);
+        browser.navigate(url).await;
+        browser
+    }
+
+    pub(crate) async fn navigate(&mut self, url: &str) {
+        self.call("Page.navigate", json!({ "url": url })).await;
+        self.wait("document.readyState === 'complete'").await;
+    }
+
+    pub(crate) async fn call(&mut self, method: &str, params: Value) -> Value {
+        let mut request = json!({ "id": 1, "method": method, "params": params });
+        if !self.session.is_empty() {
+            request["sessionId"] = self.session.clone().into();
+        }
+        let request = format!("{request}\0");
+        let sent = self.requests.write_all(request.as_bytes());
+        within("Chromium to listen", sent).await.expect("it runs");
+        within(&format!("Chromium's result of {method}"), async {
+            loop {
+                let mut message = self.next_message().await;
+                if message["id"] == 1 {
+                    assert_eq!(message["error"], Value::Null, "{method}");
+                    return message["result"].take();
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn next_message(&mut self) -> Value {
+        let mut message = Vec::new();
+        let read = self.messages.read_until(0, &mut message);
+        within("a message of Chromium", read)
+            .await
+            .expect("it runs");
+        message.pop();
+        serde_json::from_slice(&message).expect("JSON")
+    }
+
+    /// The value of an expression in the page, awaited.
+    pub(crate) async fn value(&mut self, expression: &str) -> Value {
+        let params = json!({
+            "expression": expression, "awaitPromise": true, "returnByValue": true,
+        });
+        let mut evaluated = self.call("Runtime.evaluate", params).await;
+        assert_eq!(evaluated["exceptionDetails"], Value::Null, "{expression}");
+        evaluated["result"]["value"].take()
+    }
+
+    /// Waits until a condition in the page is true.
+    pub(crate) async fn wait(&mut self, condition: &str) {
+        let expression = format!(
+            "new Promise((resolve) => {{
+                const ends = performance.now() + 60_000;
+                const look = () => {{
+                    if ({condition}) resolve(true);
+                    else if (performance.now() > ends) resolve(document.body.innerText);
+                    else setTimeout(look, 20);
+                }};
+                look();
+            }})"
+        );
+        assert_eq!(self.value(&expression).await, true, "not true: {condition}");
+    }
+
+    pub(crate) async fn text(&mut self, selector: &str) -> String {
+        let text = self
+            .value(&format!("document.querySelector({selector:?}).innerText"))
+            .await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    /// Clicks a button and waits until the page may send again.
+    pub(crate) async fn click(&mut self, selector: &str) {
+        self.value(&format!("document.querySelector({selector:?}).click()"))
+            .await;
+        self.wait("!document.querySelector('button').ariaDisabled")
+            .await;
+    }
+
+    pub(crate) async fn invoke(&mut self, event: &str) -> String {
+        self.value(&format!(
+            "document.querySelector('#event').value = {event:?}"
+        ))
+        .await;
+        self.click("button.main").await;
+        self.text("#outcome").await
+    }
+
+    /// Gives the page another size, in CSS pixels.
+    pub(crate) async fn resize(&mut self, width: u32, height: u32) {
+        let metrics = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
+        });
+        self.call("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
+    }
+
+    /// Saves a picture of the whole page.
+    pub(crate) async fn screenshot(&mut self, path: &str) {
+        let params = json!({ "format": "png", "captureBeyondViewport": true });
+        let picture = self.call("Page.captureScreenshot", params).await;
+        let picture = base64::Engine::decode(
+            &base64::prelude::BASE64_STANDARD,
+            picture["data"].as_str().unwrap(),
+        );
+        fs::write(path, picture.unwrap()).unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.profile);
+    }
+}
+
+/// Starts a function and opens its console.
+pub(crate) async fn open(settings: Settings) -> (Emulator, Browser) {
+    let emulator = start(settings).await;
+    let browser = Browser::open(&format!("http://{}/", emulator.invoke_address())).await;
+    (emulator, browser)
+}

@@ -1,0 +1,167 @@
+//! A function of which the test is the worker: it speaks to the Runtime API itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use emulator::{Emulator, Reply, Settings};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::{Gate, Response, call, http, request, response, start, within};
+
+pub(crate) const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1";
+
+pub(crate) struct Function {
+    pub(crate) emulator: Arc<Emulator>,
+    pub(crate) runtime_api: SocketAddr,
+    /// The open poll.
+    pub(crate) poll: Option<TcpStream>,
+    _process: BufReader<TcpStream>,
+}
+
+impl Function {
+    /// Starts a process that leaves the Runtime API to the test, and polls for it.
+    pub(crate) async fn start(settings: Settings) -> Self {
+        Self::start_after(settings, async |_| {}).await
+    }
+
+    /// Does something with the Runtime API before the first poll.
+    pub(crate) async fn start_after(
+        mut settings: Settings,
+        before: impl AsyncFnOnce(SocketAddr),
+    ) -> Self {
+        let gate = Gate::new().await;
+        settings
+            .environment
+            .push(("BEHAVIOUR".into(), gate.address().to_string().into()));
+        let (emulator, (runtime_api, poll, process)) = tokio::join!(start(settings), async {
+            let mut process = BufReader::new(gate.entered().await);
+            let mut address = String::new();
+            let told = process.read_line(&mut address);
+            within("the Runtime API's address", told).await.unwrap();
+            let runtime_api = address.trim().parse().unwrap();
+            before(runtime_api).await;
+            (runtime_api, request(runtime_api, NEXT, b"").await, process)
+        });
+        Self {
+            emulator: Arc::new(emulator),
+            runtime_api,
+            poll: Some(poll),
+            _process: process,
+        }
+    }
+
+    /// Invokes the function.
+    pub(crate) fn call(&self, event: impl Into<String>) -> JoinHandle<Reply> {
+        let (emulator, event) = (Arc::clone(&self.emulator), event.into());
+        tokio::spawn(async move { call(&emulator, event).await })
+    }
+
+    /// Takes an event, by the poll that is open or by another.
+    pub(crate) async fn next(&mut self) -> Response {
+        let mut poll = match self.poll.take() {
+            Some(poll) => poll,
+            None => request(self.runtime_api, NEXT, b"").await,
+        };
+        response(&mut poll).await
+    }
+
+    /// Posts the outcome of an event. `what` is `response` or `error`.
+    pub(crate) async fn post(&self, what: &str, event: &Response, body: &[u8]) -> (u16, String) {
+        let id = event.header("lambda-runtime-invocation-id").unwrap();
+        self.post_attempt(what, event, id, body).await
+    }
+
+    pub(crate) async fn post_attempt(
+        &self,
+        what: &str,
+        event: &Response,
+        id: &str,
+        body: &[u8],
+    ) -> (u16, String) {
+        let request_id = event.header("lambda-runtime-aws-request-id").unwrap();
+        let response = http(
+            self.runtime_api,
+            &format!(
+                "POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1
+                 lambda-runtime-invocation-id: {id}"
+            ),
+            body,
+        )
+        .await;
+        (response.status, response.text().trim().to_owned())
+    }
+}
+
+/// A connection that is kept open, on which requests may be sent ahead of responses.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let stream = within("a connection", TcpStream::connect(address)).await;
+        Self {
+            stream: stream.unwrap(),
+            received: Vec::new(),
+        }
+    }
+
+    /// Sends requests in one write.
+    pub(crate) async fn send(&mut self, requests: &[String]) {
+        let bytes = requests.concat();
+        let sent = self.stream.write_all(bytes.as_bytes());
+        within("requests to be read", sent).await.unwrap();
+    }
+
+    /// Reads the next response, or `None` if the connection ends before it is whole.
+    pub(crate) async fn receive(&mut self) -> Option<Response> {
+        within("a response", async {
+            loop {
+                if let Some(length) = whole_response(&self.received) {
+                    let rest = self.received.split_off(length);
+                    return Some(Response::parse(std::mem::replace(&mut self.received, rest)));
+                }
+                match self.stream.read_buf(&mut self.received).await {
+                    Ok(0) | Err(_) => return None,
+                    Ok(_) => {}
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// The length of the first response in these bytes, if it is whole.
+fn whole_response(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    let length = head.split("content-length: ").nth(1)?;
+    let length: usize = length.split("\r\n").next()?.parse().ok()?;
+    (bytes.len() >= end + length).then_some(end + length)
+}
+
+/// A request for a connection that is kept open.
+pub(crate) fn kept_alive(head: &str, body: &str) -> String {
+    let lines: Vec<_> = head.trim().lines().map(str::trim).collect();
+    format!(
+        "{}\r\nhost: here\r\ncontent-length: {}\r\n\r\n{body}",
+        lines.join("\r\n"),
+        body.len()
+    )
+}
+
+/// The request that posts a reply to an event.
+pub(crate) fn post_request(event: &Response, body: &str) -> String {
+    let request_id = event.header("lambda-runtime-aws-request-id").unwrap();
+    let id = event.header("lambda-runtime-invocation-id").unwrap();
+    kept_alive(
+        &format!(
+            "POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1
+             lambda-runtime-invocation-id: {id}"
+        ),
+        body,
+    )
+}
