@@ -153,7 +153,7 @@ impl Limits {
 #[derive(Args)]
 pub(crate) struct OutputFlags {
     /// Format of the report
-    #[arg(long = "output", short, value_enum, default_value_t = Format::Text)]
+    #[arg(long = "output", short = 'o', value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
     /// Write the report to this file instead of standard output

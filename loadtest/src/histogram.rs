@@ -12,7 +12,10 @@ use hdrhistogram::{Counter, CreationError, Histogram};
 /// Two hours, which no reply takes.
 const HIGHEST_MICROSECONDS: u64 = 7_200_000_000;
 
-/// What precedes the counts of an encoded histogram, in bytes.
+/// The first bytes of an encoded histogram. Its length follows, and then, deflated, another cookie,
+/// header and the counts.
+const DEFLATED_V2: [u8; 4] = [0x1c, 0x84, 0x93, 0x14];
+/// What precedes the counts, in bytes.
 const HEADER: usize = 40;
 /// The most bytes that a count takes.
 const MAX_COUNT: usize = 9;
@@ -36,17 +39,19 @@ pub(crate) fn encode<T: Counter>(histogram: &Histogram<T>) -> Result<String> {
 /// If it is no such encoding, or the bounds are not those that [`new`] sets.
 pub(crate) fn decode<T: Counter>(text: &str, significant_digits: u8) -> Result<Histogram<T>> {
     let bytes = BASE64_STANDARD.decode(text).context("not base64")?;
+    let (cookie, deflated) = bytes.split_at_checked(8).context("cut short")?;
+    ensure!(cookie.starts_with(&DEFLATED_V2), "not version 2 of the encoding, deflated");
     let empty = new::<T>(significant_digits)?;
+    let longest = HEADER + empty.distinct_values() * MAX_COUNT;
+    let mut inflated = Vec::new();
+    let decoder = ZlibDecoder::new(deflated);
+    decoder.take(longest as u64).read_to_end(&mut inflated).context("not deflated")?;
+    let header = inflated.get(..HEADER).context("cut short")?;
     // The bounds are checked first: the decoder allocates whatever they ask for.
-    let mut header = [0; HEADER];
-    let deflated = bytes.get(8..).context("cut short")?;
-    ZlibDecoder::new(deflated).read_exact(&mut header).context("not deflated")?;
-    let (cookie, header) = header.split_at(4);
-    ensure!(cookie == [0x1c, 0x84, 0x93, 0x13], "not version 2 of the encoding");
-    let number = |at: usize, length: usize| {
-        header[at..at + length].iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
+    let number = |bytes: std::ops::Range<usize>| {
+        header[bytes].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     };
-    let (length, digits, low, high) = (number(0, 4), number(8, 4), number(12, 8), number(20, 8));
+    let (length, digits, low, high) = (number(4..8), number(12..16), number(16..24), number(24..32));
     if (low, high, digits) != (empty.low(), empty.high(), significant_digits.into()) {
         bail!(
             "its bounds are {low} to {high} microseconds with {digits} digits, not {} to {} with {significant_digits}",
@@ -54,8 +59,8 @@ pub(crate) fn decode<T: Counter>(text: &str, significant_digits: u8) -> Result<H
             empty.high()
         );
     }
-    ensure!(length <= (empty.distinct_values() * MAX_COUNT) as u64, "longer than its bounds allow");
-    Ok(Deserializer::new().deserialize(&mut bytes.as_slice())?)
+    ensure!(length == (inflated.len() - HEADER) as u64, "cut short or too long");
+    Ok(Deserializer::new().deserialize(&mut inflated.as_slice())?)
 }
 
 #[cfg(test)]
@@ -72,7 +77,7 @@ mod tests {
 
     #[test]
     fn decodes_what_it_encodes() {
-        assert_eq!(decode(&encode(&sample()).unwrap(), 3).unwrap(), sample());
+        assert_eq!(decode::<u64>(&encode(&sample()).unwrap(), 3).unwrap(), sample());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A fake Invoke API, and the load tester as a process.
 
+pub(crate) mod tls;
+
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
 use fibonacci_generator::{event, reply::Reply};
 use serde_json::{Value, json};
@@ -38,7 +40,8 @@ impl InvokeApi {
         Self::describe(json!({}), reply)
     }
 
-    /// `description` is added to the configuration of the function.
+    /// `description` is added to the configuration of the function, but for its `Date`, which is that of
+    /// the response.
     pub(crate) fn describe<A, F>(description: Value, reply: A) -> Self
     where
         A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
@@ -111,7 +114,10 @@ where
         });
         let members = configuration.as_object_mut().unwrap();
         members.extend(description.as_object().unwrap().clone());
-        configuration.to_string().into_response()
+        // Of the response; without it, the server sets the time of this machine.
+        let date = members.remove("Date");
+        let date = date.map(|date| [("date", date.as_str().unwrap().to_owned())]);
+        (date.map(AppendHeaders), configuration.to_string()).into_response()
     };
     let capacity_provider = async |UrlPath(name): UrlPath<String>| {
         json!({"CapacityProvider": {
