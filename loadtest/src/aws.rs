@@ -83,7 +83,8 @@ impl Aws {
                 settings: settings.clone(),
             })
         });
-        let loader = || aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(client.clone());
+        let loader =
+            || aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(client.clone());
         let configured = loader()
             .no_credentials()
             .region(
@@ -126,8 +127,12 @@ impl Aws {
             loader().load().await
         };
 
-        let region = config.region().context("no AWS Region: set AWS_REGION or AWS_PROFILE")?;
-        let provider = config.credentials_provider().context("no AWS credentials")?;
+        let region = config
+            .region()
+            .context("no AWS Region: set AWS_REGION or AWS_PROFILE")?;
+        let provider = config
+            .credentials_provider()
+            .context("no AWS credentials")?;
         let credentials = provider
             .provide_credentials()
             .await
@@ -180,7 +185,9 @@ fn configured_endpoint(config: &SdkConfig, service_id: &str) -> Result<Option<En
         .env("AWS_ENDPOINT_URL")
         .profile("endpoint_url")
         .build()?;
-    let url = config.service_config().and_then(|settings| settings.load_config(key));
+    let url = config
+        .service_config()
+        .and_then(|settings| settings.load_config(key));
     url.map(|url| Endpoint::parse(&url)).transpose()
 }
 
@@ -193,7 +200,11 @@ fn default_endpoint(config: &SdkConfig, name: &str, region: &str) -> Result<Endp
     } else {
         ("amazonaws.com", "api.aws")
     };
-    let fips = if config.use_fips() == Some(true) { "-fips" } else { "" };
+    let fips = if config.use_fips() == Some(true) {
+        "-fips"
+    } else {
+        ""
+    };
     let domain = if config.use_dual_stack() == Some(true) {
         dual_stack_domain
     } else {
@@ -226,7 +237,10 @@ async fn refresh(
             }
             Err(error) => {
                 if !is_failing {
-                    crate::say(&format!("cannot renew the credentials: {:#}", anyhow::Error::from(error)));
+                    crate::say(&format!(
+                        "cannot renew the credentials: {:#}",
+                        anyhow::Error::from(error)
+                    ));
                 }
                 is_failing = true;
             }
@@ -243,7 +257,11 @@ impl Service {
         headers: impl IntoIterator<Item = (&'static str, &'static str)>,
     ) -> Result<Operation> {
         let url = self.endpoint.url(path);
-        let path = url.parse::<Uri>()?.into_parts().path_and_query.context("no path")?;
+        let path = url
+            .parse::<Uri>()?
+            .into_parts()
+            .path_and_query
+            .context("no path")?;
         let mut all = HeaderMap::new();
         all.insert(HOST, HeaderValue::from_str(&self.endpoint.authority)?);
         for (name, value) in headers {
@@ -266,7 +284,12 @@ impl Service {
 impl Operation {
     /// A signed request.
     pub(crate) fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>> {
-        let Service { endpoint, name, region, identity } = &self.service;
+        let Service {
+            endpoint,
+            name,
+            region,
+            identity,
+        } = &self.service;
         let instructions = {
             let identity = identity.borrow();
             let parameters = v4::SigningParams::builder()
@@ -364,7 +387,10 @@ struct Connector {
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let connect_timeout = self.settings.connect_timeout();
-        let limit = self.settings.read_timeout().unwrap_or(Duration::from_secs(30));
+        let limit = self
+            .settings
+            .read_timeout()
+            .unwrap_or(Duration::from_secs(30));
         HttpConnectorFuture::new(async move {
             match timeout(limit, send(request, connect_timeout)).await {
                 Ok(response) => response.map_err(|error| ConnectorError::io(error.into())),
@@ -377,8 +403,14 @@ impl HttpConnector for Connector {
 async fn send(request: HttpRequest, connect_timeout: Option<Duration>) -> Result<HttpResponse> {
     let (mut head, body) = request.try_into_http1x()?.into_parts();
     let endpoint = Endpoint::of(&head.uri).with_context(|| format!("cannot use {}", head.uri))?;
-    head.headers.insert(HOST, HeaderValue::from_str(&endpoint.authority)?);
-    head.uri = head.uri.into_parts().path_and_query.context("no path")?.into();
+    head.headers
+        .insert(HOST, HeaderValue::from_str(&endpoint.authority)?);
+    head.uri = head
+        .uri
+        .into_parts()
+        .path_and_query
+        .context("no path")?
+        .into();
     let body = Bytes::copy_from_slice(body.bytes().context("a streamed body")?);
     let request = Request::from_parts(head, Full::new(body));
     let mut client = Client::new(endpoint);

@@ -98,7 +98,11 @@ pub(crate) async fn read(
     is_quiet: bool,
     stop: &CancellationToken,
 ) -> Metrics {
-    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = |time: SystemTime| {
+        time.duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs()
+    };
     let period = PERIOD.as_secs();
     let reader = Reader {
         service,
@@ -116,7 +120,9 @@ pub(crate) async fn read(
         let is_final = match &values {
             Ok(values) => reader.is_complete(values, replies),
             // Such as AccessDenied.
-            Err(error) => error.downcast_ref::<ServiceError>().is_some_and(|error| error.status.is_client_error()),
+            Err(error) => error
+                .downcast_ref::<ServiceError>()
+                .is_some_and(|error| error.status.is_client_error()),
         };
         let left = limit.saturating_sub(started.elapsed());
         if !is_final && !left.is_zero() && !stop.is_cancelled() {
@@ -137,7 +143,12 @@ pub(crate) async fn read(
 
 impl Reader<'_> {
     async fn values(&self) -> Result<BTreeMap<&'static str, Values>> {
-        let Fleet { function_name, version, capacity_provider, .. } = self.fleet;
+        let Fleet {
+            function_name,
+            version,
+            capacity_provider,
+            ..
+        } = self.fleet;
         let function = json!([{"Name": "FunctionName", "Value": function_name}]);
         let environments = json!([
             {"Name": "CapacityProviderName", "Value": capacity_provider},
@@ -172,18 +183,31 @@ impl Reader<'_> {
                 }})
             })
             .collect();
-        let get = json!({"StartTime": self.start, "EndTime": self.end, "MetricDataQueries": queries});
+        let get =
+            json!({"StartTime": self.start, "EndTime": self.end, "MetricDataQueries": queries});
         let data = self.call("GetMetricData", &get).await?;
 
         let mut values: BTreeMap<&str, Values> = BTreeMap::new();
         for result in data["MetricDataResults"].as_array().into_iter().flatten() {
-            let id = result["Id"].as_str().and_then(|id| id.strip_prefix('m')?.parse::<usize>().ok());
+            let id = result["Id"]
+                .as_str()
+                .and_then(|id| id.strip_prefix('m')?.parse::<usize>().ok());
             let Some((name, ..)) = id.and_then(|id| wanted.get(id)) else {
                 continue;
             };
-            let list = |key: &str| result[key].as_array().into_iter().flatten().filter_map(Value::as_f64);
+            let list = |key: &str| {
+                result[key]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_f64)
+            };
             for (time, value) in list("Timestamps").zip(list("Values")) {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds since 1970")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "seconds since 1970"
+                )]
                 let time = time as u64;
                 *values.entry(name).or_default().entry(time).or_default() += value;
             }
@@ -197,36 +221,67 @@ impl Reader<'_> {
             "ListMetrics" => "GraniteServiceVersion20100801.ListMetrics",
             _ => "GraniteServiceVersion20100801.GetMetricData",
         };
-        let headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target)];
+        let headers = [
+            ("content-type", "application/x-amz-json-1.0"),
+            ("x-amz-target", target),
+        ];
         let operation = self.service.operation(Method::POST, "/", headers)?;
-        let response = operation.call(serde_json::to_vec(input)?.into(), REQUEST_TIMEOUT).await;
-        response.with_context(|| self.service.endpoint.url("/"))?.json()
+        let response = operation
+            .call(serde_json::to_vec(input)?.into(), REQUEST_TIMEOUT)
+            .await;
+        response
+            .with_context(|| self.service.endpoint.url("/"))?
+            .json()
     }
 
     /// Whether all values that will come have come.
     fn is_complete(&self, values: &BTreeMap<&str, Values>, replies: u64) -> bool {
         let last = self.end - PERIOD.as_secs();
-        let invocations = values.get("Invocations").map_or(0.0, |values| values.values().sum());
+        let invocations = values
+            .get("Invocations")
+            .map_or(0.0, |values| values.values().sum());
         #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
         let replies = replies as f64;
-        let fleet = ENVIRONMENT_METRICS.iter().map(|(name, _)| *name).chain([PROVIDER_METRIC]);
+        let fleet = ENVIRONMENT_METRICS
+            .iter()
+            .map(|(name, _)| *name)
+            .chain([PROVIDER_METRIC]);
         invocations >= replies
-            && fleet.into_iter().all(|name| values.get(name).is_some_and(|values| values.contains_key(&last)))
+            && fleet.into_iter().all(|name| {
+                values
+                    .get(name)
+                    .is_some_and(|values| values.contains_key(&last))
+            })
     }
 
     fn metrics(&self, values: &BTreeMap<&str, Values>) -> Metrics {
         let sum = |name: &str| Some(values.get(name)?.values().sum::<f64>());
         #[expect(clippy::cast_precision_loss, reason = "a few periods")]
         let average = |name: &str| Some(sum(name)? / values.get(name)?.len() as f64);
-        let per_invocation = |value: f64| sum("Invocations").filter(|all| *all > 0.0).map(|all| value / all);
+        let per_invocation = |value: f64| {
+            sum("Invocations")
+                .filter(|all| *all > 0.0)
+                .map(|all| value / all)
+        };
         let period = PERIOD.as_secs_f64();
 
-        let (cpu, environments) = ("ExecutionEnvironmentCPUUtilization", "ExecutionEnvironmentConcurrency");
+        let (cpu, environments) = (
+            "ExecutionEnvironmentCPUUtilization",
+            "ExecutionEnvironmentConcurrency",
+        );
         let samples = sum(environments).filter(|samples| *samples > 0.0);
-        let utilization = sum(cpu).zip(samples).map(|(percent, samples)| percent / samples);
-        let cpu_seconds = sum(cpu).zip(self.fleet.vcpus).map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
-        let dollars = sum(PROVIDER_METRIC).map(|vcpus| vcpus * period / 3600.0 * self.fleet.dollars_per_vcpu_hour);
-        let names = FUNCTION_METRICS.iter().chain(&ENVIRONMENT_METRICS).map(|(name, _)| *name);
+        let utilization = sum(cpu)
+            .zip(samples)
+            .map(|(percent, samples)| percent / samples);
+        let cpu_seconds = sum(cpu)
+            .zip(self.fleet.vcpus)
+            .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
+        let dollars = sum(PROVIDER_METRIC)
+            .map(|vcpus| vcpus * period / 3600.0 * self.fleet.dollars_per_vcpu_hour);
+        let names = FUNCTION_METRICS
+            .iter()
+            .chain(&ENVIRONMENT_METRICS)
+            .map(|(name, _)| *name);
         Metrics {
             start_unix_seconds: self.start,
             end_unix_seconds: self.end,
@@ -239,7 +294,9 @@ impl Reader<'_> {
             execution_environments: average(environments),
             cpu_utilization_percent: utilization,
             vcpus_allocated: average(PROVIDER_METRIC),
-            cpu_microseconds_per_invocation: cpu_seconds.and_then(per_invocation).map(|seconds| seconds * 1e6),
+            cpu_microseconds_per_invocation: cpu_seconds
+                .and_then(per_invocation)
+                .map(|seconds| seconds * 1e6),
             dollars_per_vcpu_hour: self.fleet.dollars_per_vcpu_hour,
             dollars_per_million_invocations: dollars
                 .and_then(per_invocation)
@@ -255,29 +312,58 @@ impl Reader<'_> {
 
 impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let time = |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
+        let time =
+            |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
         let (start, end) = (time(self.start_unix_seconds), time(self.end_unix_seconds));
         writeln!(f, "CloudWatch, {start} to {end}")?;
         let mut row = |name: &str, value: Option<String>| match value {
             Some(value) => writeln!(f, "{}", Row(name, &value)),
             None => Ok(()),
         };
-        row("invocations", self.invocations.map(|count| count.to_string()))?;
-        row("throttles", self.throttles.map(|count| {
-            let reasons = [
-                ("concurrency", self.concurrency_throttles),
-                ("CPU", self.cpu_throttles),
-                ("memory", self.memory_throttles),
-                ("disk", self.disk_throttles),
-            ];
-            let reasons = reasons.into_iter().filter_map(|(name, count)| Some(format!("{name} {}", count?)));
-            let reasons = reasons.collect::<Vec<_>>().join(", ");
-            if reasons.is_empty() { count.to_string() } else { format!("{count} ({reasons})") }
-        }))?;
-        row("environments", self.execution_environments.map(|count| format!("{count:.1} on average")))?;
-        row("their CPU", self.cpu_utilization_percent.map(|percent| format!("{percent:.1} % used")))?;
-        row("vCPUs allocated", self.vcpus_allocated.map(|count| format!("{count:.1} on average")))?;
-        row("CPU", self.cpu_microseconds_per_invocation.map(|time| format!("{time:.1} us per invocation")))?;
+        row(
+            "invocations",
+            self.invocations.map(|count| count.to_string()),
+        )?;
+        row(
+            "throttles",
+            self.throttles.map(|count| {
+                let reasons = [
+                    ("concurrency", self.concurrency_throttles),
+                    ("CPU", self.cpu_throttles),
+                    ("memory", self.memory_throttles),
+                    ("disk", self.disk_throttles),
+                ];
+                let reasons = reasons
+                    .into_iter()
+                    .filter_map(|(name, count)| Some(format!("{name} {}", count?)));
+                let reasons = reasons.collect::<Vec<_>>().join(", ");
+                if reasons.is_empty() {
+                    count.to_string()
+                } else {
+                    format!("{count} ({reasons})")
+                }
+            }),
+        )?;
+        row(
+            "environments",
+            self.execution_environments
+                .map(|count| format!("{count:.1} on average")),
+        )?;
+        row(
+            "their CPU",
+            self.cpu_utilization_percent
+                .map(|percent| format!("{percent:.1} % used")),
+        )?;
+        row(
+            "vCPUs allocated",
+            self.vcpus_allocated
+                .map(|count| format!("{count:.1} on average")),
+        )?;
+        row(
+            "CPU",
+            self.cpu_microseconds_per_invocation
+                .map(|time| format!("{time:.1} us per invocation")),
+        )?;
         row("cost", self.dollars_per_million_invocations.map(|dollars| {
             format!(
                 "${dollars:.2} per million invocations, at ${:.4} for a vCPU-hour and $0.20 for a million requests",
@@ -285,6 +371,9 @@ impl fmt::Display for Metrics {
             )
         }))?;
         let missing = self.missing.join(", ");
-        row("missing", Some(missing).filter(|missing| !missing.is_empty()))
+        row(
+            "missing",
+            Some(missing).filter(|missing| !missing.is_empty()),
+        )
     }
 }

@@ -38,7 +38,11 @@ impl Event {
 
     /// Compares a reply with the table, byte for byte. It comes in pieces.
     pub(crate) fn verify(&self, received: &[Bytes]) -> Result<(), Difference> {
-        let mut expected = self.reply.slices().into_iter().filter(|slice| !slice.is_empty());
+        let mut expected = self
+            .reply
+            .slices()
+            .into_iter()
+            .filter(|slice| !slice.is_empty());
         let mut rest: &[u8] = &[];
         let is_same = received.iter().all(|piece| {
             let mut piece = &piece[..];
@@ -155,7 +159,12 @@ mod tests {
     #[test]
     fn a_wrong_a_missing_and_a_surplus_byte_are_found_where_they_are() {
         let event = &direct(10..=10)[0];
-        let offset_of = |received: &str| event.verify(&[Bytes::copy_from_slice(received.as_bytes())]).unwrap_err().offset;
+        let offset_of = |received: &str| {
+            event
+                .verify(&[Bytes::copy_from_slice(received.as_bytes())])
+                .unwrap_err()
+                .offset
+        };
 
         assert_eq!(offset_of(&TEN.replace("55]", "54]")), TEN.len() - 5);
         assert_eq!(offset_of(&TEN[..TEN.len() - 1]), TEN.len() - 1);
@@ -180,8 +189,9 @@ mod tests {
             &error("Input must be valid JSON"),
         ] {
             assert!(
-                mix.iter()
-                    .any(|event| event.verify(&[Bytes::copy_from_slice(reply.as_bytes())]).is_ok()),
+                mix.iter().any(|event| event
+                    .verify(&[Bytes::copy_from_slice(reply.as_bytes())])
+                    .is_ok()),
                 "no event expects {reply}"
             );
         }

@@ -46,9 +46,15 @@ pub(crate) struct Share {
 
 /// Serves Lambda's Runtime API until the process is ended.
 pub(crate) async fn serve() -> ExitCode {
-    for name in ["AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] {
+    for name in [
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    ] {
         if std::env::var_os(name).is_none() {
-            say(&format!("error: AWS_LAMBDA_RUNTIME_API is set, as on Lambda, but {name} is not"));
+            say(&format!(
+                "error: AWS_LAMBDA_RUNTIME_API is set, as on Lambda, but {name} is not"
+            ));
             return ExitCode::FAILURE;
         }
     }
@@ -75,12 +81,19 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Report, Diagnostic> {
 }
 
 async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Result<Report> {
-    let endpoint = share.endpoint_url.as_deref().map(Endpoint::parse).transpose()?;
+    let endpoint = share
+        .endpoint_url
+        .as_deref()
+        .map(Endpoint::parse)
+        .transpose()?;
     let aws = Aws::load(endpoint.as_ref()).await?;
     let target = Arc::new(Target::new(aws.lambda(endpoint)?, share.function.clone())?);
     let stop = CancellationToken::new();
     // In time for the last replies to arrive before Lambda ends the invocation.
-    let until = deadline.duration_since(received).unwrap_or_default().saturating_sub(INVOCATION_TIMEOUT + SPARE);
+    let until = deadline
+        .duration_since(received)
+        .unwrap_or_default()
+        .saturating_sub(INVOCATION_TIMEOUT + SPARE);
     let timer = tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -89,9 +102,19 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         }
     });
     let start = UNIX_EPOCH + Duration::from_millis(share.start_unix_ms);
-    let ended = load::measure(&target, &share.events, share.load, share.warm_up, Some(start), &stop, |_| ()).await;
+    let ended = load::measure(
+        &target,
+        &share.events,
+        share.load,
+        share.warm_up,
+        Some(start),
+        &stop,
+        |_| (),
+    )
+    .await;
     timer.abort();
-    let (warm_up, ended) = ended?.context("the generator's timeout is too short to send anything")?;
+    let (warm_up, ended) =
+        ended?.context("the generator's timeout is too short to send anything")?;
     let mut measured = Measured::new(&share.load, warm_up, ended);
     if std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").is_ok_and(|most| most != "1") {
         // Other shares may have used this process at the same time.
@@ -99,22 +122,34 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
     }
     let subject = Subject::new(share.function, &target, &share.events, &share.load);
     let report = Report::new(subject, None, measured, Vec::new(), &Limits::NONE)?;
-    Ok(report.with_clock(Clock { received_unix_ms: unix_ms(received), replied_unix_ms: unix_ms(SystemTime::now()) }))
+    Ok(report.with_clock(Clock {
+        received_unix_ms: unix_ms(received),
+        replied_unix_ms: unix_ms(SystemTime::now()),
+    }))
 }
 
 impl Share {
     fn parse(event: Value, received: SystemTime) -> Result<Self> {
         let version = event.get("version").and_then(Value::as_u64);
         if version.is_some_and(|version| version != VERSION) {
-            bail!("the share is of version {}, the generator of version {VERSION}: deploy it again", event["version"]);
+            bail!(
+                "the share is of version {}, the generator of version {VERSION}: deploy it again",
+                event["version"]
+            );
         }
         let share: Self = serde_json::from_value(event)
             .context("this function takes shares of a load, from `cargo loadtest --generators`")?;
         if let Events::N(range) = &share.events {
-            ensure!(!range.is_empty() && *range.end() <= MAX_INDEX, "the share has no valid N");
+            ensure!(
+                !range.is_empty() && *range.end() <= MAX_INDEX,
+                "the share has no valid N"
+            );
         }
         if let Some(schedule) = share.load.schedule {
-            ensure!(schedule.rate_per_second > 0 && schedule.step > 0, "the share's schedule has no rate");
+            ensure!(
+                schedule.rate_per_second > 0 && schedule.step > 0,
+                "the share's schedule has no rate"
+            );
         }
         let behind = share.sent_unix_ms.saturating_sub(unix_ms(received));
         ensure!(

@@ -55,7 +55,10 @@ pub(crate) fn split(load: &Load, generators: NonZeroU16) -> Result<Vec<Load>> {
     }
     if let (Some(schedule), Some(duration)) = (load.schedule, load.duration) {
         let rate = schedule.rate_per_second;
-        is_enough(&format!("--rate {rate} for {duration:?}"), schedule.requests(duration))?;
+        is_enough(
+            &format!("--rate {rate} for {duration:?}"),
+            schedule.requests(duration),
+        )?;
     }
     (0..generators.get())
         .map(|index| {
@@ -87,11 +90,19 @@ fn part(all: u64, index: u64, count: u64) -> u64 {
 pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
     let sent = unix_ms(SystemTime::now());
     let description = target.describe().await?;
-    if let Some(date) = description.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok()) {
+    if let Some(date) = description
+        .date
+        .as_deref()
+        .and_then(|date| httpdate::parse_http_date(date).ok())
+    {
         // It has whole seconds, and a server may reuse it for one.
         let date = unix_ms(date);
         let now = unix_ms(SystemTime::now());
-        check_clock("Lambda's clock", after(date, now), after(date + 2_000, sent))?;
+        check_clock(
+            "Lambda's clock",
+            after(date, now),
+            after(date + 2_000, sent),
+        )?;
     }
     let timeout = description.timeout.unwrap_or(LONGEST_TIMEOUT);
     let overhead = LEAD + GRACE + INVOCATION_TIMEOUT + SPARE;
@@ -143,7 +154,9 @@ pub(crate) async fn run(
             share.sent_unix_ms = unix_ms(SystemTime::now());
             let event = serde_json::to_vec(&share).unwrap_or_default();
             // Lambda itself ends the invocation first.
-            let response = caller.invoke(event.into(), timeout + INVOCATION_TIMEOUT).await;
+            let response = caller
+                .invoke(event.into(), timeout + INVOCATION_TIMEOUT)
+                .await;
             (index, Reply::read(response, share.sent_unix_ms))
         });
     }
@@ -178,20 +191,31 @@ pub(crate) async fn run(
     merge(replies.into_values(), start)
 }
 
-fn merge(replies: impl ExactSizeIterator<Item = Result<Reply>>, start: SystemTime) -> Result<(Measured, Vec<Part>)> {
+fn merge(
+    replies: impl ExactSizeIterator<Item = Result<Reply>>,
+    start: SystemTime,
+) -> Result<(Measured, Vec<Part>)> {
     let (mut parts, mut all) = (Vec::new(), Vec::new());
     let count = replies.len();
     for (reply, number) in replies.zip(1..) {
         let name = format!("generator {number} of {count}");
         parts.push(match reply.with_context(|| name.clone())? {
-            Reply::Missing(problem) => Part { name, requests: 0, problem: Some(problem) },
+            Reply::Missing(problem) => Part {
+                name,
+                requests: 0,
+                problem: Some(problem),
+            },
             Reply::Measured(measured) => {
                 let late = measured.started.duration_since(start).unwrap_or_default();
                 let requests = measured.recorder.outcomes.requests();
                 all.push(measured);
                 let is_late = late > MAX_APART;
                 let problem = is_late.then(|| format!("started {:.1} s late", late.as_secs_f64()));
-                Part { name, requests, problem }
+                Part {
+                    name,
+                    requests,
+                    problem,
+                }
             }
         });
     }
@@ -206,11 +230,17 @@ fn merge(replies: impl ExactSizeIterator<Item = Result<Reply>>, start: SystemTim
 fn progress(count: usize, replied: usize, start: SystemTime, duration: Option<Duration>) -> String {
     let now = SystemTime::now();
     if let Ok(wait) = start.duration_since(now) {
-        return format!("{count} generators start in {:.0} s", wait.as_secs_f64().ceil());
+        return format!(
+            "{count} generators start in {:.0} s",
+            wait.as_secs_f64().ceil()
+        );
     }
     let elapsed = now.duration_since(start).unwrap_or_default().as_secs();
     match duration {
-        Some(duration) => format!("{elapsed} s of {} s, {replied} of {count} generators have replied", duration.as_secs()),
+        Some(duration) => format!(
+            "{elapsed} s of {} s, {replied} of {count} generators have replied",
+            duration.as_secs()
+        ),
         None => format!("{elapsed} s, {replied} of {count} generators have replied"),
     }
 }
@@ -226,7 +256,11 @@ impl Reply {
             Err(error) => return Ok(Self::Missing(format!("failed: {error:#}"))),
         };
         if !response.status.is_success() {
-            let problem = if response.is_throttled() { "throttled" } else { "failed" };
+            let problem = if response.is_throttled() {
+                "throttled"
+            } else {
+                "failed"
+            };
             let error = ServiceError::of(&response);
             return Ok(Self::Missing(format!("{problem}: {error}")));
         }
@@ -237,7 +271,9 @@ impl Reply {
         }
         let report = Report::parse(&response.body.concat())?;
         let Some(clock) = report.clock() else {
-            bail!("its reply is not a generator's: is it the function that `cargo lambda deploy` made?");
+            bail!(
+                "its reply is not a generator's: is it the function that `cargo lambda deploy` made?"
+            );
         };
         // It received the event after we sent it, and replied before the reply arrived here.
         check_clock(
@@ -290,8 +326,14 @@ mod tests {
     #[test]
     fn the_parts_of_a_load_add_up_to_it() {
         let loads = split(&LOAD, THREE).unwrap();
-        assert_eq!(loads.iter().map(|load| load.concurrency.get()).sum::<u16>(), 8);
-        assert_eq!(loads.iter().filter_map(|load| load.requests).sum::<u64>(), 100);
+        assert_eq!(
+            loads.iter().map(|load| load.concurrency.get()).sum::<u16>(),
+            8
+        );
+        assert_eq!(
+            loads.iter().filter_map(|load| load.requests).sum::<u64>(),
+            100
+        );
     }
 
     #[test]
@@ -303,9 +345,27 @@ mod tests {
             step: 1,
         };
         for (load, complaint) in [
-            (Load { concurrency: NonZeroU16::new(2).unwrap(), ..LOAD }, "--concurrency 2"),
-            (Load { requests: Some(2), ..LOAD }, "--requests 2"),
-            (Load { schedule: Some(schedule), ..LOAD }, "--rate 1 for 2s"),
+            (
+                Load {
+                    concurrency: NonZeroU16::new(2).unwrap(),
+                    ..LOAD
+                },
+                "--concurrency 2",
+            ),
+            (
+                Load {
+                    requests: Some(2),
+                    ..LOAD
+                },
+                "--requests 2",
+            ),
+            (
+                Load {
+                    schedule: Some(schedule),
+                    ..LOAD
+                },
+                "--rate 1 for 2s",
+            ),
         ] {
             let error = split(&load, THREE).unwrap_err().to_string();
             assert!(error.starts_with(complaint), "{error}");

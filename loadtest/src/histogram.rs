@@ -40,18 +40,27 @@ pub(crate) fn encode<T: Counter>(histogram: &Histogram<T>) -> Result<String> {
 pub(crate) fn decode<T: Counter>(text: &str, significant_digits: u8) -> Result<Histogram<T>> {
     let bytes = BASE64_STANDARD.decode(text).context("not base64")?;
     let (cookie, deflated) = bytes.split_at_checked(8).context("cut short")?;
-    ensure!(cookie.starts_with(&DEFLATED_V2), "not version 2 of the encoding, deflated");
+    ensure!(
+        cookie.starts_with(&DEFLATED_V2),
+        "not version 2 of the encoding, deflated"
+    );
     let empty = new::<T>(significant_digits)?;
     let longest = HEADER + empty.distinct_values() * MAX_COUNT;
     let mut inflated = Vec::new();
     let decoder = ZlibDecoder::new(deflated);
-    decoder.take(longest as u64).read_to_end(&mut inflated).context("not deflated")?;
+    decoder
+        .take(longest as u64)
+        .read_to_end(&mut inflated)
+        .context("not deflated")?;
     let header = inflated.get(..HEADER).context("cut short")?;
     // The bounds are checked first: the decoder allocates whatever they ask for.
     let number = |bytes: std::ops::Range<usize>| {
-        header[bytes].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        header[bytes]
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
     };
-    let (length, digits, low, high) = (number(4..8), number(12..16), number(16..24), number(24..32));
+    let (length, digits, low, high) =
+        (number(4..8), number(12..16), number(16..24), number(24..32));
     if (low, high, digits) != (empty.low(), empty.high(), significant_digits.into()) {
         bail!(
             "its bounds are {low} to {high} microseconds with {digits} digits, not {} to {} with {significant_digits}",
@@ -59,7 +68,10 @@ pub(crate) fn decode<T: Counter>(text: &str, significant_digits: u8) -> Result<H
             empty.high()
         );
     }
-    ensure!(length == (inflated.len() - HEADER) as u64, "cut short or too long");
+    ensure!(
+        length == (inflated.len() - HEADER) as u64,
+        "cut short or too long"
+    );
     Ok(Deserializer::new().deserialize(&mut inflated.as_slice())?)
 }
 
@@ -77,16 +89,26 @@ mod tests {
 
     #[test]
     fn decodes_what_it_encodes() {
-        assert_eq!(decode::<u64>(&encode(&sample()).unwrap(), 3).unwrap(), sample());
+        assert_eq!(
+            decode::<u64>(&encode(&sample()).unwrap(), 3).unwrap(),
+            sample()
+        );
     }
 
     #[test]
     fn names_bounds_that_differ() {
         let mut other = Histogram::<u64>::new_with_bounds(1, 1_000, 3).unwrap();
         other.record(7).unwrap();
-        let error = decode::<u64>(&encode(&other).unwrap(), 3).unwrap_err().to_string();
-        assert!(error.starts_with("its bounds are 1 to 1000 microseconds"), "{error}");
-        let error = decode::<u64>(&encode(&sample()).unwrap(), 2).unwrap_err().to_string();
+        let error = decode::<u64>(&encode(&other).unwrap(), 3)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("its bounds are 1 to 1000 microseconds"),
+            "{error}"
+        );
+        let error = decode::<u64>(&encode(&sample()).unwrap(), 2)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("with 3 digits"), "{error}");
     }
 
@@ -99,7 +121,10 @@ mod tests {
                 damaged[index] ^= change;
                 let _ = decode::<u64>(&BASE64_STANDARD.encode(damaged), 3);
             }
-            assert!(decode::<u64>(&BASE64_STANDARD.encode(&bytes[..index]), 3).is_err(), "{index}");
+            assert!(
+                decode::<u64>(&BASE64_STANDARD.encode(&bytes[..index]), 3).is_err(),
+                "{index}"
+            );
         }
     }
 }

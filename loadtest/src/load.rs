@@ -100,7 +100,10 @@ impl Schedule {
         let ramp = self.ramp.as_secs_f64();
         let during_ramp = rate * ramp / 2.0;
         let request = request.saturating_mul(self.step).saturating_add(self.first);
-        #[expect(clippy::cast_precision_loss, reason = "exact for the first 2^53 requests")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "exact for the first 2^53 requests"
+        )]
         let request = request as f64;
         let seconds = if request < during_ramp {
             (2.0 * ramp * request / rate).sqrt()
@@ -206,9 +209,8 @@ pub(crate) async fn run(
         // A thread, not a task: tokio's timer has a resolution of 1 ms, too coarse for 100,000
         // requests per second.
         let (stop_pacing, stopped) = blocking::channel();
-        let mut pacing = tokio::task::spawn_blocking(move || {
-            pace(&load, schedule, started, &sender, &stopped)
-        });
+        let mut pacing =
+            tokio::task::spawn_blocking(move || pace(&load, schedule, started, &sender, &stopped));
         let paced = tokio::select! {
             paced = &mut pacing => paced,
             () = stop.cancelled() => {
@@ -255,29 +257,46 @@ fn pace(
     for request in 0..requests {
         let due = schedule.due(request);
         if due >= duration {
-            return Due { requests: request, time: duration };
+            return Due {
+                requests: request,
+                time: duration,
+            };
         }
         while let Some(wait) = due.checked_sub(started.elapsed())
             && !wait.is_zero()
         {
             if stopped.recv_timeout(wait) == Err(blocking::RecvTimeoutError::Disconnected) {
-                return Due { requests: request, time: started.elapsed() };
+                return Due {
+                    requests: request,
+                    time: started.elapsed(),
+                };
             }
         }
         if sender.send(request).is_err() {
-            return Due { requests: request, time: started.elapsed() };
+            return Due {
+                requests: request,
+                time: started.elapsed(),
+            };
         }
     }
-    Due { requests, time: schedule.due(requests) }
+    Due {
+        requests,
+        time: schedule.due(requests),
+    }
 }
 
 impl Run {
     /// Callers stay on their thread: to pass them from one to another takes as much CPU time as a
     /// request does.
     fn call_on_this_thread(self: Arc<Self>, callers: Vec<Caller>) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
-            let mut calling: JoinSet<()> = callers.into_iter().map(|caller| Arc::clone(&self).call(caller)).collect();
+            let mut calling: JoinSet<()> = callers
+                .into_iter()
+                .map(|caller| Arc::clone(&self).call(caller))
+                .collect();
             while let Some(ended) = calling.join_next().await {
                 ended.context("a caller failed")?;
             }
@@ -321,7 +340,9 @@ impl Run {
         let mut back_off = FIRST_BACK_OFF;
         let mut retries = 0;
         loop {
-            let response = caller.invoke(event.payload.clone(), INVOCATION_TIMEOUT).await;
+            let response = caller
+                .invoke(event.payload.clone(), INVOCATION_TIMEOUT)
+                .await;
             let is_throttled = response.as_ref().is_ok_and(Response::is_throttled);
             if !(is_throttled && self.load.retry && retries + 1 < ATTEMPTS) {
                 return (response, retries);
@@ -366,7 +387,8 @@ pub(crate) fn progress(recorder: &Mutex<Recorder>, started: Instant, load: &Load
     };
     let recorder = lock(recorder);
     let (outcomes, latencies) = (recorder.outcomes, &recorder.microseconds);
-    let milliseconds = |quantile| Duration::from_micros(latencies.value_at_quantile(quantile)).as_secs_f64() * 1e3;
+    let milliseconds =
+        |quantile| Duration::from_micros(latencies.value_at_quantile(quantile)).as_secs_f64() * 1e3;
     format!(
         "{elapsed} s{of}  {} ok  {} throttled  {} failed  p50 {:.1} ms  p99 {:.1} ms",
         outcomes.ok,
@@ -425,13 +447,19 @@ mod tests {
 
     #[test]
     fn the_shares_of_a_schedule_make_up_the_schedule() {
-        let shares = (0..3).map(|first| Schedule { first, step: 3, ..SCHEDULE });
+        let shares = (0..3).map(|first| Schedule {
+            first,
+            step: 3,
+            ..SCHEDULE
+        });
         let time = Duration::from_secs(3);
         let mut due: Vec<_> = shares
             .flat_map(|share| (0..share.requests(time)).map(move |request| share.due(request)))
             .collect();
         due.sort();
-        let whole: Vec<_> = (0..SCHEDULE.requests(time)).map(|request| SCHEDULE.due(request)).collect();
+        let whole: Vec<_> = (0..SCHEDULE.requests(time))
+            .map(|request| SCHEDULE.due(request))
+            .collect();
         assert_eq!(due, whole);
     }
 }

@@ -61,9 +61,8 @@ async fn main() -> ExitCode {
         Err(help) => help.exit(),
     };
     let ended = match command_line.command {
-        Some(Command::Merge(flags)) => {
-            merge::merge_files(&flags).and_then(|report| Output::open(&flags.output)?.write(&report))
-        }
+        Some(Command::Merge(flags)) => merge::merge_files(&flags)
+            .and_then(|report| Output::open(&flags.output)?.write(&report)),
         None => run(command_line.flags).await,
     };
     ended.unwrap_or_else(|error| {
@@ -83,22 +82,37 @@ fn one_line(text: &str) -> String {
 
 async fn run(flags: Flags) -> Result<ExitCode> {
     let load = flags.to_load()?;
-    let loads = flags.generators.map(|count| generators::split(&load, count)).transpose()?;
+    let loads = flags
+        .generators
+        .map(|count| generators::split(&load, count))
+        .transpose()?;
     let aws = Aws::load(flags.endpoint_url.as_ref()).await?;
     let target = Target::new(aws.lambda(flags.endpoint_url.clone())?, flags.function())?;
     let target = Arc::new(target);
     let description = target.describe().await?;
     let generators = match (&flags.generator_function, loads) {
         (Some(name), Some(loads)) => {
-            let endpoint = flags.generator_endpoint_url.clone().or_else(|| flags.endpoint_url.clone());
-            let function = FunctionName { name: name.clone(), qualifier: None };
+            let endpoint = flags
+                .generator_endpoint_url
+                .clone()
+                .or_else(|| flags.endpoint_url.clone());
+            let function = FunctionName {
+                name: name.clone(),
+                qualifier: None,
+            };
             let target = Arc::new(Target::new(aws.lambda(endpoint)?, function)?);
-            let timeout = generators::check(&target, &load).await.context("--generator-function")?;
+            let timeout = generators::check(&target, &load)
+                .await
+                .context("--generator-function")?;
             Some((target, loads, timeout))
         }
         _ => None,
     };
-    say(&format!("invoking {} at {}", flags.function(), target.url()));
+    say(&format!(
+        "invoking {} at {}",
+        flags.function(),
+        target.url()
+    ));
     if !target.is_loopback() {
         match &description.capacity_provider {
             Some(provider) => say(&provider.to_string()),
@@ -127,7 +141,10 @@ async fn run(flags: Flags) -> Result<ExitCode> {
             };
             generators::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
         }
-        None => (measure(&target, &events, load, &flags, &stop).await?, Vec::new()),
+        None => (
+            measure(&target, &events, load, &flags, &stop).await?,
+            Vec::new(),
+        ),
     };
     let run = (measured.started, measured.started + measured.elapsed);
     let subject = Subject::new(flags.function(), &target, &events, &load);
@@ -136,7 +153,15 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     if let Some((service, fleet)) = fleet(&aws, &target, description, flags.vcpu_hour)?
         && !flags.cloudwatch.is_zero()
     {
-        let metrics = cloudwatch::read(&service, &fleet, run, report.replies(), *flags.cloudwatch, flags.quiet, &stop);
+        let metrics = cloudwatch::read(
+            &service,
+            &fleet,
+            run,
+            report.replies(),
+            *flags.cloudwatch,
+            flags.quiet,
+            &stop,
+        );
         report.add_metrics(metrics.await);
     }
     output.write(&report)
@@ -151,11 +176,18 @@ fn fleet(
     dollars_per_vcpu_hour: f64,
 ) -> Result<Option<(Service, Fleet)>> {
     let service = aws.cloudwatch()?;
-    let is_elsewhere = service.endpoint.authority == target.authority() || !service.endpoint.is_loopback();
+    let is_elsewhere =
+        service.endpoint.authority == target.authority() || !service.endpoint.is_loopback();
     if target.is_loopback() && is_elsewhere {
         return Ok(None);
     }
-    let Description { function_name, version, vcpus, capacity_provider, .. } = description;
+    let Description {
+        function_name,
+        version,
+        vcpus,
+        capacity_provider,
+        ..
+    } = description;
     Ok(capacity_provider.map(|provider| {
         let fleet = Fleet {
             function_name: function_name.unwrap_or_default(),
@@ -178,9 +210,13 @@ async fn measure(
     let mut display = None;
     let measured = load::measure(target, events, load, flags.warmup, None, stop, |recorder| {
         let started = Instant::now();
-        display = Display::start(flags.quiet, move || load::progress(&recorder, started, &load));
+        display = Display::start(flags.quiet, move || {
+            load::progress(&recorder, started, &load)
+        });
     });
-    let (warm_up, ended) = measured.await?.context("interrupted while warming up: nothing was measured")?;
+    let (warm_up, ended) = measured
+        .await?
+        .context("interrupted while warming up: nothing was measured")?;
     drop(display);
     Ok(Measured::new(&load, warm_up, ended))
 }

@@ -32,10 +32,14 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
     let mut runs = BTreeSet::new();
     let mut parts = Vec::new();
     let (first_name, first, _) = &reports[0];
-    let (subject, capacity_provider) = (first.subject().clone(), first.capacity_provider().cloned());
+    let (subject, capacity_provider) =
+        (first.subject().clone(), first.capacity_provider().cloned());
     for (name, report, measured) in &reports {
         for run in &measured.runs {
-            ensure!(runs.insert(run.clone()), "{name}: its run is in another of these reports, too");
+            ensure!(
+                runs.insert(run.clone()),
+                "{name}: its run is in another of these reports, too"
+            );
         }
         if *report.subject() != subject {
             bail!(
@@ -43,7 +47,10 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
                 report.subject()
             );
         }
-        let apart = measured.started.duration_since(first.started()).unwrap_or_default();
+        let apart = measured
+            .started
+            .duration_since(first.started())
+            .unwrap_or_default();
         ensure!(
             apart <= MAX_APART,
             "{first_name} and {name} did not start together: {:.1} s apart, or their clocks differ",
@@ -55,7 +62,13 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
                 requests: report.outcomes().requests(),
                 problem: None,
             }],
-            parts => parts.iter().map(|part| Part { name: format!("{name}: {}", part.name), ..part.clone() }).collect(),
+            parts => parts
+                .iter()
+                .map(|part| Part {
+                    name: format!("{name}: {}", part.name),
+                    ..part.clone()
+                })
+                .collect(),
         });
     }
     let mut whole = Measured::nothing()?;

@@ -86,7 +86,14 @@ impl Outcomes {
             transport,
             unsent,
         } = *self;
-        [ok, throttled, function_error, wrong_reply, transport, unsent]
+        [
+            ok,
+            throttled,
+            function_error,
+            wrong_reply,
+            transport,
+            unsent,
+        ]
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -98,7 +105,14 @@ impl Outcomes {
             transport,
             unsent,
         } = self;
-        let counts = [ok, throttled, function_error, wrong_reply, transport, unsent];
+        let counts = [
+            ok,
+            throttled,
+            function_error,
+            wrong_reply,
+            transport,
+            unsent,
+        ];
         for (count, other) in counts.into_iter().zip(other.all()) {
             *count = count.saturating_add(other);
         }
@@ -149,7 +163,9 @@ impl Recorder {
         let interval = self.interval_at(at);
         match outcome {
             Outcome::Ok => {
-                interval.microseconds.saturating_record(microseconds(latency));
+                interval
+                    .microseconds
+                    .saturating_record(microseconds(latency));
                 self.microseconds.saturating_record(microseconds(latency));
                 self.outcomes.ok += 1;
             }
@@ -195,12 +211,17 @@ impl Recorder {
             self.merge_adjacent();
         }
         for (interval, index) in other.intervals.iter().zip(0..) {
-            self.interval_at(later + other.interval * index).add(interval);
+            self.interval_at(later + other.interval * index)
+                .add(interval);
         }
         self.add_examples(other.wrong_replies, other.errors);
     }
 
-    pub(crate) fn add_examples(&mut self, wrong_replies: Vec<WrongReply>, errors: BTreeMap<String, u64>) {
+    pub(crate) fn add_examples(
+        &mut self,
+        wrong_replies: Vec<WrongReply>,
+        errors: BTreeMap<String, u64>,
+    ) {
         for wrong_reply in wrong_replies {
             self.wrong_reply(wrong_reply);
         }

@@ -13,7 +13,8 @@ use crate::flags::Limits;
 use crate::histogram::{self, microseconds};
 use crate::load::{Due, Ended, Load};
 use crate::recorder::{
-    DIGITS, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes, Recorder, WrongReply,
+    DIGITS, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes, Recorder,
+    WrongReply,
 };
 use crate::target::{CapacityProvider, FunctionName, Target};
 
@@ -156,7 +157,12 @@ struct Cpu {
 }
 
 impl Subject {
-    pub(crate) fn new(function: FunctionName, target: &Target, events: &Events, load: &Load) -> Self {
+    pub(crate) fn new(
+        function: FunctionName,
+        target: &Target,
+        events: &Events,
+        load: &Load,
+    ) -> Self {
         Self {
             function,
             endpoint: target.url(),
@@ -213,7 +219,10 @@ impl Measured {
         if self.runs.is_empty() {
             self.started = other.started;
         }
-        let later = other.started.duration_since(self.started).unwrap_or_default();
+        let later = other
+            .started
+            .duration_since(self.started)
+            .unwrap_or_default();
         self.runs.extend(other.runs);
         self.elapsed = self.elapsed.max(later + other.elapsed);
         self.concurrency = self.concurrency.saturating_add(other.concurrency);
@@ -243,7 +252,9 @@ impl Report {
         let outcomes = recorder.outcomes;
         let sent = outcomes.requests().saturating_sub(outcomes.unsent);
         // A schedule of 10 requests, 1 a second, lasts 10 seconds, whenever its last reply comes.
-        let span = measured.due.map_or(measured.elapsed, |due| measured.elapsed.max(due.time));
+        let span = measured
+            .due
+            .map_or(measured.elapsed, |due| measured.elapsed.max(due.time));
         let throttled_percent = per(outcomes.throttled, sent) * 100.0;
         let histogram = &recorder.microseconds;
         let latency = (!histogram.is_empty()).then(|| Latency {
@@ -290,7 +301,9 @@ impl Report {
                 .map(|(interval, index)| {
                     let start = recorder.interval * index;
                     // The last one ends with the run.
-                    let length = recorder.interval.min(measured.elapsed.saturating_sub(start));
+                    let length = recorder
+                        .interval
+                        .min(measured.elapsed.saturating_sub(start));
                     IntervalReport::new(interval, start, length)
                 })
                 .collect::<Result<_>>()?,
@@ -371,7 +384,9 @@ impl Report {
         let Versioned { version } =
             serde_json::from_slice(json).context("not a report of the load tester")?;
         if version != VERSION {
-            bail!("version {version} of the report, where this load tester reads version {VERSION}");
+            bail!(
+                "version {version} of the report, where this load tester reads version {VERSION}"
+            );
         }
         serde_json::from_slice(json).context("not a report of the load tester")
     }
@@ -385,7 +400,10 @@ impl Report {
         const MAX_TIME: Duration = Duration::from_hours(24 * 366);
         let elapsed = Duration::try_from_secs_f64(self.elapsed_seconds)?;
         let interval = Duration::from_millis(self.interval_ms);
-        ensure!(elapsed < MAX_TIME && interval < MAX_TIME, "it lasted more than a year");
+        ensure!(
+            elapsed < MAX_TIME && interval < MAX_TIME,
+            "it lasted more than a year"
+        );
         ensure!(
             interval >= FIRST_INTERVAL && self.intervals.len() <= MAX_INTERVALS,
             "its intervals are too short or too many"
@@ -395,7 +413,8 @@ impl Report {
         recorder.outcomes = self.outcomes;
         recorder.retries = self.retries;
         recorder.interval = interval;
-        recorder.microseconds = histogram::decode(&self.histogram, DIGITS).context("its histogram")?;
+        recorder.microseconds =
+            histogram::decode(&self.histogram, DIGITS).context("its histogram")?;
         recorder.intervals = self
             .intervals
             .iter()
@@ -403,14 +422,25 @@ impl Report {
             .collect::<Result<_>>()
             .context("the histogram of an interval")?;
         let latencies = self.outcomes.ok.saturating_add(self.outcomes.unsent);
-        let ok = self.intervals.iter().fold(0, |ok: u64, interval| ok.saturating_add(interval.ok));
+        let ok = self
+            .intervals
+            .iter()
+            .fold(0, |ok: u64, interval| ok.saturating_add(interval.ok));
         ensure!(
             recorder.microseconds.len() == latencies && ok == self.outcomes.ok,
             "its counts do not add up"
         );
-        let errors = self.errors.iter().map(|error| (error.message.clone(), error.count));
-        recorder.add_examples(self.wrong_replies.clone(), errors.collect::<BTreeMap<_, _>>());
-        let cpu = self.load_tester_cpu.map(|cpu| Duration::try_from_secs_f64(cpu.seconds));
+        let errors = self
+            .errors
+            .iter()
+            .map(|error| (error.message.clone(), error.count));
+        recorder.add_examples(
+            self.wrong_replies.clone(),
+            errors.collect::<BTreeMap<_, _>>(),
+        );
+        let cpu = self
+            .load_tester_cpu
+            .map(|cpu| Duration::try_from_secs_f64(cpu.seconds));
         Ok(Measured {
             runs: self.runs.clone(),
             started: self.started(),
@@ -440,7 +470,11 @@ impl Report {
             .collect();
         for (count, in_warm_up, what) in [
             (outcomes.wrong_reply, warm_up.wrong_reply, "wrong replies"),
-            (outcomes.function_error, warm_up.function_error, "function errors"),
+            (
+                outcomes.function_error,
+                warm_up.function_error,
+                "function errors",
+            ),
             (outcomes.transport, warm_up.transport, "transport errors"),
         ] {
             let count = count.saturating_add(in_warm_up);
@@ -520,7 +554,11 @@ impl fmt::Display for Report {
 
 impl Report {
     fn write_rates(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let interrupted = if self.interrupted { ", interrupted" } else { "" };
+        let interrupted = if self.interrupted {
+            ", interrupted"
+        } else {
+            ""
+        };
         let time = format!("{:.2} s{interrupted}", self.elapsed_seconds);
         writeln!(f, "\n{}", Row("time", &time))?;
         let requested = self.requested_rate_per_second;
@@ -533,7 +571,11 @@ impl Report {
         );
         writeln!(f, "{}", Row("rate", &rate))?;
         if !self.parts.is_empty() {
-            let complete = self.parts.iter().filter(|part| part.problem.is_none()).count();
+            let complete = self
+                .parts
+                .iter()
+                .filter(|part| part.problem.is_none())
+                .count();
             let parts = format!("{} merged, {complete} without a problem", self.parts.len());
             writeln!(f, "{}", Row("reports", &parts))?;
         }
@@ -591,7 +633,11 @@ impl Report {
             ("p99.99", latency.p99_99),
             ("max", latency.max),
         ] {
-            writeln!(f, "{}", Row(name, &format!("{:>9}", milliseconds(microseconds))))?;
+            writeln!(
+                f,
+                "{}",
+                Row(name, &format!("{:>9}", milliseconds(microseconds)))
+            )?;
         }
         Ok(())
     }

@@ -23,7 +23,11 @@ pub(crate) const INVOCATION_TIMEOUT: Duration = Duration::from_mins(1);
 const DESCRIPTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What stays as it is in a path or a query.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The name of a function, and the version or alias of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,8 +92,13 @@ pub(crate) struct CapacityProvider {
 impl Target {
     pub(crate) fn new(service: Service, function: FunctionName) -> Result<Self> {
         let path = function.path("invocations");
-        let invoke = service.operation(Method::POST, &path, [("content-type", "application/json")])?;
-        Ok(Self { service, function, invoke })
+        let invoke =
+            service.operation(Method::POST, &path, [("content-type", "application/json")])?;
+        Ok(Self {
+            service,
+            function,
+            invoke,
+        })
     }
 
     /// Makes sure that the function exists, and describes it.
@@ -104,7 +113,10 @@ impl Target {
         let text = |pointer: &str| Some(configuration.pointer(pointer)?.as_str()?.to_owned());
         let fleet = "/CapacityProviderConfig/LambdaManagedInstancesCapacityProviderConfig";
         let capacity_provider = match text(&format!("{fleet}/CapacityProviderArn")) {
-            Some(arn) => Some(self.capacity_provider(arn.rsplit(':').next().unwrap_or_default()).await),
+            Some(arn) => Some(
+                self.capacity_provider(arn.rsplit(':').next().unwrap_or_default())
+                    .await,
+            ),
             None => None,
         };
         let number = |pointer: &str| configuration.pointer(pointer)?.as_f64();
@@ -118,7 +130,9 @@ impl Target {
                 "$LATEST" => "$LATEST.PUBLISHED".to_owned(),
                 _ => version,
             }),
-            vcpus: number("/MemorySize").zip(gib_per_vcpu).map(|(mib, gib)| mib / 1024.0 / gib),
+            vcpus: number("/MemorySize")
+                .zip(gib_per_vcpu)
+                .map(|(mib, gib)| mib / 1024.0 / gib),
             capacity_provider,
             date: date.and_then(|date| Some(date.to_str().ok()?.to_owned())),
         })
@@ -152,7 +166,9 @@ impl Target {
     fn advise(&self, error: Error) -> Error {
         let service_error = error.downcast_ref::<ServiceError>();
         let advice = match service_error.and_then(|error| error.code.as_deref()) {
-            Some("ResourceNotFoundException") => "check the function's name, --qualifier and the Region",
+            Some("ResourceNotFoundException") => {
+                "check the function's name, --qualifier and the Region"
+            }
             Some("AccessDeniedException") => {
                 "the load tester needs lambda:InvokeFunction, lambda:GetFunctionConfiguration and \
                  lambda:GetCapacityProvider"
@@ -181,7 +197,10 @@ impl Target {
     }
 
     pub(crate) fn caller(self: &Arc<Self>) -> Caller {
-        Caller { target: Arc::clone(self), client: self.service.client() }
+        Caller {
+            target: Arc::clone(self),
+            client: self.service.client(),
+        }
     }
 }
 

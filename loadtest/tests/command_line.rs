@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
-use crate::support::{InvokeApi, loadtest, refused, report, right, run, scratch, stderr, throttled};
+use crate::support::{
+    InvokeApi, loadtest, refused, report, right, run, scratch, stderr, throttled,
+};
 
 #[test]
 fn refuses_contradictory_flags_in_one_line() {
@@ -25,17 +27,35 @@ fn refuses_contradictory_flags_in_one_line() {
         (&["-O", "/nowhere/report"], "/nowhere/report"),
         (&["--generators", "2"], "--generator-function"),
         (&["--generator-function", "loadtest"], "--generators"),
-        (&["--generator-endpoint-url", "http://127.0.0.1:1"], "--generators"),
-        (&["--generators", "0", "--generator-function", "loadtest"], "'0'"),
+        (
+            &["--generator-endpoint-url", "http://127.0.0.1:1"],
+            "--generators",
+        ),
+        (
+            &["--generators", "0", "--generator-function", "loadtest"],
+            "'0'",
+        ),
         (&["merge"], "<REPORT>"),
         (&["merge", "one.json"], "2 values"),
-        (&["-c", "2", "merge", "one.json", "two.json"], "cannot be used with"),
+        (
+            &["-c", "2", "merge", "one.json", "two.json"],
+            "cannot be used with",
+        ),
         (&["marge"], "unexpected argument 'marge'"),
     ] {
         refused(&mut api.command(flags), complaint);
     }
-    for url in ["localhost:9000", "http://127.0.0.1:99999", "http://", "ftp://localhost", "http://me@localhost:1"] {
-        refused(&mut loadtest(&["--endpoint-url", url]), "is not a URL such as http://127.0.0.1:9000");
+    for url in [
+        "localhost:9000",
+        "http://127.0.0.1:99999",
+        "http://",
+        "ftp://localhost",
+        "http://me@localhost:1",
+    ] {
+        refused(
+            &mut loadtest(&["--endpoint-url", url]),
+            "is not a URL such as http://127.0.0.1:9000",
+        );
     }
     assert_eq!(api.invocations(), 0);
 }
@@ -107,11 +127,18 @@ fn fails_if_standard_output_is_closed() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
 
-    let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = command
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
 
     let output = crate::support::wait(output);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stderr(&output).contains("standard output: Broken pipe"), "{output:?}");
+    assert!(
+        stderr(&output).contains("standard output: Broken pipe"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -124,7 +151,11 @@ fn works_if_standard_error_is_closed() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
 
-    let child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
 
     let output = crate::support::wait(child);
     assert!(output.status.success(), "{output:?}");
@@ -137,7 +168,20 @@ fn describes_the_capacity_provider_and_the_cost_before_a_run_on_aws() {
     let api = InvokeApi::describe(crate::support::on_managed_instances(), right);
     let url = format!("http://0.0.0.0:{}", api.address.port());
 
-    let mut command = loadtest(&["-r", "1000", "-d", "1s", "-n", "20", "-w", "5", "-o", "json", "--cloudwatch", "0s"]);
+    let mut command = loadtest(&[
+        "-r",
+        "1000",
+        "-d",
+        "1s",
+        "-n",
+        "20",
+        "-w",
+        "5",
+        "-o",
+        "json",
+        "--cloudwatch",
+        "0s",
+    ]);
     command
         .args(["--endpoint-url", &url])
         .env("AWS_REGION", "us-east-1")

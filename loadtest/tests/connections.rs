@@ -23,10 +23,16 @@ fn serve_once(connection: TcpStream) -> bool {
     }
     let mut payload = vec![0; length];
     reader.read_exact(&mut payload).unwrap();
-    let body = if is_invocation { right_reply(&payload) } else { b"{}".to_vec() };
+    let body = if is_invocation {
+        right_reply(&payload)
+    } else {
+        b"{}".to_vec()
+    };
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
     let mut writer = &connection;
-    writer.write_all(&[head.into_bytes(), body].concat()).unwrap();
+    writer
+        .write_all(&[head.into_bytes(), body].concat())
+        .unwrap();
     connection.shutdown(Shutdown::Write).unwrap();
     let mut rest = Vec::new();
     let _ = reader.read_to_end(&mut rest);
@@ -50,12 +56,29 @@ fn opens_another_connection_if_the_peer_has_closed_it() {
         }
     });
 
-    let output = run(&mut loadtest(&["-n", "200", "-c", "2", "-o", "json", "--endpoint-url", &url]));
+    let output = run(&mut loadtest(&[
+        "-n",
+        "200",
+        "-c",
+        "2",
+        "-o",
+        "json",
+        "--endpoint-url",
+        &url,
+    ]));
 
     // A request that crosses with the close may have been handled: it is not sent again.
     let crossed = crossed.load(Ordering::SeqCst);
-    assert_eq!(report(&output)["outcomes"]["transport"], crossed, "{output:?}");
-    assert_eq!(report(&output)["outcomes"]["ok"], 200 - crossed, "{output:?}");
+    assert_eq!(
+        report(&output)["outcomes"]["transport"],
+        crossed,
+        "{output:?}"
+    );
+    assert_eq!(
+        report(&output)["outcomes"]["ok"],
+        200 - crossed,
+        "{output:?}"
+    );
     assert!(crossed < 200, "every request crossed");
 }
 
@@ -63,16 +86,36 @@ fn opens_another_connection_if_the_peer_has_closed_it() {
 fn speaks_tls_with_those_whose_certificate_it_trusts() {
     let api = TlsApi::start();
     for n in ["10", "1000"] {
-        let mut command = loadtest(&["-n", "50", "-c", "4", "--n", n, "-o", "json", "--endpoint-url", &api.url("localhost")]);
+        let mut command = loadtest(&[
+            "-n",
+            "50",
+            "-c",
+            "4",
+            "--n",
+            n,
+            "-o",
+            "json",
+            "--endpoint-url",
+            &api.url("localhost"),
+        ]);
         let output = run(command.env("SSL_CERT_FILE", TlsApi::CERTIFICATE));
         assert!(output.status.success(), "{output:?}");
         assert_eq!(report(&output)["outcomes"]["ok"], 50);
     }
 
     let mut other_name = loadtest(&["--endpoint-url", &api.url("127.0.0.1")]);
-    refused(other_name.env("SSL_CERT_FILE", TlsApi::CERTIFICATE), "TLS handshake: invalid peer certificate");
+    refused(
+        other_name.env("SSL_CERT_FILE", TlsApi::CERTIFICATE),
+        "TLS handshake: invalid peer certificate",
+    );
     let mut nothing_trusted = loadtest(&["--endpoint-url", &api.url("localhost")]);
-    refused(nothing_trusted.env("SSL_CERT_FILE", "/dev/null"), "no root certificates");
-    let mut not_tls = loadtest(&["--endpoint-url", &api.url("localhost").replace("https", "http")]);
+    refused(
+        nothing_trusted.env("SSL_CERT_FILE", "/dev/null"),
+        "no root certificates",
+    );
+    let mut not_tls = loadtest(&[
+        "--endpoint-url",
+        &api.url("localhost").replace("https", "http"),
+    ]);
     refused(&mut not_tls, "http://localhost");
 }

@@ -10,7 +10,9 @@ use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::support::{BOUND, InvokeApi, loadtest, refused, report, right, run, scratch, stderr, stdout, wait};
+use crate::support::{
+    BOUND, InvokeApi, loadtest, refused, report, right, run, scratch, stderr, stdout, wait,
+};
 
 struct Generators {
     runtime: Runtime,
@@ -53,7 +55,9 @@ impl Generators {
     }
 
     fn invoke(&self, event: &Value) -> emulator::Reply {
-        self.runtime.block_on(self.emulator.invoke(event.to_string())).unwrap()
+        self.runtime
+            .block_on(self.emulator.invoke(event.to_string()))
+            .unwrap()
     }
 
     fn end(self) {
@@ -74,7 +78,12 @@ fn three_generators_send_one_load_and_make_one_report() {
     let generators = Generators::start(3, 0);
     let page = scratch("generators.html");
 
-    let mut command = generators.command(&function.url(), &["-n", "1000", "-c", "7", "-w", "10", "--n", "0..=1000", "--html"]);
+    let mut command = generators.command(
+        &function.url(),
+        &[
+            "-n", "1000", "-c", "7", "-w", "10", "--n", "0..=1000", "--html",
+        ],
+    );
     let output = run(command.arg(&page));
     assert!(output.status.success(), "{output:?}");
     let closed = report(&output);
@@ -84,7 +93,11 @@ fn three_generators_send_one_load_and_make_one_report() {
     assert_eq!(problems(&closed), [None, None, None]);
     let requests = |index: usize| closed["parts"][index]["requests"].as_u64().unwrap();
     assert_eq!([requests(0), requests(1), requests(2)], [334, 333, 333]);
-    assert!(std::fs::read_to_string(page).unwrap().contains("generator 3 of 3"));
+    assert!(
+        std::fs::read_to_string(page)
+            .unwrap()
+            .contains("generator 3 of 3")
+    );
 
     let output = generators.load(&function.url(), &["-r", "100", "-d", "1s", "-c", "6"]);
     assert!(output.status.success(), "{output:?}");
@@ -92,7 +105,10 @@ fn three_generators_send_one_load_and_make_one_report() {
     assert_eq!(scheduled["due"]["requests"], 100);
     assert_eq!(scheduled["requested_rate_per_second"], 100.0);
     let outcomes = &scheduled["outcomes"];
-    assert_eq!(outcomes["ok"].as_u64().unwrap() + outcomes["unsent"].as_u64().unwrap(), 100);
+    assert_eq!(
+        outcomes["ok"].as_u64().unwrap() + outcomes["unsent"].as_u64().unwrap(),
+        100
+    );
     generators.end();
     function.end();
 }
@@ -110,8 +126,14 @@ fn names_a_generator_that_was_throttled_and_reports_the_others() {
     assert_eq!(api.invocations(), 200);
     let problem = problems(&report).into_iter().flatten().collect::<Vec<_>>();
     assert_eq!(problem.len(), 1, "{problem:?}");
-    assert!(problem[0].starts_with("throttled: TooManyRequestsException"), "{problem:?}");
-    assert!(stderr(&output).contains("of 3: throttled: TooManyRequestsException"), "{output:?}");
+    assert!(
+        problem[0].starts_with("throttled: TooManyRequestsException"),
+        "{problem:?}"
+    );
+    assert!(
+        stderr(&output).contains("of 3: throttled: TooManyRequestsException"),
+        "{output:?}"
+    );
     generators.end();
 }
 
@@ -125,10 +147,16 @@ fn names_generators_that_started_late() {
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
-    let late = problems(&report).into_iter().flatten().filter(|problem| problem.starts_with("started ") && problem.ends_with(" s late"));
+    let late = problems(&report)
+        .into_iter()
+        .flatten()
+        .filter(|problem| problem.starts_with("started ") && problem.ends_with(" s late"));
     assert_eq!(late.count(), 2, "{report}");
     let outcomes = &report["outcomes"];
-    assert_eq!(outcomes["ok"].as_u64().unwrap() + outcomes["unsent"].as_u64().unwrap(), 90);
+    assert_eq!(
+        outcomes["ok"].as_u64().unwrap() + outcomes["unsent"].as_u64().unwrap(),
+        90
+    );
     generators.end();
 }
 
@@ -143,21 +171,35 @@ fn names_generators_that_failed() {
     let generators = Generators::start(3, 0);
     let mut command = generators.command(&api.url(), &["-d", "1h", "-c", "3"]);
     // An hour is too long for Lambda.
-    refused(&mut command, "Lambda ends an invocation after 15 minutes: give a --duration of at most 13m");
+    refused(
+        &mut command,
+        "Lambda ends an invocation after 15 minutes: give a --duration of at most 13m",
+    );
 
     let mut command = generators.command(&api.url(), &["-d", "10m", "-c", "3"]);
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     let child = command.spawn().unwrap();
     arrivals.recv_timeout(BOUND).expect("the generators send");
     let pid = generators.emulator.pid().unwrap().to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-9", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
 
     let output = wait(child);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
     assert_eq!(report["outcomes"]["ok"], 0);
     for problem in problems(&report) {
-        assert!(problem.is_some_and(|problem| problem.starts_with("failed: ")), "{report}");
+        assert!(
+            problem.is_some_and(|problem| problem.starts_with("failed: ")),
+            "{report}"
+        );
     }
     generators.end();
 }
@@ -203,12 +245,32 @@ fn a_generator_refuses_what_is_no_share() {
     let ahead = share["sent_unix_ms"].as_u64().unwrap() + 3_600_000;
 
     for (pointer, value, complaint) in [
-        ("/version", json!(2), "the share is of version 2, the generator of version 1"),
+        (
+            "/version",
+            json!(2),
+            "the share is of version 2, the generator of version 1",
+        ),
         ("/sent_unix_ms", json!(ahead), "the generator's clock is 3"),
-        ("/events", json!({"n": {"start": 3, "end": 1001}}), "the share has no valid N"),
-        ("/events", json!({"n": {"start": 3, "end": 2}}), "the share has no valid N"),
-        ("/load/concurrency", json!(0), "this function takes shares of a load"),
-        ("/load/schedule", json!({"rate_per_second": 0, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}), "no rate"),
+        (
+            "/events",
+            json!({"n": {"start": 3, "end": 1001}}),
+            "the share has no valid N",
+        ),
+        (
+            "/events",
+            json!({"n": {"start": 3, "end": 2}}),
+            "the share has no valid N",
+        ),
+        (
+            "/load/concurrency",
+            json!(0),
+            "this function takes shares of a load",
+        ),
+        (
+            "/load/schedule",
+            json!({"rate_per_second": 0, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}),
+            "no rate",
+        ),
         ("/endpoint_url", json!("nowhere"), "nowhere is not a URL"),
         ("", json!({"n": 10}), "this function takes shares of a load"),
         ("", json!("text"), "this function takes shares of a load"),
@@ -233,15 +295,37 @@ fn refuses_generators_that_cannot_send_the_load() {
     let generators = Generators::run(settings);
 
     for (flags, complaint) in [
-        (&["-c", "2"][..], "--concurrency 2 leaves nothing for some of 3 generators"),
-        (&["-c", "3", "-n", "2"], "--requests 2 leaves nothing for some of 3 generators"),
-        (&["-c", "3", "-r", "1", "-d", "2s"], "--rate 1 for 2s leaves nothing for some of 3 generators"),
-        (&["-c", "3"], "the generators' timeout is 30 s, and they need 76 s"),
-        (&["-c", "3", "--function-name", "nobody"], "ResourceNotFoundException"),
+        (
+            &["-c", "2"][..],
+            "--concurrency 2 leaves nothing for some of 3 generators",
+        ),
+        (
+            &["-c", "3", "-n", "2"],
+            "--requests 2 leaves nothing for some of 3 generators",
+        ),
+        (
+            &["-c", "3", "-r", "1", "-d", "2s"],
+            "--rate 1 for 2s leaves nothing for some of 3 generators",
+        ),
+        (
+            &["-c", "3"],
+            "the generators' timeout is 30 s, and they need 76 s",
+        ),
+        (
+            &["-c", "3", "--function-name", "nobody"],
+            "ResourceNotFoundException",
+        ),
     ] {
         refused(&mut generators.command(&api.url(), flags), complaint);
     }
-    let mut unknown = loadtest(&["--endpoint-url", &api.url(), "--generators", "1", "--generator-function", "nobody"]);
+    let mut unknown = loadtest(&[
+        "--endpoint-url",
+        &api.url(),
+        "--generators",
+        "1",
+        "--generator-function",
+        "nobody",
+    ]);
     refused(&mut unknown, "--generator-function: ");
     assert_eq!(api.invocations(), 0);
     generators.end();
@@ -268,8 +352,14 @@ fn merges_nothing(api: &InvokeApi, complaint: &str) {
 #[test]
 fn refuses_to_start_if_lambdas_clock_differs() {
     for (date, complaint) in [
-        (SystemTime::now() - Duration::from_mins(10), "s behind this machine's"),
-        (SystemTime::now() + Duration::from_mins(10), "s ahead of this machine's"),
+        (
+            SystemTime::now() - Duration::from_mins(10),
+            "s behind this machine's",
+        ),
+        (
+            SystemTime::now() + Duration::from_mins(10),
+            "s ahead of this machine's",
+        ),
     ] {
         let api = InvokeApi::describe(json!({"Date": httpdate::fmt_http_date(date)}), right);
         refused(&mut one_generator(&api), complaint);
@@ -280,7 +370,10 @@ fn refuses_to_start_if_lambdas_clock_differs() {
 #[test]
 fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
     // The function itself, in place of a generator.
-    merges_nothing(&InvokeApi::start(right), "generator 1 of 1: not a report of the load tester");
+    merges_nothing(
+        &InvokeApi::start(right),
+        "generator 1 of 1: not a report of the load tester",
+    );
 
     let api = InvokeApi::start(right);
     let generators = Generators::start(1, 0);
@@ -288,16 +381,35 @@ fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
     let report: Value = serde_json::from_slice(&reply.payload).unwrap();
     generators.end();
     for (pointer, value, complaint) in [
-        ("/clock/received_unix_ms", json!(0), "generator 1 of 1: its clock is at least"),
-        ("/clock/replied_unix_ms", json!(u64::MAX), "generator 1 of 1: its clock is at least"),
+        (
+            "/clock/received_unix_ms",
+            json!(0),
+            "generator 1 of 1: its clock is at least",
+        ),
+        (
+            "/clock/replied_unix_ms",
+            json!(u64::MAX),
+            "generator 1 of 1: its clock is at least",
+        ),
         ("/clock", json!(null), "its reply is not a generator's"),
-        ("/version", json!(7), "generator 1 of 1: version 7 of the report"),
-        ("/histogram", json!("SElTVA=="), "generator 1 of 1: its histogram: cut short"),
+        (
+            "/version",
+            json!(7),
+            "generator 1 of 1: version 7 of the report",
+        ),
+        (
+            "/histogram",
+            json!("SElTVA=="),
+            "generator 1 of 1: its histogram: cut short",
+        ),
     ] {
         let (report, value) = (report.clone(), value.clone());
         let reply = move |_| {
             let mut report = report.clone();
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_millis();
             let now = u64::try_from(now).unwrap();
             report["clock"] = json!({"received_unix_ms": now, "replied_unix_ms": now});
             *report.pointer_mut(pointer).unwrap() = value.clone();

@@ -45,7 +45,10 @@ fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
         let output = wait(child);
         assert!(output.status.success(), "{output:?}");
         assert_eq!(report(&output)["interrupted"], true);
-        assert_eq!(report(&output)["outcomes"]["ok"], api.invocations() - before);
+        assert_eq!(
+            report(&output)["outcomes"]["ok"],
+            api.invocations() - before
+        );
         arrivals.try_iter().for_each(drop);
     }
 }
@@ -62,7 +65,10 @@ fn a_signal_while_warming_up_sends_nothing_more() {
 
     let output = wait(child);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stderr(&output).contains("interrupted while warming up"), "{output:?}");
+    assert!(
+        stderr(&output).contains("interrupted while warming up"),
+        "{output:?}"
+    );
     assert!(api.invocations() < 1_000_000, "{}", api.invocations());
 }
 

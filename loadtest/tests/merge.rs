@@ -9,7 +9,9 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde_json::{Value, json};
 
-use crate::support::{InvokeApi, loadtest, refused, report, right, run, scratch, stderr, stdout, throttled};
+use crate::support::{
+    InvokeApi, loadtest, refused, report, right, run, scratch, stderr, stdout, throttled,
+};
 
 /// Two reports of loads that started 300 ms apart, the later one first.
 fn two_reports() -> [Value; 2] {
@@ -17,7 +19,8 @@ fn two_reports() -> [Value; 2] {
         0 => throttled(),
         _ => right(invocation).await,
     });
-    let load = |flags: &[&str]| report(&api.load(&[flags, &["--n", "0..=1000", "-o", "json"]].concat()));
+    let load =
+        |flags: &[&str]| report(&api.load(&[flags, &["--n", "0..=1000", "-o", "json"]].concat()));
     let (mut later, earlier) = (load(&["-n", "300", "-c", "2"]), load(&["-n", "200"]));
     later["started_unix_ms"] = (earlier["started_unix_ms"].as_u64().unwrap() + 300).into();
     [later, earlier]
@@ -36,39 +39,70 @@ fn merge(files: &[&Path]) -> Command {
 }
 
 fn histogram(report: &Value) -> Histogram<u64> {
-    let bytes = BASE64_STANDARD.decode(report["histogram"].as_str().unwrap()).unwrap();
-    Deserializer::new().deserialize(&mut bytes.as_slice()).unwrap()
+    let bytes = BASE64_STANDARD
+        .decode(report["histogram"].as_str().unwrap())
+        .unwrap();
+    Deserializer::new()
+        .deserialize(&mut bytes.as_slice())
+        .unwrap()
 }
 
 fn sum(reports: &[Value], pointer: &str) -> u64 {
-    reports.iter().map(|report| report.pointer(pointer).unwrap().as_u64().unwrap()).sum()
+    reports
+        .iter()
+        .map(|report| report.pointer(pointer).unwrap().as_u64().unwrap())
+        .sum()
 }
 
 #[test]
 fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
     let reports = two_reports();
-    let (a, b) = (write("exact-a.json", &reports[0]), write("exact-b.json", &reports[1]));
+    let (a, b) = (
+        write("exact-a.json", &reports[0]),
+        write("exact-b.json", &reports[1]),
+    );
 
     let output = run(merge(&[&a, &b]).args(["-o", "json"]));
 
     assert!(output.status.success(), "{output:?}");
     let merged = report(&output);
     for pointer in ["/outcomes/ok", "/outcomes/throttled", "/concurrency"] {
-        assert_eq!(merged.pointer(pointer).unwrap().as_u64().unwrap(), sum(&reports, pointer), "{pointer}");
+        assert_eq!(
+            merged.pointer(pointer).unwrap().as_u64().unwrap(),
+            sum(&reports, pointer),
+            "{pointer}"
+        );
     }
-    assert_eq!(sum(&reports, "/outcomes/ok") + sum(&reports, "/outcomes/throttled"), 500);
+    assert_eq!(
+        sum(&reports, "/outcomes/ok") + sum(&reports, "/outcomes/throttled"),
+        500
+    );
     let mut expected = histogram(&reports[0]);
     expected.add(histogram(&reports[1])).unwrap();
     assert_eq!(histogram(&merged), expected);
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999)] {
-        assert_eq!(merged["latency_microseconds"][name], expected.value_at_quantile(quantile), "{name}");
+        assert_eq!(
+            merged["latency_microseconds"][name],
+            expected.value_at_quantile(quantile),
+            "{name}"
+        );
     }
-    let of_intervals = |report: &Value| report["intervals"].as_array().unwrap().iter().map(|interval| interval["ok"].as_u64().unwrap()).sum::<u64>();
+    let of_intervals = |report: &Value| {
+        report["intervals"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|interval| interval["ok"].as_u64().unwrap())
+            .sum::<u64>()
+    };
     assert_eq!(of_intervals(&merged), sum(&reports, "/outcomes/ok"));
     // From the start of the earlier one.
     assert_eq!(merged["started_unix_ms"], reports[1]["started_unix_ms"]);
     let later_end = 0.3 + reports[0]["elapsed_seconds"].as_f64().unwrap();
-    assert!(merged["elapsed_seconds"].as_f64().unwrap() >= later_end, "{merged}");
+    assert!(
+        merged["elapsed_seconds"].as_f64().unwrap() >= later_end,
+        "{merged}"
+    );
     assert_eq!(merged["parts"].as_array().unwrap().len(), 2);
     assert_eq!(merged["parts"][0]["name"], b.display().to_string());
 }
@@ -76,13 +110,20 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
 #[test]
 fn a_merged_report_can_be_merged_again_and_drawn() {
     let [a, b] = two_reports();
-    let mut c = report(&InvokeApi::start(right).load(&["-n", "10", "--n", "0..=1000", "-o", "json"]));
+    let mut c =
+        report(&InvokeApi::start(right).load(&["-n", "10", "--n", "0..=1000", "-o", "json"]));
     c["started_unix_ms"] = b["started_unix_ms"].clone();
     c["endpoint"] = b["endpoint"].clone();
-    let files = [write("again-a.json", &a), write("again-b.json", &b), write("again-c.json", &c)];
+    let files = [
+        write("again-a.json", &a),
+        write("again-b.json", &b),
+        write("again-c.json", &c),
+    ];
     let (two, page) = (scratch("again-two.json"), scratch("again.html"));
 
-    let output = run(merge(&[&files[0], &files[1]]).args(["-o", "json", "-O"]).arg(&two));
+    let output = run(merge(&[&files[0], &files[1]])
+        .args(["-o", "json", "-O"])
+        .arg(&two));
     assert!(output.status.success(), "{output:?}");
     let output = run(merge(&[&two, &files[2]]).args(["--html"]).arg(&page));
     assert!(output.status.success(), "{output:?}");
@@ -100,7 +141,10 @@ fn a_limit_applies_to_the_merged_report() {
     let output = run(merge(&[&a, &b]).args(["--max-throttled", "1%"]));
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stdout(&output).contains("more than --max-throttled 1"), "{output:?}");
+    assert!(
+        stdout(&output).contains("more than --max-throttled 1"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -110,15 +154,24 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
     let merged = scratch("refused-merged.json");
     let _ = fs::remove_file(&merged);
     let refuse = |file: &Path, complaint: &str| {
-        refused(merge(&[&good, file]).args(["-o", "json", "-O"]).arg(&merged), complaint);
+        refused(
+            merge(&[&good, file])
+                .args(["-o", "json", "-O"])
+                .arg(&merged),
+            complaint,
+        );
         assert!(!merged.exists(), "{complaint}");
     };
 
     let other_bounds = {
         let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap();
-        histogram.record_n(5, b["outcomes"]["ok"].as_u64().unwrap()).unwrap();
+        histogram
+            .record_n(5, b["outcomes"]["ok"].as_u64().unwrap())
+            .unwrap();
         let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(&histogram, &mut bytes).unwrap();
+        V2DeflateSerializer::new()
+            .serialize(&histogram, &mut bytes)
+            .unwrap();
         json!(BASE64_STANDARD.encode(bytes))
     };
     let started = b["started_unix_ms"].as_u64().unwrap();
@@ -126,27 +179,63 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
         ("/version", json!(2), "version 2 of the report"),
         ("/version", json!("one"), "not a report of the load tester"),
         ("/histogram", other_bounds, "its bounds are 1 to 60"),
-        ("/histogram", json!("AAAAAAAAAAAA"), "its histogram: not version 2"),
+        (
+            "/histogram",
+            json!("AAAAAAAAAAAA"),
+            "its histogram: not version 2",
+        ),
         ("/histogram", json!("HISTFAAA"), "its histogram: cut short"),
         ("/histogram", json!("!"), "its histogram: not base64"),
-        ("/histogram", a["histogram"].clone(), "its counts do not add up"),
+        (
+            "/histogram",
+            a["histogram"].clone(),
+            "its counts do not add up",
+        ),
         ("/outcomes/ok", json!(7), "its counts do not add up"),
         ("/outcomes/ok", json!(u64::MAX), "its counts do not add up"),
         ("/outcomes/ok", json!(-1), "not a report of the load tester"),
         ("/intervals/0/ok", json!(0), "its counts do not add up"),
-        ("/intervals/0/histogram", json!(""), "the histogram of an interval: cut short"),
+        (
+            "/intervals/0/histogram",
+            json!(""),
+            "the histogram of an interval: cut short",
+        ),
         ("/interval_ms", json!(0), "its intervals are too short"),
         ("/elapsed_seconds", json!(-1.0), "negative"),
         ("/elapsed_seconds", json!(1e300), "seconds"),
         ("/runs", json!([]), "it consists of no run"),
-        ("/runs", a["runs"].clone(), "its run is in another of these reports, too"),
-        ("/started_unix_ms", json!(started + 1_400), "did not start together: 1.1 s apart"),
-        ("/started_unix_ms", json!(started - 5_000), "did not start together: 5.3 s apart"),
+        (
+            "/runs",
+            a["runs"].clone(),
+            "its run is in another of these reports, too",
+        ),
+        (
+            "/started_unix_ms",
+            json!(started + 1_400),
+            "did not start together: 1.1 s apart",
+        ),
+        (
+            "/started_unix_ms",
+            json!(started - 5_000),
+            "did not start together: 5.3 s apart",
+        ),
         ("/function_name", json!("another"), "report different loads"),
-        ("/endpoint", json!("http://127.0.0.1:1/"), "report different loads"),
+        (
+            "/endpoint",
+            json!("http://127.0.0.1:1/"),
+            "report different loads",
+        ),
         ("/events", json!("n = 3"), "report different loads"),
-        ("/latency_measured_from", json!("due"), "report different loads"),
-        ("/due", json!({"requests": 1}), "not a report of the load tester"),
+        (
+            "/latency_measured_from",
+            json!("due"),
+            "report different loads",
+        ),
+        (
+            "/due",
+            json!({"requests": 1}),
+            "not a report of the load tester",
+        ),
     ] {
         let mut bad = b.clone();
         *bad.pointer_mut(pointer).unwrap() = value;
@@ -156,7 +245,10 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
         ("", "not a report of the load tester: EOF"),
         ("{}", "missing field `version`"),
         ("[1]", "not a report of the load tester"),
-        (&b.to_string()[..500], "not a report of the load tester: EOF"),
+        (
+            &b.to_string()[..500],
+            "not a report of the load tester: EOF",
+        ),
     ] {
         let file = scratch("refused-text.json");
         fs::write(&file, text).unwrap();
@@ -177,6 +269,9 @@ fn says_which_files_cannot_be_merged() {
     let output = run(&mut merge(&[&a, &other]));
 
     let line = stderr(&output);
-    assert!(line.contains("names-a.json") && line.contains("names-other.json"), "{line}");
+    assert!(
+        line.contains("names-a.json") && line.contains("names-other.json"),
+        "{line}"
+    );
     assert!(line.contains("fibonacci-generator:blue at "), "{line}");
 }

@@ -90,7 +90,9 @@ fn sends_at_the_rate_requested() {
 fn half_as_many_requests_are_due_during_a_ramp() {
     let api = InvokeApi::start(right);
 
-    let flags = ["-r", "100", "--ramp", "1s", "-d", "1500ms", "-c", "20", "-o", "json"];
+    let flags = [
+        "-r", "100", "--ramp", "1s", "-d", "1500ms", "-c", "20", "-o", "json",
+    ];
     let output = api.load(&flags);
 
     assert!(output.status.success(), "{output:?}");

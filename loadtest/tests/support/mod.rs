@@ -102,7 +102,12 @@ where
                 return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
             }
             let number = invocations.fetch_add(1, Ordering::Relaxed);
-            reply(Invocation { number, headers, payload }).await
+            reply(Invocation {
+                number,
+                headers,
+                payload,
+            })
+            .await
         }
     };
     let configuration = async |UrlPath(name): UrlPath<String>, State(description): State<Value>| {
@@ -130,8 +135,14 @@ where
     };
     Router::new()
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-        .route("/2015-03-31/functions/{name}/configuration", get(configuration))
-        .route("/2025-11-30/capacity-providers/{name}", get(capacity_provider))
+        .route(
+            "/2015-03-31/functions/{name}/configuration",
+            get(configuration),
+        )
+        .route(
+            "/2025-11-30/capacity-providers/{name}",
+            get(capacity_provider),
+        )
         .with_state(description)
 }
 

@@ -46,7 +46,10 @@ impl TlsApi {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate], PrivateKeyDer::from_pem_file(Self::KEY).unwrap())
+            .with_single_cert(
+                vec![certificate],
+                PrivateKeyDer::from_pem_file(Self::KEY).unwrap(),
+            )
             .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
