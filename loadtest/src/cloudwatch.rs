@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::{Service, ServiceError};
 use crate::display::Display;
-use crate::report::Row;
+use crate::report::{Row, unix_ms};
+use crate::say;
 
 const PERIOD: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_secs(15);
@@ -42,8 +43,9 @@ const ENVIRONMENT_METRICS: [(&str, &str); 2] = [
 /// Of the capacity provider, one for each instance type.
 const PROVIDER_METRIC: &str = "vCPUAllocated";
 
-/// Whose metrics to read.
+/// A function on Managed Instances, and where its metrics are.
 pub(crate) struct Fleet {
+    pub service: Service,
     pub function_name: String,
     pub version: String,
     pub capacity_provider: String,
@@ -79,66 +81,70 @@ pub(crate) struct Metrics {
 type Values = BTreeMap<u64, f64>;
 
 struct Reader<'a> {
-    service: &'a Service,
     fleet: &'a Fleet,
     /// In seconds since 1970, multiples of [`PERIOD`].
     start: u64,
     end: u64,
 }
 
-/// Waits for the metrics of a run, and returns those that came in time.
-///
-/// `replies` is how many of the function's replies the load tester itself has seen.
-pub(crate) async fn read(
-    service: &Service,
-    fleet: &Fleet,
-    run: (SystemTime, SystemTime),
-    replies: u64,
-    limit: Duration,
-    is_quiet: bool,
-    stop: &CancellationToken,
-) -> Metrics {
-    let seconds = |time: SystemTime| {
-        time.duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs()
-    };
-    let period = PERIOD.as_secs();
-    let reader = Reader {
-        service,
-        fleet,
-        start: seconds(run.0) / period * period,
-        end: (seconds(run.1) / period + 1) * period,
-    };
-    let started = Instant::now();
-    let _display = Display::start(is_quiet, move || {
-        let left = limit.saturating_sub(started.elapsed()).as_secs();
-        format!("waiting for CloudWatch's metrics, {left} s at most; Ctrl-C to go without them")
-    });
-    loop {
-        let values = reader.values().await;
-        let is_final = match &values {
-            Ok(values) => reader.is_complete(values, replies),
-            // Such as AccessDenied.
-            Err(error) => error
-                .downcast_ref::<ServiceError>()
-                .is_some_and(|error| error.status.is_client_error()),
+impl Fleet {
+    /// Waits for the metrics of a run, and returns those that came in time.
+    ///
+    /// `replies` is how many of the function's replies the load tester itself has seen.
+    pub(crate) async fn metrics(
+        &self,
+        run: (SystemTime, SystemTime),
+        replies: u64,
+        limit: Duration,
+        is_quiet: bool,
+        stop: &CancellationToken,
+    ) -> Metrics {
+        let seconds = |time: SystemTime| unix_ms(time) / 1000;
+        let period = PERIOD.as_secs();
+        let reader = Reader {
+            fleet: self,
+            start: seconds(run.0) / period * period,
+            end: (seconds(run.1) / period + 1) * period,
         };
-        let left = limit.saturating_sub(started.elapsed());
-        if !is_final && !left.is_zero() && !stop.is_cancelled() {
-            tokio::select! {
-                () = sleep(POLL.min(left)) => continue,
-                () = stop.cancelled() => {}
+        let started = Instant::now();
+        say(&format!(
+            "waiting for CloudWatch's metrics of these minutes, for {} at most; Ctrl-C reports without them",
+            humantime::format_duration(limit)
+        ));
+        let _display = Display::start(is_quiet, move || {
+            let left = limit.saturating_sub(started.elapsed()).as_secs();
+            format!("waiting for CloudWatch, {left} s left")
+        });
+        loop {
+            let values = reader.values().await;
+            let is_final = match &values {
+                Ok(values) => reader.is_complete(values, replies),
+                Err(error) => is_refusal(error),
+            };
+            let left = limit.saturating_sub(started.elapsed());
+            if !is_final && !left.is_zero() && !stop.is_cancelled() {
+                tokio::select! {
+                    () = sleep(POLL.min(left)) => continue,
+                    () = stop.cancelled() => {}
+                }
             }
+            return match values {
+                Ok(values) => reader.metrics(&values),
+                Err(error) => Metrics {
+                    missing: vec![format!("all of them: {error:#}")],
+                    ..reader.metrics(&BTreeMap::new())
+                },
+            };
         }
-        return match values {
-            Ok(values) => reader.metrics(&values),
-            Err(error) => Metrics {
-                missing: vec![format!("all of them: {error:#}")],
-                ..reader.metrics(&BTreeMap::new())
-            },
-        };
     }
+}
+
+/// Whether a request would be refused again, for lack of a permission for example.
+fn is_refusal(error: &Error) -> bool {
+    error.downcast_ref::<ServiceError>().is_some_and(|error| {
+        let code = error.code.as_deref().unwrap_or_default();
+        error.status.is_client_error() && !code.starts_with("Throttling")
+    })
 }
 
 impl Reader<'_> {
@@ -225,12 +231,12 @@ impl Reader<'_> {
             ("content-type", "application/x-amz-json-1.0"),
             ("x-amz-target", target),
         ];
-        let operation = self.service.operation(Method::POST, "/", headers)?;
+        let operation = self.fleet.service.operation(Method::POST, "/", headers)?;
         let response = operation
             .call(serde_json::to_vec(input)?.into(), REQUEST_TIMEOUT)
             .await;
         response
-            .with_context(|| self.service.endpoint.url("/"))?
+            .with_context(|| self.fleet.service.endpoint.url("/"))?
             .json()
     }
 

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::num::{NonZeroU16, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,12 +14,15 @@ use crate::http::Endpoint;
 use crate::load::{Load, Schedule};
 use crate::target::FunctionName;
 
+/// The most requests per second that one load tester schedules.
+const HIGHEST_RATE: u32 = 100_000;
+
 /// Invokes the function, compares every byte of every reply with the table, and reports.
 ///
 /// Fails on any wrong reply, function error or transport error, if no reply was right, and over
 /// --max-p99 or --max-throttled.
 #[derive(Parser)]
-#[command(name = "cargo loadtest", args_conflicts_with_subcommands = true)]
+#[command(bin_name = "cargo loadtest", args_conflicts_with_subcommands = true)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -50,7 +53,13 @@ pub(crate) struct Flags {
     pub endpoint_url: Option<Endpoint>,
 
     /// N of the events: one, or a range to choose from at random (not -n, the number of requests)
-    #[arg(long, value_name = "N|FIRST..=LAST", default_value = "10", value_parser = parse_range)]
+    #[arg(
+        long,
+        value_name = "N|FIRST..=LAST",
+        default_value = "10",
+        value_parser = parse_range,
+        allow_negative_numbers = true
+    )]
     n: RangeInclusive<u16>,
 
     /// Send valid and invalid events of every kind
@@ -58,11 +67,17 @@ pub(crate) struct Flags {
     mix: bool,
 
     /// Most requests in flight at once
-    #[arg(long, short, value_name = "COUNT", default_value = "1")]
+    #[arg(long, short, value_name = "COUNT", default_value = "1", value_parser = parse_count)]
     concurrency: NonZeroU16,
 
     /// Number of requests to send (not --n, the N of the events)
-    #[arg(long, short = 'n', value_name = "COUNT", value_parser = parse_requests)]
+    #[arg(
+        long,
+        short = 'n',
+        value_name = "COUNT",
+        value_parser = parse_requests,
+        allow_negative_numbers = true
+    )]
     requests: Option<NonZeroU64>,
 
     /// How long to send requests, such as 30s or 5m [default: 10s, unless --requests is given]
@@ -75,8 +90,8 @@ pub(crate) struct Flags {
 
     /// Requests per second, sent on schedule even if replies are late. Without it, each caller sends
     /// its next request when its reply arrives
-    #[arg(long, short, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rate: Option<u32>,
+    #[arg(long, short, value_name = "PER_SECOND", value_parser = parse_rate)]
+    rate: Option<NonZeroU32>,
 
     /// Let the rate rise from 0 within this time, linearly
     #[arg(long, value_name = "DURATION", requires = "rate")]
@@ -87,7 +102,7 @@ pub(crate) struct Flags {
     retry: bool,
 
     /// Split the load over this many invocations of --generator-function
-    #[arg(long, value_name = "COUNT", requires = "generator_function")]
+    #[arg(long, value_name = "COUNT", requires = "generator_function", value_parser = parse_count)]
     pub generators: Option<NonZeroU16>,
 
     /// This load tester, deployed as a Lambda function: its name or ARN
@@ -209,12 +224,21 @@ impl Flags {
                 "the run ends after {time}, before the --ramp: give a longer --duration"
             );
         }
+        if let Some(rate) = self.rate {
+            let generators = self.generators.map_or(1, NonZeroU16::get);
+            let highest = u32::from(generators) * HIGHEST_RATE;
+            ensure!(
+                rate.get() <= highest,
+                "--rate {rate} is more than one load tester can schedule: give at most {highest}, \
+                 or more --generators"
+            );
+        }
         Ok(Load {
             concurrency: self.concurrency,
             requests,
             duration,
-            schedule: self.rate.map(|rate_per_second| Schedule {
-                rate_per_second,
+            schedule: self.rate.map(|rate| Schedule {
+                rate_per_second: rate.get(),
                 ramp,
                 first: 0,
                 step: 1,
@@ -232,6 +256,20 @@ fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {
             "give an N up to {MAX_INDEX}, or a range such as 0..={MAX_INDEX}; -n, with one hyphen, \
              is the number of requests"
         ),
+    }
+}
+
+fn parse_count(text: &str) -> Result<NonZeroU16> {
+    match text.parse() {
+        Ok(count) => Ok(count),
+        Err(_) => bail!("give a number from 1 to {}", u16::MAX),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<NonZeroU32> {
+    match text.parse() {
+        Ok(rate) => Ok(rate),
+        Err(_) => bail!("give a whole number of requests per second, at least 1"),
     }
 }
 

@@ -37,8 +37,8 @@ pub(crate) struct Share {
     pub start_unix_ms: u64,
     #[serde(flatten)]
     pub function: FunctionName,
-    /// The Invoke API of the function, unless it is Lambda's in the generator's Region.
-    pub endpoint_url: Option<String>,
+    /// The Invoke API of the function.
+    pub endpoint_url: String,
     pub events: Events,
     pub warm_up: u64,
     pub load: Load,
@@ -81,13 +81,10 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Report, Diagnostic> {
 }
 
 async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Result<Report> {
-    let endpoint = share
-        .endpoint_url
-        .as_deref()
-        .map(Endpoint::parse)
-        .transpose()?;
-    let aws = Aws::load(endpoint.as_ref()).await?;
-    let target = Arc::new(Target::new(aws.lambda(endpoint)?, share.function.clone())?);
+    let endpoint = Endpoint::parse(&share.endpoint_url)?;
+    let aws = Aws::load(Some(&endpoint)).await?;
+    let lambda = aws.lambda(Some(endpoint))?;
+    let target = Arc::new(Target::new(lambda, share.function.clone())?);
     let stop = CancellationToken::new();
     // In time for the last replies to arrive before Lambda ends the invocation.
     let until = deadline

@@ -107,19 +107,20 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
     let timeout = description.timeout.unwrap_or(LONGEST_TIMEOUT);
     let overhead = LEAD + GRACE + INVOCATION_TIMEOUT + SPARE;
     let duration = load.duration.unwrap_or_default();
-    if duration + overhead > LONGEST_TIMEOUT {
-        bail!(
-            "Lambda ends an invocation after {} minutes: give a --duration of at most {}",
-            LONGEST_TIMEOUT.as_secs() / 60,
-            humantime::format_duration(LONGEST_TIMEOUT - overhead)
-        );
-    }
+    let longest = LONGEST_TIMEOUT.saturating_sub(overhead);
     ensure!(
-        duration + overhead <= timeout,
+        duration <= longest,
+        "Lambda ends an invocation after {} minutes: give a --duration of at most {}",
+        LONGEST_TIMEOUT.as_secs() / 60,
+        humantime::format_duration(longest)
+    );
+    let needed = duration + overhead;
+    ensure!(
+        needed <= timeout,
         "the generators' timeout is {} s, and they need {} s: `aws lambda \
          update-function-configuration --timeout 900 --function-name {}` raises it",
         timeout.as_secs(),
-        (duration + overhead).as_secs_f64().ceil(),
+        needed.as_secs_f64().ceil(),
         target.function().name
     );
     Ok(timeout)
@@ -161,10 +162,17 @@ pub(crate) async fn run(
         });
     }
 
-    let replied = Arc::new(AtomicUsize::new(0));
+    let count_replied = Arc::new(AtomicUsize::new(0));
     let display = Display::start(is_quiet, {
-        let replied = Arc::clone(&replied);
-        move || progress(count, replied.load(Ordering::Relaxed), start, duration)
+        let count_replied = Arc::clone(&count_replied);
+        move || {
+            progress(
+                count,
+                count_replied.load(Ordering::Relaxed),
+                start,
+                duration,
+            )
+        }
     });
     let mut replies = BTreeMap::new();
     let mut is_told = false;
@@ -174,7 +182,7 @@ pub(crate) async fn run(
                 Some(reply) => {
                     let (index, reply) = reply?;
                     replies.insert(index, reply);
-                    replied.store(replies.len(), Ordering::Relaxed);
+                    count_replied.store(replies.len(), Ordering::Relaxed);
                 }
                 None => break,
             },
@@ -208,9 +216,14 @@ fn merge(
             Reply::Measured(measured) => {
                 let late = measured.started.duration_since(start).unwrap_or_default();
                 let requests = measured.recorder.outcomes.requests();
+                let problem = if late > MAX_APART {
+                    Some(format!("started {:.1} s late", late.as_secs_f64()))
+                } else if measured.interrupted {
+                    Some("its timeout came before it had sent everything".to_owned())
+                } else {
+                    None
+                };
                 all.push(measured);
-                let is_late = late > MAX_APART;
-                let problem = is_late.then(|| format!("started {:.1} s late", late.as_secs_f64()));
                 Part {
                     name,
                     requests,

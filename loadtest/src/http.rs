@@ -58,7 +58,7 @@ struct Connection {
 
 enum SendError {
     /// The connection was closed before a byte of the request was sent.
-    Unsent(Request<Full<Bytes>>),
+    Unsent(Box<Request<Full<Bytes>>>),
     Failed(Error),
 }
 
@@ -123,7 +123,7 @@ impl Client {
         // Taken, so that an exchange that is dropped half-way leaves no connection behind.
         let request = match self.connection.take() {
             Some(connection) => match self.send_over(connection, request).await {
-                Err(SendError::Unsent(request)) => request,
+                Err(SendError::Unsent(request)) => *request,
                 Err(SendError::Failed(error)) => return Err(error),
                 Ok(response) => return Ok(response),
             },
@@ -222,13 +222,13 @@ async fn exchange(
     request: Request<Full<Bytes>>,
 ) -> Result<Response, SendError> {
     if sender.ready().await.is_err() {
-        return Err(SendError::Unsent(request));
+        return Err(SendError::Unsent(request.into()));
     }
     let response = match sender.try_send_request(request).await {
         Ok(response) => response,
         Err(mut error) => {
             return Err(match error.take_message() {
-                Some(request) => SendError::Unsent(request),
+                Some(request) => SendError::Unsent(request.into()),
                 None => SendError::Failed(error.into_error().into()),
             });
         }

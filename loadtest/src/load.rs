@@ -176,17 +176,14 @@ pub(crate) async fn run(
 ) -> Result<Ended> {
     let recorder = Arc::new(Mutex::new(Recorder::new()?));
     watch(Arc::clone(&recorder));
-    let (pacing, source) = match load.schedule {
-        Some(schedule) => {
-            let (sender, due) = mpsc::unbounded_channel();
-            let due = AsyncMutex::new(due);
-            (Some((schedule, sender)), Source::Schedule { schedule, due })
-        }
-        None => {
-            let next = AtomicU64::new(0);
-            let limit = load.requests.unwrap_or(u64::MAX);
-            (None, Source::Counter { next, limit })
-        }
+    let (pacing, source) = if let Some(schedule) = load.schedule {
+        let (sender, due) = mpsc::unbounded_channel();
+        let due = AsyncMutex::new(due);
+        (Some((schedule, sender)), Source::Schedule { schedule, due })
+    } else {
+        let next = AtomicU64::new(0);
+        let limit = load.requests.unwrap_or(u64::MAX);
+        (None, Source::Counter { next, limit })
     };
     let (started_at, started, cpu) = (SystemTime::now(), Instant::now(), cpu_time());
     let run = Arc::new(Run {

@@ -27,7 +27,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::aws::{Aws, Service};
+use crate::aws::Aws;
 use crate::cloudwatch::Fleet;
 use crate::display::Display;
 use crate::events::Events;
@@ -120,6 +120,7 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         }
         say(&cost(&load, flags.warmup));
     }
+    let fleet = fleet(&aws, &target, &description, &flags)?;
     let output = Output::open(&flags.output)?;
 
     let stop = CancellationToken::new();
@@ -134,7 +135,7 @@ async fn run(flags: Flags) -> Result<ExitCode> {
                 sent_unix_ms: 0,
                 start_unix_ms: 0,
                 function: flags.function(),
-                endpoint_url: flags.endpoint_url.is_some().then(|| target.url()),
+                endpoint_url: target.url(),
                 events: events.clone(),
                 warm_up: flags.warmup,
                 load,
@@ -148,55 +149,39 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     };
     let run = (measured.started, measured.started + measured.elapsed);
     let subject = Subject::new(flags.function(), &target, &events, &load);
-    let provider = description.capacity_provider.clone();
+    let provider = description.capacity_provider;
     let mut report = Report::new(subject, provider, measured, parts, &flags.limits)?;
-    if let Some((service, fleet)) = fleet(&aws, &target, description, flags.vcpu_hour)?
-        && !flags.cloudwatch.is_zero()
-    {
-        let metrics = cloudwatch::read(
-            &service,
-            &fleet,
-            run,
-            report.replies(),
-            *flags.cloudwatch,
-            flags.quiet,
-            &stop,
+    if let Some(fleet) = fleet {
+        let limit = *flags.cloudwatch;
+        report.add_metrics(
+            fleet
+                .metrics(run, report.replies(), limit, flags.quiet, &stop)
+                .await,
         );
-        report.add_metrics(metrics.await);
     }
     output.write(&report)
 }
 
-/// Whose metrics to read where. `None` unless the function is on Managed Instances, and for the
-/// emulator, which has none.
+/// `None` unless CloudWatch has metrics of the function: the emulator sends it none.
 fn fleet(
     aws: &Aws,
     target: &Target,
-    description: Description,
-    dollars_per_vcpu_hour: f64,
-) -> Result<Option<(Service, Fleet)>> {
-    let service = aws.cloudwatch()?;
-    let is_elsewhere =
-        service.endpoint.authority == target.authority() || !service.endpoint.is_loopback();
-    if target.is_loopback() && is_elsewhere {
+    description: &Description,
+    flags: &Flags,
+) -> Result<Option<Fleet>> {
+    let Some(provider) = &description.capacity_provider else {
+        return Ok(None);
+    };
+    if target.is_loopback() || flags.cloudwatch.is_zero() {
         return Ok(None);
     }
-    let Description {
-        function_name,
-        version,
-        vcpus,
-        capacity_provider,
-        ..
-    } = description;
-    Ok(capacity_provider.map(|provider| {
-        let fleet = Fleet {
-            function_name: function_name.unwrap_or_default(),
-            version: version.unwrap_or_default(),
-            capacity_provider: provider.name,
-            vcpus,
-            dollars_per_vcpu_hour,
-        };
-        (service, fleet)
+    Ok(Some(Fleet {
+        service: aws.cloudwatch()?,
+        function_name: description.function_name.clone(),
+        version: description.version.clone(),
+        capacity_provider: provider.name.clone(),
+        vcpus: description.vcpus,
+        dollars_per_vcpu_hour: flags.vcpu_hour,
     }))
 }
 

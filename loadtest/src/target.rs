@@ -69,9 +69,9 @@ pub(crate) enum Outcome {
 pub(crate) struct Description {
     pub timeout: Option<Duration>,
     /// Without ARN and qualifier.
-    pub function_name: Option<String>,
+    pub function_name: String,
     /// The version that invocations reach.
-    pub version: Option<String>,
+    pub version: String,
     /// vCPUs of an execution environment on Managed Instances.
     pub vcpus: Option<f64>,
     pub capacity_provider: Option<CapacityProvider>,
@@ -108,7 +108,7 @@ impl Target {
     /// If the function cannot be described, with advice.
     pub(crate) async fn describe(&self) -> Result<Description> {
         let path = self.function.path("configuration");
-        let response = self.get(&path).await.map_err(|error| self.advise(error))?;
+        let response = self.get(&path).await.map_err(|error| self.advise(&error))?;
         let configuration = response.json()?;
         let text = |pointer: &str| Some(configuration.pointer(pointer)?.as_str()?.to_owned());
         let fleet = "/CapacityProviderConfig/LambdaManagedInstancesCapacityProviderConfig";
@@ -124,12 +124,12 @@ impl Target {
         let date = response.headers.get("date");
         Ok(Description {
             timeout: configuration["Timeout"].as_u64().map(Duration::from_secs),
-            function_name: text("/FunctionName"),
+            function_name: text("/FunctionName").unwrap_or_default(),
             // On Managed Instances, an invocation without a qualifier reaches what is published.
-            version: text("/Version").map(|version| match version.as_str() {
-                "$LATEST" => "$LATEST.PUBLISHED".to_owned(),
-                _ => version,
-            }),
+            version: match text("/Version") {
+                Some(version) if version != "$LATEST" => version,
+                _ => "$LATEST.PUBLISHED".to_owned(),
+            },
             vcpus: number("/MemorySize")
                 .zip(gib_per_vcpu)
                 .map(|(mib, gib)| mib / 1024.0 / gib),
@@ -163,7 +163,7 @@ impl Target {
         operation.call(Bytes::new(), DESCRIPTION_TIMEOUT).await
     }
 
-    fn advise(&self, error: Error) -> Error {
+    fn advise(&self, error: &Error) -> Error {
         let service_error = error.downcast_ref::<ServiceError>();
         let advice = match service_error.and_then(|error| error.code.as_deref()) {
             Some("ResourceNotFoundException") => {
@@ -186,10 +186,6 @@ impl Target {
 
     pub(crate) fn function(&self) -> &FunctionName {
         &self.function
-    }
-
-    pub(crate) fn authority(&self) -> &str {
-        &self.service.endpoint.authority
     }
 
     pub(crate) fn is_loopback(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::support::{loadtest, refused, report, right_reply, run};
 
 /// Replies to one request, and closes its side of the connection without announcing it. Returns
 /// whether another request was on its way already.
-fn serve_once(connection: TcpStream) -> bool {
+fn serve_once(connection: &TcpStream) -> bool {
     let mut reader = BufReader::new(connection.try_clone().unwrap());
     let (mut line, mut length, mut is_invocation) = (String::new(), 0, false);
     while reader.read_line(&mut line).unwrap() > 2 {
@@ -29,7 +29,7 @@ fn serve_once(connection: TcpStream) -> bool {
         b"{}".to_vec()
     };
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-    let mut writer = &connection;
+    let mut writer = connection;
     writer
         .write_all(&[head.into_bytes(), body].concat())
         .unwrap();
@@ -50,7 +50,10 @@ fn opens_another_connection_if_the_peer_has_closed_it() {
             for connection in listener.incoming() {
                 let crossed = Arc::clone(&crossed);
                 std::thread::spawn(move || {
-                    crossed.fetch_add(u64::from(serve_once(connection.unwrap())), Ordering::SeqCst);
+                    crossed.fetch_add(
+                        u64::from(serve_once(&connection.unwrap())),
+                        Ordering::SeqCst,
+                    );
                 });
             }
         }

@@ -23,7 +23,7 @@ impl Generators {
     /// Several generators are invocations of one process: the emulator has one environment.
     fn start(concurrency: u16, queue: usize) -> Self {
         let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
-        settings.function_name = "generator".to_owned();
+        settings.function_name = "generator".into();
         settings.max_concurrency = NonZeroU16::new(concurrency);
         settings.timeout = Duration::from_mins(15);
         settings.queue = queue;
@@ -290,7 +290,7 @@ fn a_generator_refuses_what_is_no_share() {
 fn refuses_generators_that_cannot_send_the_load() {
     let api = InvokeApi::start(right);
     let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
-    settings.function_name = "generator".to_owned();
+    settings.function_name = "generator".into();
     settings.timeout = Duration::from_secs(30);
     let generators = Generators::run(settings);
 

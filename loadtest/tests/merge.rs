@@ -147,34 +147,31 @@ fn a_limit_applies_to_the_merged_report() {
     );
 }
 
-#[test]
-fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() {
-    let [a, b] = two_reports();
-    let good = write("refused-good.json", &a);
-    let merged = scratch("refused-merged.json");
+/// Expects that nothing is written if a good report is merged with another.
+fn refuse(good: &Path, bad: &Path, complaint: &str) {
+    let merged = good.with_extension("merged");
     let _ = fs::remove_file(&merged);
-    let refuse = |file: &Path, complaint: &str| {
-        refused(
-            merge(&[&good, file])
-                .args(["-o", "json", "-O"])
-                .arg(&merged),
-            complaint,
-        );
-        assert!(!merged.exists(), "{complaint}");
-    };
+    refused(
+        merge(&[good, bad]).args(["-o", "json", "-O"]).arg(&merged),
+        complaint,
+    );
+    assert!(!merged.exists(), "{complaint}");
+}
 
+#[test]
+fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
+    let [a, b] = two_reports();
+    let good = write("damaged-good.json", &a);
     let other_bounds = {
         let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap();
-        histogram
-            .record_n(5, b["outcomes"]["ok"].as_u64().unwrap())
-            .unwrap();
+        let ok = b["outcomes"]["ok"].as_u64().unwrap();
+        histogram.record_n(5, ok).unwrap();
         let mut bytes = Vec::new();
         V2DeflateSerializer::new()
             .serialize(&histogram, &mut bytes)
             .unwrap();
         json!(BASE64_STANDARD.encode(bytes))
     };
-    let started = b["started_unix_ms"].as_u64().unwrap();
     for (pointer, value, complaint) in [
         ("/version", json!(2), "version 2 of the report"),
         ("/version", json!("one"), "not a report of the load tester"),
@@ -205,6 +202,43 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
         ("/elapsed_seconds", json!(1e300), "seconds"),
         ("/runs", json!([]), "it consists of no run"),
         (
+            "/due",
+            json!({"requests": 1}),
+            "not a report of the load tester",
+        ),
+    ] {
+        let mut bad = b.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        refuse(&good, &write("damaged-bad.json", &bad), complaint);
+    }
+    for (text, complaint) in [
+        ("", "not a report of the load tester: EOF"),
+        ("{}", "missing field `version`"),
+        ("[1]", "not a report of the load tester"),
+        (
+            &b.to_string()[..500],
+            "not a report of the load tester: EOF",
+        ),
+    ] {
+        let file = scratch("damaged-text.json");
+        fs::write(&file, text).unwrap();
+        refuse(&good, &file, complaint);
+    }
+    refuse(
+        &good,
+        Path::new("/nowhere.json"),
+        "/nowhere.json: No such file",
+    );
+    refuse(&good, Path::new("/"), "Is a directory");
+}
+
+#[test]
+fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() {
+    let [a, b] = two_reports();
+    let good = write("apart-good.json", &a);
+    let started = b["started_unix_ms"].as_u64().unwrap();
+    for (pointer, value, complaint) in [
+        (
             "/runs",
             a["runs"].clone(),
             "its run is in another of these reports, too",
@@ -231,32 +265,12 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
             json!("due"),
             "report different loads",
         ),
-        (
-            "/due",
-            json!({"requests": 1}),
-            "not a report of the load tester",
-        ),
     ] {
-        let mut bad = b.clone();
-        *bad.pointer_mut(pointer).unwrap() = value;
-        refuse(&write("refused-bad.json", &bad), complaint);
+        let mut other = b.clone();
+        *other.pointer_mut(pointer).unwrap() = value;
+        refuse(&good, &write("apart-other.json", &other), complaint);
     }
-    for (text, complaint) in [
-        ("", "not a report of the load tester: EOF"),
-        ("{}", "missing field `version`"),
-        ("[1]", "not a report of the load tester"),
-        (
-            &b.to_string()[..500],
-            "not a report of the load tester: EOF",
-        ),
-    ] {
-        let file = scratch("refused-text.json");
-        fs::write(&file, text).unwrap();
-        refuse(&file, complaint);
-    }
-    refuse(Path::new("/nowhere.json"), "/nowhere.json: No such file");
-    refuse(Path::new("/"), "Is a directory");
-    refuse(&good, "its run is in another of these reports, too");
+    refuse(&good, &good, "its run is in another of these reports, too");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// No wait of a test takes as long on any machine, unless what it waits for never happens.
-pub(crate) const BOUND: Duration = Duration::from_secs(120);
+pub(crate) const BOUND: Duration = Duration::from_mins(1);
 
 /// An Invoke API for one function, `fibonacci-generator`, on a port of its own.
 pub(crate) struct InvokeApi {
@@ -52,7 +52,7 @@ impl InvokeApi {
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
         let invocations = Arc::new(AtomicU64::new(0));
-        let router = router(description, Arc::clone(&invocations), reply);
+        let router = router(description, &invocations, reply);
         runtime.spawn(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             axum::serve(listener, router).await
@@ -90,13 +90,13 @@ pub(crate) struct Invocation {
     pub(crate) payload: Bytes,
 }
 
-pub(crate) fn router<A, F>(description: Value, invocations: Arc<AtomicU64>, reply: A) -> Router
+pub(crate) fn router<A, F>(description: Value, invocations: &Arc<AtomicU64>, reply: A) -> Router
 where
     A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     let invoke = {
-        let invocations = Arc::clone(&invocations);
+        let invocations = Arc::clone(invocations);
         async move |UrlPath(name): UrlPath<String>, headers: HeaderMap, payload: Bytes| {
             if name != "fibonacci-generator" {
                 return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");

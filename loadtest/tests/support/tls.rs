@@ -57,7 +57,7 @@ impl TlsApi {
             listener,
             acceptor: Arc::new(config).into(),
         };
-        let router = router(json!({}), Arc::new(AtomicU64::new(0)), right);
+        let router = router(json!({}), &Arc::new(AtomicU64::new(0)), right);
         runtime.spawn(async { axum::serve(listener, router).await });
         Self {
             port,
