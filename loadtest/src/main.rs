@@ -108,6 +108,8 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         }
         _ => None,
     };
+    let fleet = fleet(&aws, &target, &description, &flags)?;
+    let output = Output::open(&flags.output)?;
     say(&format!(
         "invoking {} at {}",
         flags.function(),
@@ -120,8 +122,6 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         }
         say(&cost(&load, flags.warmup));
     }
-    let fleet = fleet(&aws, &target, &description, &flags)?;
-    let output = Output::open(&flags.output)?;
 
     let stop = CancellationToken::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
