@@ -24,9 +24,9 @@ const PERIOD: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_secs(15);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const NAMESPACE: &str = "AWS/Lambda";
-const DOLLARS_PER_MILLION_REQUESTS: f64 = 0.20;
+pub(crate) const DOLLARS_PER_MILLION_REQUESTS: f64 = 0.20;
 
-/// The metrics of a function, and the statistic that is meant.
+/// The metrics of a function, and the statistic that is meant. The last four are the reasons of throttles.
 const FUNCTION_METRICS: [(&str, &str); 6] = [
     ("Invocations", "Sum"),
     ("Throttles", "Sum"),
@@ -284,10 +284,6 @@ impl Reader<'_> {
             .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
         let dollars = sum(PROVIDER_METRIC)
             .map(|vcpus| vcpus * period / 3600.0 * self.fleet.dollars_per_vcpu_hour);
-        let names = FUNCTION_METRICS
-            .iter()
-            .chain(&ENVIRONMENT_METRICS)
-            .map(|(name, _)| *name);
         Metrics {
             start_unix_seconds: self.start,
             end_unix_seconds: self.end,
@@ -307,12 +303,31 @@ impl Reader<'_> {
             dollars_per_million_invocations: dollars
                 .and_then(per_invocation)
                 .map(|dollars| dollars * 1e6 + DOLLARS_PER_MILLION_REQUESTS),
-            missing: names
-                .chain([PROVIDER_METRIC])
-                .filter(|name| !values.contains_key(name))
-                .map(str::to_owned)
-                .collect(),
+            missing: self.missing(values),
         }
+    }
+
+    fn missing(&self, values: &BTreeMap<&str, Values>) -> Vec<String> {
+        let sum = |name: &str| values.get(name).map(|values| values.values().sum::<f64>());
+        // Without a throttle, there are no reasons of throttles.
+        let function_metrics = match sum("Throttles") {
+            Some(0.0) => &FUNCTION_METRICS[..2],
+            _ => &FUNCTION_METRICS[..],
+        };
+        let mut missing: Vec<String> = function_metrics
+            .iter()
+            .chain(&ENVIRONMENT_METRICS)
+            .map(|(name, _)| *name)
+            .chain([PROVIDER_METRIC])
+            .filter(|name| !values.contains_key(name))
+            .map(str::to_owned)
+            .collect();
+        if self.fleet.vcpus.is_none() {
+            missing.push(
+                "ExecutionEnvironmentMemoryGiBPerVCpu of the function's configuration".to_owned(),
+            );
+        }
+        missing
     }
 }
 

@@ -79,6 +79,9 @@ impl Endpoint {
             _ => return None,
         };
         let authority = url.authority()?;
+        if authority.as_str().contains('@') {
+            return None;
+        }
         let host = authority.host();
         let port = match authority.port_u16() {
             Some(port) => port,

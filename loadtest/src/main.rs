@@ -28,7 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
-use crate::cloudwatch::Fleet;
+use crate::cloudwatch::{DOLLARS_PER_MILLION_REQUESTS, Fleet};
 use crate::display::Display;
 use crate::events::Events;
 use crate::flags::{Command, CommandLine, Flags};
@@ -37,8 +37,6 @@ use crate::load::Load;
 use crate::output::Output;
 use crate::report::{Measured, Report, Subject};
 use crate::target::{Description, FunctionName, Target};
-
-const DOLLARS_PER_MILLION_REQUESTS: f64 = 0.20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
