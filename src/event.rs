@@ -1,15 +1,16 @@
-//! What an event asks for: its payload read as an [`Index`], or what is wrong with it.
+//! Reads an event: the [`Index`] that it asks for, or why it is invalid.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use percent_encoding::{percent_decode, percent_decode_str};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::sequence::Index;
 
-/// Why an event is refused.
+/// Why an event is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidEvent {
     /// The payload is not a JSON text (RFC 8259, in UTF-8).
@@ -46,17 +47,18 @@ impl fmt::Display for InvalidEvent {
 
 impl std::error::Error for InvalidEvent {}
 
-/// Reads the payload of a direct invocation (`{"n": 10}`) or the HTTP event of a Function URL, an
-/// API Gateway API or an Application Load Balancer: an object with a `requestContext` object and
-/// without `n`, whose query (`?n=10`), or else body (`{"n": 10}`), holds `n`.
+/// Reads the payload of a direct invocation (`{"n": 10}`), or an HTTP event: an object that has a
+/// `requestContext` object and no `n`. Its query (`?n=10`), or else its body (`{"n": 10}`), has `n`.
+///
+/// HTTP events come from Function URLs, API Gateway, Application Load Balancers and VPC Lattice.
 ///
 /// Takes time linear in the payload and constant stack.
 ///
 /// # Errors
 ///
-/// What is wrong with the event, for the reply to the caller.
+/// Returns why the event is invalid.
 pub fn parse(payload: &[u8]) -> Result<Index, InvalidEvent> {
-    let [n, request_context, query, multi_value_query, body, base64] = members(
+    let [n, context, query, multi_value_query, body, base64] = members(
         payload,
         [
             "n",
@@ -66,21 +68,21 @@ pub fn parse(payload: &[u8]) -> Result<Index, InvalidEvent> {
             "body",
             "isBase64Encoded",
         ],
+        is_name,
     )?;
-    if n.is_some() || !request_context.is_some_and(|value| value.starts_with('{')) {
+    let Some(context) = context.filter(|context| n.is_none() && context.starts_with('{')) else {
         return direct(n);
-    }
+    };
 
-    let [single] = members(query.unwrap_or_default().as_bytes(), ["n"])?;
-    let [multiple] = members(multi_value_query.unwrap_or_default().as_bytes(), ["n"])?;
-    let given = |value| string(value).filter(|text| !text.is_empty());
-    if let Some(n) = single
-        .and_then(given)
-        .or_else(|| multiple.and_then(last_element).and_then(given))
-    {
+    let [load_balancer] = members(context.as_bytes(), ["elb"], is_name)?;
+    let n = if load_balancer.is_some() {
+        query_parameter(query, multi_value_query, is_encoded_name, percent_decoded)
+    } else {
+        query_parameter(query, multi_value_query, is_name, |text| text)
+    };
+    if let Some(n) = n? {
         return integer(&n);
     }
-
     let body = body.and_then(string).unwrap_or_default();
     let decoded;
     let body = if base64 == Some("true") {
@@ -89,8 +91,50 @@ pub fn parse(payload: &[u8]) -> Result<Index, InvalidEvent> {
     } else {
         body.as_bytes()
     };
-    let [n] = members(body, ["n"])?;
+    let [n] = members(body, ["n"], is_name)?;
     direct(n)
+}
+
+/// The query parameter `n`; `None` if there is none, or an empty one.
+fn query_parameter<'de>(
+    query: Option<&'de str>,
+    multi_value_query: Option<&'de str>,
+    is_name: impl Fn(&[u8], &str) -> bool,
+    decode: impl Fn(Cow<'de, str>) -> Cow<'de, str>,
+) -> Result<Option<Cow<'de, str>>, InvalidEvent> {
+    let find = |parameters: Option<&'de str>| {
+        let parameters = parameters.unwrap_or_default().as_bytes();
+        members(parameters, ["n"], &is_name).map(|[n]| n)
+    };
+    let given = |value| string(value).map(&decode).filter(|text| !text.is_empty());
+    // VPC Lattice has arrays in this member, too.
+    let last_or_only = |value: &'de str| match value.as_bytes() {
+        [b'[', ..] => last_element(value),
+        _ => Some(value),
+    };
+    if let Some(n) = find(query)?.and_then(last_or_only).and_then(given) {
+        return Ok(Some(n));
+    }
+    Ok(find(multi_value_query)?
+        .and_then(last_element)
+        .and_then(given))
+}
+
+/// A load balancer leaves it to the function to decode the query:
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html>.
+fn percent_decoded(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => percent_decode_str(text).decode_utf8_lossy(),
+        Cow::Owned(text) => Cow::Owned(percent_decode_str(&text).decode_utf8_lossy().into()),
+    }
+}
+
+fn is_encoded_name(key: &[u8], name: &str) -> bool {
+    percent_decode(key).eq(name.bytes())
+}
+
+fn is_name(key: &[u8], name: &str) -> bool {
+    key == name.as_bytes()
 }
 
 /// Reads the value of a direct event's `n`.
@@ -107,7 +151,7 @@ fn integer(text: &str) -> Result<Index, InvalidEvent> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidEvent::NotAnInteger);
     }
-    // What does not fit a u16 is too large all the same.
+    // Anything that overflows u16 is too large anyway.
     let magnitude = digits.parse().unwrap_or(u16::MAX);
     if magnitude > 0 && digits.len() < text.len() {
         return Err(InvalidEvent::Negative);
@@ -121,8 +165,8 @@ fn string(value: &str) -> Option<Cow<'_, str>> {
     if !quoted.contains('\\') {
         return Some(Cow::Borrowed(quoted));
     }
-    // A lone surrogate has no UTF-8; like its stand-in it is part of no integer and of no base64,
-    // and a body that holds it unescaped is not JSON.
+    // A lone surrogate cannot be UTF-8. U+FFFD stands in for it: neither is valid in an integer, in
+    // base64 or, unescaped, in JSON.
     Some(Cow::Owned(
         serde_json::from_str(value).unwrap_or_else(|_| char::REPLACEMENT_CHARACTER.to_string()),
     ))
@@ -152,11 +196,13 @@ fn last_element(value: &str) -> Option<&str> {
     last.ok()?.map(RawValue::get)
 }
 
-/// The values of an object's members of these `names`, each as it stands in `json`; of duplicates
-/// the last. An empty `json`, and one that is not an object, has none.
+/// The values of an object's members with these names, each as it stands in `json`. `is_name` says
+/// whether a key stands for a name; the last of duplicates counts. An empty `json`, and one that is
+/// not an object, has none.
 fn members<'de, const N: usize>(
     json: &'de [u8],
     names: [&str; N],
+    is_name: impl Fn(&[u8], &str) -> bool,
 ) -> Result<[Option<&'de str>; N], InvalidEvent> {
     if json.is_empty() {
         return Ok([None; N]);
@@ -170,8 +216,13 @@ fn members<'de, const N: usize>(
     let mut is_valid = false;
     if is_object {
         let mut deserializer = serde_json::Deserializer::from_str(json);
+        let position = |key: &[u8]| names.iter().position(|name| is_name(key, name));
+        let members = Members {
+            position: &position,
+            values: &mut values,
+        };
         let keys_are_valid = deserializer
-            .deserialize_map(Members(&names, &mut values))
+            .deserialize_map(members)
             .and_then(|keys_are_valid| deserializer.end().map(|()| keys_are_valid));
         is_valid = keys_are_valid.map_err(|_| InvalidEvent::NotJson)?;
     }
@@ -181,12 +232,16 @@ fn members<'de, const N: usize>(
     Ok(values)
 }
 
-/// Fills in the values of the members of these names, and tells whether every key is valid for
-/// certain. A key is taken as bytes, since it may hold a lone surrogate; `serde_json` then does
-/// not refuse an unescaped control character, which RFC 8259 forbids.
-struct Members<'a, 'de>(&'a [&'a str], &'a mut [Option<&'de str>]);
+/// Fills in the values at the positions of their keys. Its value is whether every key is valid for
+/// certain: keys are read as bytes, since they may contain a lone surrogate, and `serde_json` then
+/// accepts unescaped control characters, which RFC 8259 forbids.
+struct Members<'a, 'de, F> {
+    /// The position that a key has in `values`, if any.
+    position: &'a F,
+    values: &'a mut [Option<&'de str>],
+}
 
-impl<'de> Visitor<'de> for Members<'_, 'de> {
+impl<'de, F: Fn(&[u8]) -> Option<usize>> Visitor<'de> for Members<'_, 'de, F> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -194,12 +249,11 @@ impl<'de> Visitor<'de> for Members<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<bool, A::Error> {
-        let Self(names, values) = self;
         let mut keys_are_valid = true;
-        while let Some(key) = object.next_key_seed(Key(names))? {
+        while let Some(key) = object.next_key_seed(Key(self.position))? {
             keys_are_valid &= !key.has_control_character;
             if let Some(position) = key.position {
-                values[position] = Some(object.next_value::<&RawValue>()?.get());
+                self.values[position] = Some(object.next_value::<&RawValue>()?.get());
             } else {
                 object.next_value::<IgnoredAny>()?;
             }
@@ -208,15 +262,15 @@ impl<'de> Visitor<'de> for Members<'_, 'de> {
     }
 }
 
-/// Finds a key among these names.
-struct Key<'a>(&'a [&'a str]);
+/// Finds the position of a key.
+struct Key<'a, F>(&'a F);
 
 struct FoundKey {
     position: Option<usize>,
     has_control_character: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de, F: Fn(&[u8]) -> Option<usize>> DeserializeSeed<'de> for Key<'_, F> {
     type Value = FoundKey;
 
     fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<FoundKey, D::Error> {
@@ -224,7 +278,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl<F: Fn(&[u8]) -> Option<usize>> Visitor<'_> for Key<'_, F> {
     type Value = FoundKey;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -233,7 +287,7 @@ impl Visitor<'_> for Key<'_> {
 
     fn visit_bytes<E>(self, key: &[u8]) -> Result<FoundKey, E> {
         Ok(FoundKey {
-            position: self.0.iter().position(|name| name.as_bytes() == key),
+            position: self.0(key),
             has_control_character: key.iter().any(u8::is_ascii_control),
         })
     }

@@ -29,6 +29,9 @@
 //! [Managed Instances]: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-rust.html
 
 pub mod event;
+pub mod extension;
+pub mod http;
+pub mod log;
 pub mod reply;
 pub mod runtime_api;
 pub mod sequence;

@@ -1,39 +1,45 @@
 //! The workers of an execution environment.
 //!
-//! Each takes an invocation from the Runtime API, answers it and posts the reply, for as long as
-//! the process lives.
+//! Each polls the Runtime API for an invocation, handles it and posts the reply, for as long as the
+//! process lives.
 
 use std::any::Any;
 use std::cell::Cell;
-use std::future::pending;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lambda_runtime::Diagnostic;
-use lambda_runtime::tracing::{error, warn};
+use lambda_runtime::tracing::{error, info, warn};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::http::Socket;
+use crate::log::excerpt;
 use crate::reply::Reply;
-use crate::runtime_api::{Connection, Invocation, Socket};
+use crate::runtime_api::{Connection, Invocation};
 
 const MIN_BACK_OFF: Duration = Duration::from_millis(10);
 const MAX_BACK_OFF: Duration = Duration::from_millis(250);
 /// Failures that are further apart belong to two outages.
 const OUTAGE_GAP: Duration = Duration::from_secs(2);
-/// `lambda_runtime` reckons with SIGKILL 500 ms after SIGTERM.
+/// `lambda_runtime` expects SIGKILL 500 ms after SIGTERM. This leaves 100 ms to exit.
 const DRAIN_LIMIT: Duration = Duration::from_millis(400);
-/// Long enough for a worker to notice an event that has arrived on its open poll.
-const QUIET: Duration = Duration::from_millis(10);
+/// A drain ends after so many looks in a row at workers with nothing in flight. Between two looks
+/// the runtime takes in what has arrived on open polls, however busy the machine is.
+const QUIET_LOOKS: u32 = 10;
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+/// After so many polls in a row that were sent with a reply and got no response, the process sends
+/// them on their own.
+const MAX_DROPPED_POLLS: u32 = 2;
 
 thread_local! {
-    /// Whether this thread runs a handler, whose panic is logged with its request ID.
+    /// Whether this thread runs a handler, whose panic is logged with its request id.
     static IN_HANDLER: Cell<bool> = const { Cell::new(false) };
     static PANIC_LOCATION: Cell<Option<String>> = const { Cell::new(None) };
 }
@@ -44,103 +50,150 @@ pub struct Workers<H> {
     handler: H,
     /// `host:port` of the Runtime API.
     runtime_api: Arc<str>,
-    /// How many invocations have arrived, at least in part, and are not answered yet.
-    in_hand: AtomicUsize,
+    /// One for each worker.
+    in_flight: Box<[InFlight]>,
+    /// Whether a poll is sent together with the reply before it.
+    polls_ahead: AtomicBool,
     is_draining: AtomicBool,
-    /// Notified of every answer while draining.
-    answered: Notify,
-    /// When any worker last got no invocation.
+    drain_begins: Notify,
+    /// When a poll last failed, on any worker.
     last_failure: Mutex<Option<Instant>>,
 }
 
+/// Whether a worker has an invocation in flight.
+///
+/// Each is alone on its cache lines, which x86 fetches in pairs: otherwise CPUs would contend for
+/// them with every invocation.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct InFlight(AtomicBool);
+
 impl<H: Fn(&[u8]) -> Reply + Send + Sync + 'static> Workers<H> {
-    /// `runtime_api` is the value of `AWS_LAMBDA_RUNTIME_API`, `host:port`; `handler` turns a
-    /// payload into a reply. It may panic: that becomes an error of the one invocation.
+    /// `runtime_api` is the value of `AWS_LAMBDA_RUNTIME_API`, `host:port`. There are
+    /// `max_concurrency` workers. If `polls_ahead`, they send the next poll together with a reply.
+    /// `handler` turns an event into a reply; if it panics, only that invocation fails.
     #[must_use]
-    pub fn new(runtime_api: &str, handler: H) -> Self {
+    pub fn new(
+        runtime_api: &str,
+        max_concurrency: NonZeroU16,
+        polls_ahead: bool,
+        handler: H,
+    ) -> Self {
+        let workers = 0..max_concurrency.get();
         Self {
             handler,
             runtime_api: runtime_api.into(),
-            in_hand: AtomicUsize::new(0),
+            in_flight: workers.map(|_| InFlight::default()).collect(),
+            polls_ahead: AtomicBool::new(polls_ahead),
             is_draining: AtomicBool::new(false),
-            answered: Notify::new(),
+            drain_begins: Notify::new(),
             last_failure: Mutex::new(None),
         }
     }
 
-    /// Answers invocations that arrive over sockets of this kind, at most `max_concurrency` at once,
-    /// until the process ends.
-    pub async fn run<S: Socket + 'static>(self: Arc<Self>, max_concurrency: NonZeroU16) -> ! {
-        let mut workers = JoinSet::new();
-        for _ in 0..max_concurrency.get() {
-            workers.spawn(self.clone().work::<S>());
-        }
-        while let Some(ended) = workers.join_next().await {
-            if let Err(cause) = ended {
-                error!(%cause, "a worker ended and is started anew");
-                let worker = self.clone().work::<S>();
-                workers.spawn(async {
-                    sleep(MIN_BACK_OFF).await;
-                    worker.await;
-                });
-            }
-        }
-        // All are drained; whoever asked for that ends the process.
-        pending().await
+    /// How many invocations are in flight.
+    pub fn in_flight(&self) -> usize {
+        let is_set = |in_flight: &&InFlight| in_flight.is_set();
+        self.in_flight.iter().filter(is_set).count()
     }
 
-    /// Ends the polling and waits until nothing is in hand, for 400 ms at the most.
-    pub async fn drain(&self) {
-        self.is_draining.store(true, SeqCst);
-        let drained = timeout(DRAIN_LIMIT, async {
-            loop {
-                let answered = self.answered.notified();
-                if self.in_hand.load(SeqCst) > 0 {
-                    answered.await;
-                } else if timeout(QUIET, answered).await.is_err() && self.in_hand.load(SeqCst) == 0
-                {
-                    break;
-                }
+    /// Ends polling, so that every [`run`](Self::run) returns in time.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Relaxed);
+        self.drain_begins.notify_waiters();
+    }
+
+    /// Runs every `threads`th worker, from the one with number `thread` on, over sockets of this
+    /// kind.
+    ///
+    /// After [`drain`](Self::drain), returns when nothing has been in flight for 10 ms, and after
+    /// 400 ms at the latest.
+    ///
+    /// # Panics
+    ///
+    /// If `threads` is 0.
+    pub async fn run<S: Socket + 'static>(self: Arc<Self>, thread: usize, threads: usize) {
+        let workers = (thread..self.in_flight.len()).step_by(threads);
+        let mut tasks = JoinSet::new();
+        for worker in workers.clone() {
+            tasks.spawn(self.clone().keep_working::<S>(worker));
+        }
+        let drain_begins = self.drain_begins.notified();
+        if !self.is_draining() {
+            drain_begins.await;
+        }
+        let drained = async {
+            let mut quiet_looks = 0;
+            while quiet_looks < QUIET_LOOKS {
+                sleep(LOOK_INTERVAL).await;
+                let is_quiet = !(workers.clone()).any(|worker| self.in_flight[worker].is_set());
+                quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
             }
-        });
-        if drained.await.is_err() {
-            let in_hand = self.in_hand.load(SeqCst);
-            warn!(in_hand, "shutting down with invocations unanswered");
+        };
+        let _ = timeout(DRAIN_LIMIT, drained).await;
+    }
+
+    /// Starts a worker again whenever it dies.
+    async fn keep_working<S: Socket + 'static>(self: Arc<Self>, worker: usize) {
+        let mut task = JoinSet::new();
+        task.spawn(self.clone().work::<S>(worker));
+        while let Some(Err(cause)) = task.join_next().await {
+            error!(%cause, "a worker died; restarting it");
+            sleep(MIN_BACK_OFF).await;
+            task.spawn(self.clone().work::<S>(worker));
         }
     }
 
-    async fn work<S: Socket>(self: Arc<Self>) {
+    async fn work<S: Socket>(self: Arc<Self>, worker: usize) {
         let mut connection = Connection::<S>::new(self.runtime_api.clone());
         let mut invocation = Invocation::default();
         let mut back_off = MIN_BACK_OFF;
-        while !self.is_draining.load(SeqCst) {
-            let answered = self.answer_next(&mut connection, &mut invocation);
-            if let Err(problem) = answered.await {
-                self.note_failure(&problem);
-                sleep(back_off.mul_f64(jitter())).await;
-                back_off = MAX_BACK_OFF.min(back_off * 2);
-            } else {
-                back_off = MIN_BACK_OFF;
+        let in_flight = &self.in_flight[worker];
+        in_flight.set(false); // in case the worker before this one died
+        while connection.is_polling() || !self.is_draining() {
+            let handled = self.handle_next(in_flight, &mut connection, &mut invocation);
+            let handled = handled.await;
+            in_flight.set(false);
+            match handled {
+                Ok(true) => back_off = MIN_BACK_OFF,
+                Ok(false) => {}
+                Err(problem) => {
+                    self.note_failure(&problem);
+                    sleep(back_off.mul_f64(jitter())).await;
+                    back_off = MAX_BACK_OFF.min(back_off * 2);
+                }
+            }
+            if connection.dropped_polls() >= MAX_DROPPED_POLLS
+                && self.polls_ahead.swap(false, Relaxed)
+            {
+                info!("the Runtime API drops polls sent with a reply; sending them on their own");
             }
         }
     }
 
-    async fn answer_next(
+    /// Handles the next invocation. The result is whether there was one.
+    async fn handle_next(
         &self,
+        in_flight: &InFlight,
         connection: &mut Connection<impl Socket>,
         invocation: &mut Invocation,
-    ) -> io::Result<()> {
-        connection.open().await?;
-        if self.is_draining.load(SeqCst) {
-            return Ok(());
+    ) -> io::Result<bool> {
+        if !connection.is_polling() {
+            connection.open().await?;
+            if self.is_draining() {
+                return Ok(false);
+            }
+            connection.poll().await?;
         }
-        connection.next(invocation).await?;
-        let _in_hand = InHand::new(self);
+        if !connection.event_begins().await? {
+            return Ok(false);
+        }
+        in_flight.set(true);
         if let Err(problem) = connection.receive(invocation).await {
             if !invocation.request_id().is_empty() {
                 warn!(requestId = invocation.request_id(), %problem, "the event is unreadable");
                 let diagnostic = diagnostic("Runtime.UnreadableEvent", problem.to_string());
-                connection.fail(invocation, &diagnostic).await;
+                connection.fail(invocation, &diagnostic, false).await;
             }
             return Err(problem);
         }
@@ -148,21 +201,26 @@ impl<H: Fn(&[u8]) -> Reply + Send + Sync + 'static> Workers<H> {
         IN_HANDLER.set(true);
         let reply = catch_unwind(AssertUnwindSafe(|| (self.handler)(invocation.payload())));
         IN_HANDLER.set(false);
+        let polls_ahead = self.polls_ahead.load(Relaxed) && !self.is_draining();
         match reply {
-            Ok(reply) => connection.respond(invocation, &reply).await,
+            Ok(reply) => connection.respond(invocation, &reply, polls_ahead).await,
             Err(panic) => {
-                let request_id = invocation.request_id();
                 let message = panic_message(&*panic);
                 error!(
-                    requestId = request_id,
+                    requestId = invocation.request_id(),
                     location = PANIC_LOCATION.take(),
-                    "panicked: {message}"
+                    "panicked: {}",
+                    excerpt(message.as_bytes())
                 );
                 let diagnostic = diagnostic("Function.Panic", message.to_owned());
-                connection.fail(invocation, &diagnostic).await;
+                connection.fail(invocation, &diagnostic, polls_ahead).await;
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
     }
 
     /// Logs the first of the failures that make up an outage of the Runtime API.
@@ -175,38 +233,30 @@ impl<H: Fn(&[u8]) -> Reply + Send + Sync + 'static> Workers<H> {
             .replace(now);
         if previous.is_none_or(|previous| now - previous > OUTAGE_GAP) {
             let runtime_api = &*self.runtime_api;
-            warn!(runtime_api, %problem, "the Runtime API gives no invocation; trying again");
+            warn!(runtime_api, %problem, "cannot get an invocation from the Runtime API; retrying");
         }
     }
 }
 
-/// Counts as an invocation in hand while it lives.
-struct InHand<'a, H>(&'a Workers<H>);
+impl InFlight {
+    fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 
-impl<'a, H> InHand<'a, H> {
-    fn new(workers: &'a Workers<H>) -> Self {
-        workers.in_hand.fetch_add(1, SeqCst);
-        Self(workers)
+    fn set(&self, is_in_flight: bool) {
+        self.0.store(is_in_flight, Relaxed);
     }
 }
 
-impl<H> Drop for InHand<'_, H> {
-    fn drop(&mut self) {
-        let Self(workers) = self;
-        workers.in_hand.fetch_sub(1, SeqCst);
-        if workers.is_draining.load(SeqCst) {
-            workers.answered.notify_one();
-        }
-    }
-}
-
-/// A panic hook that logs one line, and leaves the panic of a handler to its worker's line.
+/// A panic hook that logs one line. It leaves the panic of a handler to the worker, which knows the
+/// request id.
 pub fn log_panic(panic: &PanicHookInfo) {
     let location = panic.location().map(ToString::to_string);
     if IN_HANDLER.get() {
         PANIC_LOCATION.set(location);
     } else {
-        error!(location, "panicked: {}", panic_message(panic.payload()));
+        let message = excerpt(panic_message(panic.payload()).as_bytes());
+        error!(location, "panicked: {message}");
     }
 }
 

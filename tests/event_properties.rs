@@ -174,14 +174,31 @@ fn direct_event() -> Json {
 }
 
 fn http_event() -> Json {
-    let text = || quoted(prop_oneof![4 => integer(), 1 => "0{0,3}-?[0-9]{0,3}[ .x]?"]);
-    let query = object_with([member("n", text())], 3);
-    let multi_value_query = object_with([member("n", array(text()))], 3);
+    let text = || {
+        let plain = prop_oneof![4 => integer(), 1 => "0{0,3}-?[0-9]{0,3}[ .x]?"];
+        quoted(prop_oneof![3 => plain, 1 => "(%3[0-9]|%2d|%[0-9a-f]?){0,3}"])
+    };
+    let query = object_with(
+        [
+            member("n", text()),
+            member("%6e", text()),
+            member("n", array(text())),
+        ],
+        3,
+    );
+    let multi_value_query = object_with(
+        [member("n", array(text())), member("%6E", array(text()))],
+        3,
+    );
     let body = quoted(direct_event());
     let base64_body = quoted(direct_event().prop_map(|body| BASE64_STANDARD.encode(body)));
     let context = member(
         "requestContext",
-        object((any_key(), any_value()).boxed(), 2),
+        prop_oneof![
+            object((any_key(), any_value()).boxed(), 2),
+            object_with([member("elb", any_value())], 2),
+        ]
+        .boxed(),
     );
     let rest = object_with(
         [
@@ -195,7 +212,7 @@ fn http_event() -> Json {
         ],
         6,
     );
-    // Without its context, it were no HTTP event.
+    // An HTTP event needs its `requestContext`.
     (context, rest)
         .prop_map(|((key, value), rest)| match rest.strip_prefix('{') {
             Some(members) if members.contains(':') => format!("{{{key}:{value},{members}"),
@@ -292,6 +309,18 @@ fn the_independent_reading_reads_what_the_specification_says() {
         (
             r#"{"requestContext": {}, "multiValueQueryStringParameters": {"n": ["1", "2"]}}"#,
             "3",
+        ),
+        (
+            r#"{"requestContext": {}, "queryStringParameters": {"n": ["1", "2"]}}"#,
+            "3",
+        ),
+        (
+            r#"{"requestContext": {"elb": 1}, "queryStringParameters": {"%6e": "%32"}}"#,
+            "3",
+        ),
+        (
+            r#"{"requestContext": {}, "queryStringParameters": {"n": "%32"}}"#,
+            "NotAnInteger",
         ),
         (r#"{"requestContext": {}, "body": "{\"n\": 3}"}"#, "4"),
         (

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use crate::support::mutation::mutations;
-use crate::support::{answer_reading, event_reading};
+use crate::support::{event_reading, response_reading};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -63,10 +63,10 @@ fn reads_events_as_the_independent_reading_does() {
 }
 
 #[test]
-fn reads_the_answers_of_the_runtime_api_as_the_independent_reading_does() {
+fn reads_the_responses_of_the_runtime_api_as_the_independent_reading_does() {
     replay(
         "runtime_api",
-        answer_reading::check,
+        response_reading::check,
         &[
             "\r\n",
             "\n",

@@ -4,12 +4,13 @@
 //! - [Function URL](https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html)
 //! - [HTTP API, payload format 2.0, and REST API, 1.0](https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html)
 //! - [Application Load Balancer](https://docs.aws.amazon.com/lambda/latest/dg/services-alb.html)
+//! - [VPC Lattice, version 2](https://docs.aws.amazon.com/vpc-lattice/latest/ug/lambda-functions.html)
 
 use crate::support::Function;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
-const EVENTS: [(&str, &str); 5] = [
+const EVENTS: [(&str, &str); 6] = [
     ("Function URL", include_str!("events/function_url.json")),
     ("HTTP API", include_str!("events/http_api.json")),
     ("REST API", include_str!("events/rest_api.json")),
@@ -18,6 +19,7 @@ const EVENTS: [(&str, &str); 5] = [
         "load balancer, multi-value headers",
         include_str!("events/load_balancer_multi_value.json"),
     ),
+    ("VPC Lattice", include_str!("events/vpc_lattice.json")),
 ];
 
 const SUCCESS: &str = r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 10, \"sequence\": [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55]}"}"#;
@@ -115,7 +117,8 @@ fn takes_n_from_the_body_where_the_query_has_none() {
         (json!({"n": ""}), json!({"n": ["1", ""]})),
         (json!({"n": null}), json!({"n": null})),
         (json!({"n": 1}), json!({"n": [1]})),
-        (json!({"n": ["1"]}), json!({"n": "1"})),
+        (json!({"n": []}), json!({"n": "1"})),
+        (json!({"n": ["1", ""]}), json!({"n": [["1"]]})),
         (json!([]), json!({"n": []})),
         (json!("n"), json!({"n": [["1"]]})),
     ] {
@@ -127,6 +130,85 @@ fn takes_n_from_the_body_where_the_query_has_none() {
     }
     assert_replies(&reply_to(7), |event| set_base64_body(event, b"{\"n\": 7}"));
     assert_replies(&reply_to(7), |event| set_body(event, r#"{"\u006e": 7}"#));
+}
+
+#[test]
+fn takes_the_last_of_several_values() {
+    assert_replies(&reply_to(5), |event| set_query(event, &json!(["1", "5"])));
+    assert_replies(&reply_to(5), |event| {
+        set_query(event, &Value::Null);
+        event["multiValueQueryStringParameters"] = json!({"n": ["1", "5"]});
+    });
+}
+
+#[test]
+fn decodes_the_query_of_a_load_balancer_and_of_nobody_else() {
+    let function = Function::start(1);
+    for (query, decoded, undecoded) in [
+        (
+            json!({"n": "%35"}),
+            reply_to(5),
+            refusal("Input must be an integer"),
+        ),
+        (
+            json!({"n": "%2D0"}),
+            reply_to(0),
+            refusal("Input must be an integer"),
+        ),
+        (
+            json!({"%6e": "5"}),
+            reply_to(5),
+            refusal("Input parameter 'n' is required"),
+        ),
+        (
+            json!({"%6E": "7", "n": "%35"}),
+            reply_to(5),
+            refusal("Input must be an integer"),
+        ),
+        (
+            json!({"n": "5", "%n": "7", "%256E": "7", "n%20": "7"}),
+            reply_to(5),
+            reply_to(5),
+        ),
+        (
+            json!({"n": "%"}),
+            refusal("Input must be an integer"),
+            refusal("Input must be an integer"),
+        ),
+        (
+            json!({"n": "5%ff"}),
+            refusal("Input must be an integer"),
+            refusal("Input must be an integer"),
+        ),
+        (
+            json!({"n": "%32%3"}),
+            refusal("Input must be an integer"),
+            refusal("Input must be an integer"),
+        ),
+    ] {
+        for (kind, event) in EVENTS {
+            let mut event: Value = serde_json::from_str(event).unwrap();
+            let expected = if kind.starts_with("load balancer") {
+                &decoded
+            } else {
+                &undecoded
+            };
+            for is_multi_value in [false, true] {
+                set_query(&mut event, &Value::Null);
+                event["body"] = Value::Null;
+                if is_multi_value {
+                    let object = query.as_object().unwrap().iter();
+                    event["multiValueQueryStringParameters"] = object
+                        .map(|(key, value)| (key.clone(), json!([value])))
+                        .collect();
+                } else {
+                    event["queryStringParameters"] = query.clone();
+                }
+                let reply = String::from_utf8(function.invoke(event.to_string())).unwrap();
+                assert_eq!(reply, *expected, "{kind}: {event}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! reason is gone.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Function, Request, event};
@@ -46,76 +47,76 @@ fn loses_a_worker_to_a_client_context_that_it_cannot_parse() {
     for client_context in [r#"{"custom":{"a":1}}"#, "not JSON"] {
         let theirs = start_theirs("2");
         let polls = [theirs.poll(), theirs.poll()];
-        polls[0].answer(with_client_context(client_context));
+        polls[0].respond(with_client_context(client_context));
         theirs.assert_no_poll_for(Duration::from_secs(1));
         // The other worker is alive; the caller of the first waits for ever.
         polls[1].dispatch("id", "{}");
         assert!(theirs.post().line.ends_with("/response"));
 
         let ours = start_ours("2");
-        let polls = [ours.poll(), ours.poll()];
-        for poll in polls {
-            poll.answer(with_client_context(client_context));
-        }
-        for _ in 0..2 {
+        for _ in 0..500 {
+            ours.poll().respond(with_client_context(client_context));
             ours.post().accept();
         }
-        for _ in 0..2 {
-            ours.poll();
-        }
+        let _polls = [ours.poll(), ours.poll()];
     }
 }
 
 #[test]
 fn retries_a_refused_poll_without_a_pause() {
-    let refusals_in_a_second = |function: Function| {
+    /// Refuses polls until one worker has been refused ten times on average; returns how long that
+    /// took.
+    fn time_of_refusals(function: &Function) -> Duration {
         let begun = Instant::now();
-        let mut refusals = 0;
-        while begun.elapsed() < Duration::from_secs(1) {
+        for _ in 0..80 {
             function.poll().close();
-            refusals += 1;
         }
-        refusals
-    };
-    let theirs = refusals_in_a_second(start_theirs("8"));
-    let ours = refusals_in_a_second(start_ours("8"));
-    assert!(theirs > 5 * ours, "{theirs} refusals, ours {ours}");
+        begun.elapsed()
+    }
+    let theirs = thread::spawn(|| time_of_refusals(&start_theirs("8")));
+    let ours = thread::spawn(|| time_of_refusals(&start_ours("8")));
+    let (theirs, ours) = (theirs.join().unwrap(), ours.join().unwrap());
+    // The pauses of ours alone are 5 + 10 + 20 + 40 + 80 + 4 × 125 ms at least.
+    assert!(ours >= Duration::from_millis(655), "{ours:?}");
+    assert!(theirs < ours, "{theirs:?}, ours {ours:?}");
 }
 
 #[test]
 fn panics_at_an_event_without_its_headers() {
-    let answer = |poll: Request| poll.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    let respond = |poll: Request| poll.respond("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
     let theirs = start_theirs("2");
     let other = theirs.poll();
-    answer(theirs.poll());
+    respond(theirs.poll());
     theirs.assert_no_poll_for(Duration::from_secs(1));
     drop(other);
 
     let ours = start_ours("2");
     let _other = ours.poll();
-    answer(ours.poll());
+    respond(ours.poll());
     ours.poll();
 }
 
 #[test]
 fn goes_on_polling_after_sigterm() {
-    for (function, polls_on) in [(start_theirs("2"), true), (start_ours("2"), false)] {
-        let polls = [function.poll(), function.poll()];
-        // What is in hand keeps ours alive.
-        polls[0].dispatch("in-hand", "{}");
-        let in_hand = function.post();
-        function.signal(Signal::SIGTERM);
-        while !function.line().contains("in progress") {}
+    let theirs = start_theirs("2");
+    let polls = [theirs.poll(), theirs.poll()];
+    theirs.signal(Signal::SIGTERM);
+    while !theirs.line().contains("in progress") {}
+    polls[1].dispatch("late", "{}");
+    theirs.post().accept();
+    theirs.poll();
 
-        polls[1].dispatch("late", "{}");
-        function.post().accept();
-        if polls_on {
-            function.poll();
-        } else {
-            function.assert_no_poll_for(Duration::from_millis(200));
-        }
-        in_hand.accept();
-    }
+    let mut ours = Function::start_with(&[
+        ("AWS_LAMBDA_LOG_LEVEL", "DEBUG"),
+        ("RUNTIME_API_PIPELINING", "off"),
+    ]);
+    ours.poll().dispatch("in-flight", "{}");
+    let post = ours.post();
+    ours.signal(Signal::SIGTERM);
+    assert_eq!(ours.json_line()["fields"]["message"], "draining");
+    post.accept();
+    assert_eq!(ours.wait().0.code(), Some(0));
+    ours.assert_no_poll_for(Duration::from_millis(200));
 }
 
 #[test]
@@ -127,7 +128,9 @@ fn leaks_the_trace_id_of_every_invocation_in_sequential_mode() {
                 "\r\nLambda-Runtime-Trace-Id: Root=1-{n:08x}-0123456789abcdef01234567;Sampled=0\r\n"
             );
             let event = String::from_utf8(event("id", "{}")).unwrap();
-            function.poll().answer(event.replacen("\r\n", &trace_id, 1));
+            function
+                .poll()
+                .respond(event.replacen("\r\n", &trace_id, 1));
             function.post().accept();
         };
         (0..2_000).for_each(&mut invoke);

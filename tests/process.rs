@@ -1,163 +1,246 @@
 //! How the process starts, and how it ends at SIGTERM and SIGINT.
 
-use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{env, io, thread};
 
-use crate::support::{Function, SHUTDOWN_LINES, event};
-use nix::sys::signal::Signal;
+use crate::support::{Function, PIPELINING, event};
+use nix::sys::signal::{SigSet, Signal};
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_millis(400);
-/// What a busy machine may need beyond the limit to start and reap processes.
-const TOLERANCE: Duration = Duration::from_millis(300);
+/// After this time the process exits, whatever is in flight.
+const DRAIN_LIMIT: Duration = Duration::from_millis(400);
+/// A process starts and polls within this time, on a machine that is not too busy.
+const MOMENTS: Duration = Duration::from_millis(20);
+/// How long a test looks for a poll that must not come.
+const A_WHILE: Duration = Duration::from_millis(100);
 
-#[test]
-fn says_what_it_is_outside_lambda() {
-    let output = Command::new(emulator::build_function().unwrap())
-        .env_clear()
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    assert_eq!(output.stdout, b"");
-    assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
-        "fibonacci-generator is an AWS Lambda function and runs where AWS_LAMBDA_RUNTIME_API is set; \
-         try it with: cargo local invoke '{\"n\": 10}'\n"
-    );
+const INVITATION: &str = "fibonacci-generator is an AWS Lambda function and runs where \
+    AWS_LAMBDA_RUNTIME_API is set; try it with: cargo local invoke '{\"n\": 10}'\n";
+
+/// The function as it ships, outside Lambda.
+fn command() -> Command {
+    let mut command = Command::new(emulator::build_function().unwrap());
+    command.env_clear();
+    command
 }
 
 #[test]
-fn says_in_one_line_that_it_cannot_start() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody_listens = listener.local_addr().unwrap().to_string();
-    drop(listener);
-    for runtime_api in [&*nobody_listens, "nonsense", ""] {
-        let output = Command::new(emulator::build_function().unwrap())
-            .env_clear()
-            .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
-            .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
-            .output()
-            .unwrap();
-        assert!(!output.status.success());
-        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        let line: Value = serde_json::from_str(&printed).expect(&printed);
-        assert_eq!(line["level"], "ERROR");
+fn says_what_it_is_outside_lambda() {
+    let output = command().output().unwrap();
+    assert!(!output.status.success());
+    assert_eq!(output.stdout, b"");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), INVITATION);
+}
+
+#[test]
+fn fails_outside_lambda_if_nobody_reads_standard_error() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let status = command().stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+/// Lambda's Runtime API is there before the function, but a container may start in any order.
+#[test]
+fn keeps_trying_to_reach_the_runtime_api() {
+    for runtime_api in ["127.0.0.1:1", "nonsense", ""] {
+        let mut function = Function::start_with(&[("AWS_LAMBDA_RUNTIME_API", runtime_api)]);
+        let unregistered = function.json_line();
+        assert_eq!(unregistered["level"], "WARN");
+        assert_eq!(
+            unregistered["fields"]["message"],
+            "cannot register an extension, so Lambda will not send SIGTERM"
+        );
+        let outage = function.json_line();
+        assert_eq!(outage["level"], "WARN");
+        assert_eq!(
+            outage["fields"]["message"],
+            "cannot get an invocation from the Runtime API; retrying"
+        );
+        function.signal(Signal::SIGTERM);
+        let (status, lines) = function.wait();
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(lines, [""; 0]);
     }
 }
 
 #[test]
-fn has_one_worker_where_no_concurrency_is_given() {
+fn has_one_worker_if_no_concurrency_is_given() {
     for environment in [&[][..], &[("AWS_LAMBDA_MAX_CONCURRENCY", "1")]] {
         let function = Function::start_with(environment);
         function.invoke("{}");
         let _poll = function.poll();
-        function.assert_no_poll_for(Duration::from_millis(100));
+        function.assert_no_poll_for(A_WHILE);
     }
 }
 
 #[test]
-fn warns_of_an_unusable_concurrency_and_takes_it_for_one() {
+fn warns_of_an_invalid_concurrency_and_uses_one() {
     for value in ["", "0", "-1", "1.5", "many", "65536"] {
         let function = Function::start_with(&[("AWS_LAMBDA_MAX_CONCURRENCY", value)]);
         let line = function.json_line();
         assert_eq!(line["level"], "WARN");
         assert_eq!(
             line["fields"]["message"],
-            "AWS_LAMBDA_MAX_CONCURRENCY is unusable and counts as 1"
+            "AWS_LAMBDA_MAX_CONCURRENCY is invalid; using 1"
         );
         function.invoke("{}");
+        let _poll = function.poll();
+        function.assert_no_poll_for(A_WHILE);
     }
 }
 
-/// Signals and waits until the process has taken notice.
-fn begin_shutdown(function: &Function, signal: Signal) -> Instant {
-    let begun = Instant::now();
-    function.signal(signal);
-    assert_eq!(function.line(), format!("[runtime] {signal} received"));
-    assert_eq!(function.line(), SHUTDOWN_LINES[1]);
-    begun
+#[test]
+fn warns_of_an_invalid_pipelining_and_uses_on() {
+    for value in ["", "OFF", "false"] {
+        let function = Function::start_with(&[("RUNTIME_API_PIPELINING", value)]);
+        let line = function.json_line();
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(
+            line["fields"]["message"],
+            "RUNTIME_API_PIPELINING is invalid; using on"
+        );
+        function.poll().dispatch("a", "{}");
+        assert!(function.post().is_followed);
+    }
 }
 
 #[test]
-fn exits_at_once_where_nothing_is_in_hand() {
+fn exits_at_a_signal_if_nothing_is_in_flight() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         for workers in [1, 8] {
             let mut function = Function::start(workers);
             let polls: Vec<_> = (0..workers).map(|_| function.poll()).collect();
-            let begun = begin_shutdown(&function, signal);
+            function.signal(signal);
             let (status, lines) = function.wait();
             assert_eq!(status.code(), Some(0));
-            assert_eq!(lines, [SHUTDOWN_LINES[2]]);
-            assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+            assert_eq!(lines, [""; 0]);
             drop(polls);
         }
     }
 }
 
+/// The worker model says when each of these is due. Here they happen while the process is stopped,
+/// so that it meets all of them at once, however slow the machine is.
 #[test]
-fn answers_what_is_in_hand_and_what_still_arrives() {
-    let mut function = Function::start(3);
-    let polls = [function.poll(), function.poll(), function.poll()];
-    let event = event("in-hand", r#"{"n": 1}"#);
-    polls[0].answer(&event[..20]);
-    polls[1].dispatch("in-post", r#"{"n": 1}"#);
-    let in_post = function.post();
+fn handles_what_is_in_flight_and_what_still_arrives() {
+    for pipelining in PIPELINING {
+        let mut function = Function::start_with(&[
+            ("AWS_LAMBDA_MAX_CONCURRENCY", "3"),
+            ("RUNTIME_API_PIPELINING", pipelining),
+        ]);
+        let polls = [function.poll(), function.poll(), function.poll()];
+        let in_flight = event("in-flight", r#"{"n": 1}"#);
+        polls[1].dispatch("posted", r#"{"n": 1}"#);
+        let posted = function.post();
+        function.while_stopped(|| {
+            polls[0].respond(&in_flight[..20]);
+            function.signal(Signal::SIGTERM);
+            polls[2].dispatch("late", r#"{"n": 1}"#);
+            posted.accept();
+            if pipelining == "on" {
+                // This poll came with the reply, before the signal.
+                function.poll().dispatch("last", r#"{"n": 1}"#);
+            }
+            polls[0].respond(&in_flight[20..]);
+        });
 
-    begin_shutdown(&function, Signal::SIGTERM);
-    polls[2].dispatch("late", r#"{"n": 1}"#);
-    let late = function.post();
-    assert_eq!(
-        late.line,
-        "POST /2018-06-01/runtime/invocation/late/response"
-    );
-    late.accept();
-    in_post.accept();
-    polls[0].answer(&event[20..]);
-    let in_hand = function.post();
-    assert_eq!(
-        in_hand.line,
-        "POST /2018-06-01/runtime/invocation/in-hand/response"
-    );
-    in_hand.accept();
-
-    let (status, lines) = function.wait();
-    function.assert_no_poll_for(Duration::from_millis(100));
-    assert_eq!(status.code(), Some(0));
-    assert_eq!(lines, [SHUTDOWN_LINES[2]]);
+        let mut expected = vec!["in-flight", "late"];
+        expected.extend((pipelining == "on").then_some("last"));
+        let mut replied: Vec<_> = (expected.iter())
+            .map(|_| {
+                let post = function.post();
+                post.accept();
+                post.line
+            })
+            .collect();
+        replied.sort();
+        for (line, id) in replied.iter().zip(expected) {
+            assert_eq!(
+                *line,
+                format!("POST /2018-06-01/runtime/invocation/{id}/response")
+            );
+        }
+        let (status, _) = function.wait();
+        assert_eq!(status.code(), Some(0));
+    }
 }
 
 #[test]
-fn retries_a_post_while_it_shuts_down() {
-    let mut function = Function::start(1);
-    function.poll().dispatch("a", r#"{"n": 1}"#);
-    let post = function.post();
-    begin_shutdown(&function, Signal::SIGTERM);
-    post.close();
-    function.post().accept();
-    let (status, _) = function.wait();
-    function.assert_no_poll_for(Duration::from_millis(100));
-    assert_eq!(status.code(), Some(0));
+fn posts_again_while_it_shuts_down() {
+    for pipelining in PIPELINING {
+        let mut function = Function::start_with(&[("RUNTIME_API_PIPELINING", pipelining)]);
+        function.poll().dispatch("a", r#"{"n": 1}"#);
+        let post = function.post();
+        function.while_stopped(|| {
+            function.signal(Signal::SIGTERM);
+            post.close();
+        });
+        let retry = function.post();
+        assert!(!retry.is_followed);
+        retry.accept();
+        let (status, _) = function.wait();
+        assert_eq!(status.code(), Some(0));
+        function.assert_no_poll_for(A_WHILE);
+    }
 }
 
 #[test]
-fn exits_after_the_limit_whatever_is_in_hand() {
+fn exits_after_400_ms_whatever_is_in_flight() {
     let mut function = Function::start(2);
     let polls = [function.poll(), function.poll()];
-    polls[0].answer("HTTP/1.1 200 OK\r\n");
-    polls[1].dispatch("a", r#"{"n": 1}"#);
-    let _unanswered = function.post();
-    let begun = begin_shutdown(&function, Signal::SIGTERM);
+    let begun = Instant::now();
+    function.while_stopped(|| {
+        function.signal(Signal::SIGTERM);
+        polls[0].respond("HTTP/1.1 200 OK\r\n");
+        polls[1].dispatch("a", r#"{"n": 1}"#);
+    });
+    let _not_accepted = function.post();
     let (status, lines) = function.wait();
-    let taken = begun.elapsed();
+    assert!(begun.elapsed() >= DRAIN_LIMIT, "{:?}", begun.elapsed());
     assert_eq!(status.code(), Some(0));
-    assert!((LIMIT..LIMIT + TOLERANCE).contains(&taken), "{taken:?}");
-    let warning = lines
-        .iter()
-        .find_map(|line| serde_json::from_str(line).ok());
-    let warning: Value = warning.expect("a line in JSON");
+    let [warning] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    let warning: Value = serde_json::from_str(warning).unwrap();
     assert_eq!(
         warning["fields"]["message"],
-        "shutting down with invocations unanswered"
+        "shutting down with invocations in flight"
     );
+    assert_eq!(warning["fields"]["in_flight"], 2);
+}
+
+/// `SIGTERMS` says how many processes get one.
+#[test]
+fn loses_nothing_to_a_signal_at_any_moment_of_its_start() {
+    let times = env::var("SIGTERMS").map_or(100, |times| times.parse().unwrap());
+    let mut killed = 0;
+    for _ in 0..times {
+        let mut function = Function::start(2);
+        thread::sleep(MOMENTS.mul_f64(fastrand::f64()));
+        function.signal(Signal::SIGTERM);
+        let (status, lines) = function.wait();
+        assert_eq!(lines, [""; 0]);
+        if status.signal() == Some(Signal::SIGTERM as i32) {
+            assert_eq!(function.connections(), 0, "it had something to lose");
+            killed += 1;
+        } else {
+            assert_eq!(status.code(), Some(0), "{status}");
+        }
+    }
+    println!("{times} signals, {killed} before the process listened for one");
+}
+
+#[test]
+fn receives_signals_that_its_parent_has_blocked() {
+    let function = thread::spawn(|| {
+        SigSet::all().thread_block().unwrap();
+        Function::start(1)
+    });
+    let mut function = function.join().unwrap();
+    function.poll();
+    function.signal(Signal::SIGTERM);
+    assert_eq!(function.wait().0.code(), Some(0));
 }

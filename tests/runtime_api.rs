@@ -1,22 +1,35 @@
-//! What the function and the Runtime API say to each other, byte by byte.
+//! What the function and the Runtime API send to each other, byte by byte.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use crate::support::{Function, Request, event};
+use crate::support::{Function, PIPELINING, Peer, Request, event};
 use serde_json::Value;
 
 const REPLY: &[u8] = br#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 1, \"sequence\": [0, 1]}"}"#;
+const WARN: (&str, &str) = ("AWS_LAMBDA_LOG_LEVEL", "WARN");
+/// How long a test looks for a poll that must not come.
+const A_WHILE: Duration = Duration::from_millis(100);
+
+/// Starts the function once with pipelining and once without.
+fn in_both_modes(test: impl Fn(Function)) {
+    for pipelining in PIPELINING {
+        let environment = [WARN, ("RUNTIME_API_PIPELINING", pipelining)];
+        test(Function::start_with(&environment));
+    }
+}
+
+fn chunked(payload: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{payload}"
+    )
+}
 
 #[test]
 fn reads_a_content_length_and_chunks() {
     let function = Function::start(1);
-    let chunked = |payload: &str| {
-        format!(
-            "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id\r\nTransfer-Encoding: chunked\r\n\r\n{payload}"
-        )
-    };
-    for answer in [
+    for response in [
         String::from_utf8(event("id", r#"{"n": 1}"#)).unwrap(),
         chunked("8\r\n{\"n\": 1}\r\n0\r\n\r\n"),
         chunked("5\r\n{\"n\":\r\n3\r\n 1}\r\n0\r\n\r\n"),
@@ -25,13 +38,13 @@ fn reads_a_content_length_and_chunks() {
         for one_by_one in [false, true] {
             let poll = function.poll();
             if one_by_one {
-                answer.bytes().for_each(|byte| poll.answer([byte]));
+                response.bytes().for_each(|byte| poll.respond([byte]));
             } else {
-                poll.answer(&answer);
+                poll.respond(&response);
             }
             let post = function.post();
             assert_eq!(post.line, "POST /2018-06-01/runtime/invocation/id/response");
-            assert_eq!(post.body, REPLY, "to {answer}");
+            assert_eq!(post.body, REPLY, "to {response}");
             post.accept();
         }
     }
@@ -41,15 +54,15 @@ fn reads_a_content_length_and_chunks() {
 fn reads_an_event_of_6_mb_in_chunks() {
     let function = Function::start(1);
     let poll = function.poll();
-    poll.answer("HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id\r\nTransfer-Encoding: chunked\r\n\r\n");
+    poll.respond(chunked(""));
     for chunk in [
         r#"{"ignored": ""#.to_owned(),
         "x".repeat(6 * 1024 * 1024 - 100),
         r#"", "n": 1}"#.to_owned(),
     ] {
-        poll.answer(format!("{:X}\r\n{chunk}\r\n", chunk.len()));
+        poll.respond(format!("{:X}\r\n{chunk}\r\n", chunk.len()));
     }
-    poll.answer("0\r\n\r\n");
+    poll.respond("0\r\n\r\n");
     assert_eq!(function.post().body, REPLY);
 }
 
@@ -61,9 +74,8 @@ fn reads_headers_in_any_case_and_order() {
         "LAMBDA-RUNTIME-AWS-REQUEST-ID: id\r\nX-Other: é\r\nCONTENT-LENGTH: 8\r\n",
         "Lambda-Runtime-Client-Context: {\"custom\":{\"a\":1}}\r\nContent-Length:8\r\nLambda-Runtime-Aws-Request-Id:   id  \r\n",
     ] {
-        function
-            .poll()
-            .answer(format!("HTTP/1.1 200 OK\r\n{head}\r\n{{\"n\": 1}}"));
+        let poll = function.poll();
+        poll.respond(format!("HTTP/1.1 200 OK\r\n{head}\r\n{{\"n\": 1}}"));
         let post = function.post();
         assert_eq!(post.line, "POST /2018-06-01/runtime/invocation/id/response");
         assert_eq!(post.body, REPLY);
@@ -73,72 +85,252 @@ fn reads_headers_in_any_case_and_order() {
 
 #[test]
 fn keeps_its_connection() {
-    let function = Function::start(1);
-    let poll = function.poll();
-    let first = poll.port();
-    poll.dispatch("a", "{}");
-    let post = function.post();
-    assert_eq!(post.port(), first);
-    post.accept();
-    assert_eq!(function.poll().port(), first);
+    in_both_modes(|function| {
+        let poll = function.poll();
+        let first = poll.port();
+        poll.dispatch("a", "{}");
+        let post = function.post();
+        assert_eq!(post.port(), first);
+        post.accept();
+        assert_eq!(function.poll().port(), first);
+    });
 }
 
 #[test]
-fn opens_another_connection_where_it_is_told_to() {
-    let function = Function::start(1);
-    let poll = function.poll();
-    poll.answer("HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a\r\nConnection: close\r\nContent-Length: 8\r\n\r\n{\"n\": 1}");
-    let post = function.post();
-    assert_eq!(post.body, REPLY);
-    assert_ne!(post.port(), poll.port());
-    post.answer("HTTP/1.1 202 Accepted\r\nConnection: close\r\n\r\n");
-    assert_ne!(function.poll().port(), post.port());
+fn opens_another_connection_if_it_is_told_to() {
+    for close in [
+        "HTTP/1.1 200 OK\r\nConnection: close",
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive, Close",
+        "HTTP/1.0 200 OK",
+    ] {
+        in_both_modes(|function| {
+            let poll = function.poll();
+            poll.respond(format!(
+                "{close}\r\nLambda-Runtime-Aws-Request-Id: a\r\nContent-Length: 8\r\n\r\n{{\"n\": 1}}"
+            ));
+            let post = function.post();
+            assert_eq!(post.body, REPLY);
+            assert_ne!(post.port(), poll.port());
+            post.accept();
+            assert_eq!(function.poll().port(), post.port());
+        });
+    }
 }
 
 #[test]
-fn answers_invocations_in_flight_at_once_each_with_its_own_reply() {
-    const WORKERS: u16 = 64;
-    let function = Function::start(WORKERS);
-    let polls: Vec<_> = (0..WORKERS).map(|_| function.poll()).collect();
-    function.assert_no_poll_for(Duration::from_millis(100));
-
-    // All have begun to arrive before the first is whole.
-    let events: Vec<_> = (0..WORKERS)
-        .map(|n| event(&format!("id-{n}"), format!(r#"{{"n": {n}}}"#)))
-        .collect();
-    for (poll, event) in polls.iter().zip(&events) {
-        poll.answer(&event[..event.len() / 2]);
+fn sends_the_next_poll_with_a_reply_and_with_an_error() {
+    for (pipelining, is_followed) in [("on", true), ("off", false)] {
+        let function = Function::start_with(&[("RUNTIME_API_PIPELINING", pipelining)]);
+        for n in [0, 10, 1001] {
+            function.poll().dispatch("a", format!(r#"{{"n": {n}}}"#));
+            let post = function.post();
+            assert_eq!(post.is_followed, is_followed, "{pipelining}");
+            post.accept();
+        }
     }
-    for index in (0..events.len()).map(|index| index * 37 % events.len()) {
-        polls[index].answer(&events[index][events[index].len() / 2..]);
-    }
+}
 
-    let mut posts: Vec<_> = (0..WORKERS).map(|_| function.post()).collect();
-    posts.sort_by_key(|post| post.body.len());
-    for (n, post) in posts.iter().enumerate() {
-        let expected = format!("POST /2018-06-01/runtime/invocation/id-{n}/response");
-        assert_eq!(post.line, expected);
-        let body = str::from_utf8(&post.body).unwrap();
-        assert!(
-            body.contains(&format!(r#""{{\"n\": {n}, \"sequence\": [0"#)),
-            "{body}"
+#[test]
+fn sends_polls_on_their_own_if_the_runtime_api_does_not_take_two_requests_at_once() {
+    for peer in [Peer::DropsWhatFollows, Peer::ClosesAfterOne] {
+        let function = Function::start_under(peer, &[("AWS_LAMBDA_LOG_LEVEL", "INFO")]);
+        for _ in 0..3 {
+            function.poll().dispatch("a", r#"{"n": 1}"#);
+            let post = function.post();
+            assert!(!post.is_followed, "{peer:?}");
+            post.accept();
+        }
+        function.poll();
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    }
+}
+
+#[test]
+fn serves_if_it_cannot_register_an_extension() {
+    for (peer, problem) in [
+        (
+            Peer::RefusesRegistration,
+            "HTTP status 403: {\"status\":\"OK\"} ",
+        ),
+        (Peer::ClosesAtRegistration, "unexpected end of file"),
+    ] {
+        let function = Function::start_under(peer, &[]);
+        let line = function.json_line();
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(
+            line["fields"]["message"],
+            "cannot register an extension, so Lambda will not send SIGTERM"
+        );
+        assert_eq!(line["fields"]["problem"], problem);
+        assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+    }
+}
+
+/// A Runtime API's way of dropping the poll that came with a reply.
+type Drop = fn(Request);
+
+const DROPS: [Drop; 4] = [
+    |post| post.respond_and_close("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"),
+    |post| {
+        post.respond_and_close(
+            "HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        );
+    },
+    |post| post.respond_and_close("HTTP/1.0 202 Accepted\r\nContent-Length: 0\r\n\r\n"),
+    |post| {
+        post.respond_and_close(
+            "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+        );
+    },
+];
+
+#[test]
+fn sends_a_poll_again_at_once_if_it_was_dropped_behind_a_reply() {
+    for drop_poll in DROPS {
+        let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "ERROR")]);
+        for _ in 0..5 {
+            function.poll().dispatch("a", r#"{"n": 1}"#);
+            let post = function.post();
+            assert!(post.is_followed);
+            let first = post.port();
+            drop_poll(post);
+            let poll = function.poll();
+            assert_ne!(poll.port(), first);
+            // A poll that gets its event in between shows that the Runtime API still cooperates.
+            poll.dispatch("b", r#"{"n": 1}"#);
+            let post = function.post();
+            assert!(post.is_followed);
+            post.accept();
+        }
+        function.poll();
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    }
+}
+
+#[test]
+fn stops_sending_polls_with_replies_if_two_in_a_row_are_dropped() {
+    for drop_poll in DROPS {
+        let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "INFO")]);
+        for _ in 0..2 {
+            function.poll().dispatch("a", r#"{"n": 1}"#);
+            let post = function.post();
+            assert!(post.is_followed);
+            drop_poll(post);
+        }
+        function.poll().dispatch("b", r#"{"n": 1}"#);
+        let post = function.post();
+        assert!(!post.is_followed);
+        post.accept();
+        function.poll();
+        let lines = function.terminate();
+        let informed: Vec<_> = lines
+            .iter()
+            .filter(|line| line["level"] == "INFO")
+            .collect();
+        assert_eq!(informed.len(), 1, "{lines:?}");
+        assert_eq!(
+            informed[0]["fields"]["message"],
+            "the Runtime API drops polls sent with a reply; sending them on their own"
         );
     }
-    for post in posts.iter().rev() {
-        post.accept();
+}
+
+#[test]
+fn posts_again_beside_the_poll_that_is_under_way() {
+    let function = Function::start_with(&[WARN]);
+    for status in [500, 503] {
+        function.poll().dispatch("a", r#"{"n": 1}"#);
+        let post = function.post();
+        post.respond_with_status(status);
+        // The next event is here before the reply to this one has been accepted.
+        let poll = function.poll();
+        assert_eq!(poll.port(), post.port());
+        poll.dispatch("b", r#"{"n": 1}"#);
+
+        let retry = function.post();
+        assert_eq!(retry.line, "POST /2018-06-01/runtime/invocation/a/response");
+        assert_eq!(retry.body, REPLY);
+        assert_ne!(retry.port(), post.port());
+        assert!(!retry.is_followed);
+        retry.accept();
+
+        let next = function.post();
+        assert_eq!(next.line, "POST /2018-06-01/runtime/invocation/b/response");
+        assert_eq!(next.port(), post.port());
+        next.accept();
     }
-    for _ in 0..WORKERS {
+    function.poll();
+    assert_eq!(function.terminate(), [] as [Value; 0]);
+}
+
+#[test]
+fn sends_a_poll_again_at_once_if_a_kept_connection_was_closed() {
+    in_both_modes(|function| {
+        for _ in 0..3 {
+            assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+            let poll = function.poll();
+            let first = poll.port();
+            poll.close();
+            let poll = function.poll();
+            assert_ne!(poll.port(), first);
+            poll.dispatch("a", r#"{"n": 1}"#);
+            function.post().accept();
+        }
         function.poll();
+        // It is no outage.
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    });
+}
+
+#[test]
+fn replies_to_each_of_the_invocations_in_flight_at_once() {
+    const WORKERS: u16 = 64;
+    for pipelining in PIPELINING {
+        let function = Function::start_with(&[
+            ("AWS_LAMBDA_MAX_CONCURRENCY", &WORKERS.to_string()),
+            ("RUNTIME_API_PIPELINING", pipelining),
+        ]);
+        let polls: Vec<_> = (0..WORKERS).map(|_| function.poll()).collect();
+        function.assert_no_poll_for(A_WHILE);
+
+        // All have begun to arrive before the first is whole.
+        let events: Vec<_> = (0..WORKERS)
+            .map(|n| event(&format!("id-{n}"), format!(r#"{{"n": {n}}}"#)))
+            .collect();
+        for (poll, event) in polls.iter().zip(&events) {
+            poll.respond(&event[..event.len() / 2]);
+        }
+        for index in (0..events.len()).map(|index| index * 37 % events.len()) {
+            polls[index].respond(&events[index][events[index].len() / 2..]);
+        }
+
+        let mut posts: Vec<_> = (0..WORKERS).map(|_| function.post()).collect();
+        posts.sort_by_key(|post| post.body.len());
+        for (n, post) in posts.iter().enumerate() {
+            let expected = format!("POST /2018-06-01/runtime/invocation/id-{n}/response");
+            assert_eq!(post.line, expected);
+            let body = str::from_utf8(&post.body).unwrap();
+            assert!(
+                body.contains(&format!(r#""{{\"n\": {n}, \"sequence\": [0"#)),
+                "{body}"
+            );
+        }
+        for post in posts.iter().rev() {
+            post.accept();
+        }
+        for _ in 0..WORKERS {
+            function.poll();
+        }
     }
 }
 
 #[test]
 fn waits_for_an_event_without_a_deadline_but_not_for_the_rest_of_one() {
-    let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]);
+    let function = Function::start_with(&[WARN]);
     let poll = function.poll();
     function.assert_no_poll_for(Duration::from_millis(1500));
     let begun = Instant::now();
-    poll.answer("H");
+    poll.respond("H");
 
     let retry = function.poll();
     assert!(begun.elapsed() >= Duration::from_secs(1));
@@ -151,72 +343,94 @@ fn waits_for_an_event_without_a_deadline_but_not_for_the_rest_of_one() {
 
 #[test]
 fn reports_an_event_that_does_not_arrive_whole() {
-    let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]);
     let head = "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a\r\n";
-    for (rest, problem) in [
-        ("Content-Length: 8\r\n\r\n{\"n\"", "unexpected end of file"),
+    let with_chunks = |chunks| format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}");
+    let cases = [
         (
-            "Content-Length: 6357000\r\n\r\n",
+            format!("{head}Content-Length: 8\r\n\r\n{{\"n\""),
+            "unexpected end of file",
+        ),
+        (
+            format!("{head}Content-Length: 6357000\r\n\r\n"),
             "a body of more than 6356992 bytes",
         ),
         (
-            "Content-Length: 99999999999999999999\r\n\r\n",
+            format!("{head}Content-Length: 99999999999999999999\r\n\r\n"),
             "an unusable Content-Length",
         ),
         (
-            "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
-            "a body of more than 6356992 bytes",
+            format!("{head}Content-Length: +2\r\n\r\n{{}}"),
+            "an unusable Content-Length",
         ),
         (
-            "Transfer-Encoding: chunked\r\n\r\nx\r\n",
+            with_chunks("ffffffffffffffff\r\n"),
+            "a body of more than 6356992 bytes",
+        ),
+        (with_chunks("x\r\n"), "not the size of a chunk"),
+        (
+            with_chunks("00000000000000002\r\n{}\r\n0\r\n\r\n"),
             "not the size of a chunk",
         ),
         (
-            "Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
+            with_chunks("2\r\n{}\r\n\r\n\r\n"),
+            "not the size of a chunk",
+        ),
+        (
+            with_chunks("2\r\n{}\r\n;name=value\r\n\r\n"),
+            "not the size of a chunk",
+        ),
+        (
+            with_chunks("1\r\n{}\r\n0\r\n\r\n"),
             "a chunk that is longer than its size",
         ),
-        ("\r\n{\"n\": 1}", "neither a Content-Length nor chunks"),
-    ] {
-        let poll = function.poll();
-        poll.answer(format!("{head}{rest}"));
-        poll.close();
-        let post = function.post();
-        assert_eq!(post.line, "POST /2018-06-01/runtime/invocation/a/error");
-        let diagnostic: Value = serde_json::from_slice(&post.body).unwrap();
-        assert_eq!(diagnostic["errorType"], "Runtime.UnreadableEvent");
-        assert_eq!(diagnostic["errorMessage"], problem);
-        post.accept();
-    }
-    assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+        (
+            format!("{head}\r\n{{\"n\": 1}}"),
+            "neither a Content-Length nor chunks",
+        ),
+    ];
+    in_both_modes(|function| {
+        for (response, problem) in &cases {
+            function.poll().respond_and_close(response);
+            let post = function.post();
+            assert_eq!(post.line, "POST /2018-06-01/runtime/invocation/a/error");
+            let diagnostic: Value = serde_json::from_slice(&post.body).unwrap();
+            assert_eq!(diagnostic["errorType"], "Runtime.UnreadableEvent");
+            assert_eq!(diagnostic["errorMessage"], *problem);
+            post.accept();
+        }
+        assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+    });
 }
 
 #[test]
-fn polls_again_after_an_answer_that_is_no_event() {
-    let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]);
-    for answer in [
-        "",
-        "HTTP/1.1 200",
-        "HTTP/1.1 200 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-        "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a/b\r\nContent-Length: 2\r\n\r\n{}",
-        "HTTP/1.1 204 No Content\r\n\r\n",
-        "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}",
-        "HTTP/1.1 100 Continue\r\n\r\n",
-        "nonsense\r\n\r\n",
-    ] {
-        let poll = function.poll();
-        poll.answer(answer);
-        poll.close();
-    }
-    assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
-    let warning = function.json_line();
-    assert_eq!(
-        warning["fields"]["message"],
-        "the Runtime API gives no invocation; trying again"
-    );
-    // The other failures belong to the same outage.
-    assert_eq!(function.terminate(), [] as [Value; 0]);
+fn polls_again_after_a_response_that_is_no_event() {
+    in_both_modes(|function| {
+        for response in [
+            "",
+            "HTTP/1.1 200",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a/b\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "nonsense\r\n\r\n",
+        ] {
+            function.poll().respond_and_close(response);
+        }
+        assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+        let warning = function.json_line();
+        assert_eq!(
+            warning["fields"]["message"],
+            "cannot get an invocation from the Runtime API; retrying"
+        );
+        function.poll();
+        // The other failures belong to the same outage, if the machine is not too slow for that.
+        for line in function.terminate() {
+            assert_eq!(line["fields"]["message"], warning["fields"]["message"]);
+        }
+    });
 }
 
 #[test]
@@ -228,11 +442,10 @@ fn backs_off_while_there_is_no_runtime_api() {
         function.poll().close();
         refusals += 1;
     }
-    // 8 workers, each after 10 ms, 20, 40 … 250, or half of it.
-    assert!((8 * 6..=8 * 14).contains(&refusals), "{refusals} refusals");
+    // Each of 8 workers pauses for 10 ms, 20, 40 … 250, or half of it.
+    assert!(refusals <= 8 * 14, "{refusals} refusals");
 
     let polls: Vec<_> = (0..8).map(|_| function.poll()).collect();
-    assert!(begun.elapsed() < Duration::from_secs(2));
     for (n, poll) in polls.iter().enumerate() {
         poll.dispatch(&format!("id-{n}"), r#"{"n": 1}"#);
     }
@@ -242,73 +455,139 @@ fn backs_off_while_there_is_no_runtime_api() {
 }
 
 #[test]
-fn posts_again_after_a_failure_and_only_once() {
-    let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]);
-    let failures: [fn(Request); 4] = [
-        |post| post.answer_status(500),
-        |post| post.answer_status(503),
-        Request::close,
-        |post| {
-            post.answer("HTTP/1.1 20");
-            post.close();
-        },
-    ];
-    for fail in failures {
-        function.poll().dispatch("a", r#"{"n": 1}"#);
-        let post = function.post();
-        let first_port = post.port();
-        fail(post);
-        let retry = function.post();
-        assert_eq!(retry.line, "POST /2018-06-01/runtime/invocation/a/response");
-        assert_eq!(retry.body, REPLY);
-        assert_ne!(retry.port(), first_port);
-        retry.accept();
+fn posts_again_on_a_new_connection_if_one_breaks_and_only_once() {
+    let breaks: [fn(Request); 2] = [Request::close, |post| post.respond_and_close("HTTP/1.1 20")];
+    in_both_modes(|function| {
+        for break_off in breaks {
+            function.poll().dispatch("a", r#"{"n": 1}"#);
+            let post = function.post();
+            let first = post.port();
+            break_off(post);
+            let retry = function.post();
+            assert_eq!(retry.line, "POST /2018-06-01/runtime/invocation/a/response");
+            assert_eq!(retry.body, REPLY);
+            assert_ne!(retry.port(), first);
+            assert!(!retry.is_followed);
+            retry.accept();
+            assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
 
-        function.poll().dispatch("b", r#"{"n": 1}"#);
-        fail(function.post());
-        fail(function.post());
-        let line = function.json_line();
-        assert_eq!(line["level"], "ERROR");
-        assert_eq!(line["fields"]["requestId"], "b");
-        assert_eq!(line["fields"]["message"], "response lost");
-    }
-    assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
-    assert_eq!(function.terminate(), [] as [Value; 0]);
+            function.poll().dispatch("b", r#"{"n": 1}"#);
+            break_off(function.post());
+            break_off(function.post());
+            assert_is_lost(&function.json_line(), "b");
+            assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+        }
+        function.poll();
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    });
+}
+
+#[test]
+fn posts_again_if_the_runtime_api_fails_and_only_once() {
+    in_both_modes(|function| {
+        for status in [500, 503] {
+            function.poll().dispatch("a", r#"{"n": 1}"#);
+            let post = function.post();
+            post.respond_with_status(status);
+            let retry = function.post();
+            assert_eq!(retry.line, "POST /2018-06-01/runtime/invocation/a/response");
+            assert_eq!(retry.body, REPLY);
+            assert_ne!(retry.port(), post.port());
+            retry.accept();
+
+            function.poll().dispatch("b", r#"{"n": 1}"#);
+            function.post().respond_with_status(status);
+            function.post().respond_with_status(status);
+            assert_is_lost(&function.json_line(), "b");
+        }
+        assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+        function.poll();
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    });
+}
+
+#[track_caller]
+fn assert_is_lost(line: &Value, request_id: &str) {
+    assert_eq!(line["level"], "ERROR");
+    assert_eq!(line["fields"]["requestId"], request_id);
+    assert_eq!(line["fields"]["message"], "could not deliver the response");
 }
 
 #[test]
 fn gives_up_a_post_that_makes_no_progress() {
-    let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]);
-    function.poll().dispatch("a", r#"{"n": 1}"#);
-    let _unanswered = function.post();
-    let retry = function.post();
-    retry.answer_status(410);
-    function.poll();
-    // The reply may have been delivered: nothing to warn of.
-    assert_eq!(function.terminate(), [] as [Value; 0]);
+    in_both_modes(|function| {
+        function.poll().dispatch("a", r#"{"n": 1}"#);
+        let _no_response = function.post();
+        let retry = function.post();
+        retry.respond_with_status(410);
+        function.poll();
+        // The reply may have been delivered, so there is nothing to warn of.
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    });
+}
+
+#[test]
+fn accepts_a_204_with_a_content_length() {
+    in_both_modes(|function| {
+        function.poll().dispatch("a", r#"{"n": 1}"#);
+        let post = function.post();
+        post.respond("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
+        let poll = function.poll();
+        assert_eq!(poll.port(), post.port());
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    });
 }
 
 #[test]
 fn logs_a_refused_reply_and_goes_on() {
-    let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "WARN")]);
-    for status in [400, 403, 410, 413] {
-        function.poll().dispatch("a", r#"{"n": 1}"#);
-        function.post().answer_status(status);
-        let line = function.json_line();
-        assert_eq!(line["level"], "WARN");
-        assert_eq!(line["fields"]["requestId"], "a");
-        assert_eq!(line["fields"]["status"], status);
-        assert_eq!(line["fields"]["answer"], "{\"status\":\"OK\"}\n");
-    }
-    assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+    in_both_modes(|function| {
+        for status in [400, 403, 410, 413] {
+            function.poll().dispatch("a", r#"{"n": 1}"#);
+            function.post().respond_with_status(status);
+            let line = function.json_line();
+            assert_eq!(line["level"], "WARN");
+            assert_eq!(line["fields"]["requestId"], "a");
+            assert_eq!(line["fields"]["message"], "response refused");
+            assert_eq!(line["fields"]["status"], status);
+            assert_eq!(line["fields"]["refusal"], "{\"status\":\"OK\"} ");
+        }
+        assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+    });
 }
 
 #[test]
-fn prints_nothing_where_nothing_is_wrong() {
-    let function = Function::start_with(&[("AWS_LAMBDA_LOG_LEVEL", "INFO")]);
-    for payload in [r#"{"n": 1}"#, "{}", "not JSON"] {
-        function.invoke(payload);
+fn logs_at_most_a_kilobyte_of_a_refusal() {
+    in_both_modes(|function| {
+        for (len, logged) in [(1_000, 1_000), (4_000, 1_024), (100_000, 0)] {
+            function.poll().dispatch("a", r#"{"n": 1}"#);
+            let refusal = "\"".repeat(len);
+            let response =
+                format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {len}\r\n\r\n{refusal}");
+            let post = function.post();
+            if logged == 0 {
+                // The function does not read it all.
+                post.respond_and_close(response);
+            } else {
+                post.respond(response);
+            }
+            let line = function.json_line();
+            assert_eq!(line["fields"]["refusal"], refusal[..logged]);
+        }
+        assert_eq!(function.invoke(r#"{"n": 1}"#), REPLY);
+    });
+}
+
+#[test]
+fn prints_nothing_if_nothing_is_wrong() {
+    for pipelining in PIPELINING {
+        let function = Function::start_with(&[
+            ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
+            ("RUNTIME_API_PIPELINING", pipelining),
+        ]);
+        for payload in [r#"{"n": 1}"#, "{}", "not JSON"] {
+            function.invoke(payload);
+        }
+        function.poll();
+        assert_eq!(function.terminate(), [] as [Value; 0]);
     }
-    function.poll();
-    assert_eq!(function.terminate(), [] as [Value; 0]);
 }

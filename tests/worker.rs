@@ -22,12 +22,17 @@ async fn process_with_our_loop() {
     };
     tracing::init_default_subscriber();
     panic::set_hook(Box::new(worker::log_panic));
-    let workers = Workers::new(&runtime_api, |payload| match payload {
-        b"\"panic\"" => panic!("on purpose"),
-        b"\"end the worker\"" => panic::panic_any(PanicsWhenDropped),
-        _ => Reply::from(InvalidEvent::MissingIndex),
-    });
-    Arc::new(workers).run::<TcpStream>(NonZeroU16::MIN).await;
+    let workers = Workers::new(
+        &runtime_api,
+        NonZeroU16::MIN,
+        false,
+        |payload: &[u8]| match payload {
+            b"\"panic\"" => panic!("on purpose"),
+            b"\"end the worker\"" => panic::panic_any(PanicsWhenDropped),
+            _ => Reply::from(InvalidEvent::MissingIndex),
+        },
+    );
+    Arc::new(workers).run::<TcpStream>(0, 1).await;
 }
 
 /// Is the function where a test starts it as a process.
@@ -102,7 +107,7 @@ fn starts_a_worker_that_ended_anew() {
     for message in [
         "panicked: no message",
         "panicked: while unwinding is over",
-        "a worker ended and is started anew",
+        "a worker died; restarting it",
     ] {
         assert_eq!(next_log_line(&function)["fields"]["message"], message);
     }
@@ -133,7 +138,7 @@ fn record(function: &Function) -> Vec<Request> {
         let poll = function.poll();
         let event = String::from_utf8(event("id", payload)).unwrap();
         let invocation_id = "\r\nLambda-Runtime-Invocation-Id: attempt 1\r\n";
-        poll.answer(event.replacen("\r\n", invocation_id, 1));
+        poll.respond(event.replacen("\r\n", invocation_id, 1));
         let post = function.post();
         post.accept();
         requests.extend([poll, post]);

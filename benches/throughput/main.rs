@@ -6,6 +6,7 @@ mod competitors;
 mod iterative;
 mod process;
 mod program;
+mod raw;
 mod report;
 mod runtime_api;
 mod targets;

@@ -58,6 +58,9 @@ impl Process {
         command.args([LAUNCH, &cpus.join(",")]);
         match program {
             Program::Ours => command.arg(function),
+            Program::Off => command.arg(function).env("RUNTIME_API_PIPELINING", "off"),
+            Program::Multi => command.arg("/tmp/fib-multi"),
+            Program::Old => command.arg("/tmp/fib-old"),
             // In its favour without AWS_EXECUTION_ENV, which makes it poll from a new thread each time.
             Program::Python => command
                 .arg(python())
@@ -171,6 +174,8 @@ pub(crate) fn launch(mut args: impl Iterator<Item = String>) -> Result<(), lambd
     let program = args.next().unwrap_or_default();
     match &*program {
         "no-op" => competitors::run(competitors::no_op()),
+        "raw" => Ok(crate::raw::run(true)?),
+        "raw-off" => Ok(crate::raw::run(false)?),
         "stock" => competitors::run(competitors::stock()),
         "seam" => competitors::run(competitors::seam()),
         "iterative" => competitors::run(competitors::iterative()),

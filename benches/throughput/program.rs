@@ -11,6 +11,11 @@ use crate::runtime_api::Event;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
     Ours,
+    Off,
+    Multi,
+    Old,
+    Raw,
+    RawOff,
     NoOp,
     Stock,
     Seam,
@@ -19,8 +24,13 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Ours,
+        Self::Off,
+        Self::Multi,
+        Self::Old,
+        Self::Raw,
+        Self::RawOff,
         Self::NoOp,
         Self::Stock,
         Self::Seam,
@@ -31,6 +41,11 @@ impl Program {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::Off => "off",
+            Self::Multi => "multi",
+            Self::Old => "old",
+            Self::Raw => "raw",
+            Self::RawOff => "raw-off",
             Self::NoOp => "no-op",
             Self::Stock => "stock",
             Self::Seam => "seam",
@@ -48,7 +63,7 @@ impl Program {
                 let response = Response::new(n, sequence::prefix(index));
                 serde_json::to_vec(&response).expect("strings and a number")
             }
-            Self::Ours | Self::Seam | Self::Python => Reply::from(index).slices().concat(),
+            _ => Reply::from(index).slices().concat(),
         };
         let payload = format!(r#"{{"n": {n}}}"#).into_bytes();
         Arc::new(Event { payload, reply })

@@ -168,6 +168,11 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
                 body.len()
             );
             (head, &body[..])
+        } else if path.ends_with("/ping") {
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n".to_owned(),
+                &b"pong"[..],
+            )
         } else if path.ends_with("/extension/event/next") {
             std::future::pending().await
         } else {

@@ -1,11 +1,10 @@
-//! What the emulator costs: CPU time of its process per invocation, beside that of a bare axum
-//! server that takes and answers the same three requests (`/next`, `/response`, Invoke).
+//! What the emulator costs: the CPU time of its process per invocation, next to that of a bare axum
+//! server with the same three requests (`/next`, `/response`, Invoke) and the same bytes.
 //!
-//! `cargo bench -p emulator --bench cost`; a word after `--` selects rows. Each server is a process
-//! of its own, alone with its CPU clock; callers and the function are others. Per row the two take
-//! turns, and the medians of the rounds count. AWS's own emulator needed 166 µs (N = 10) and 517 µs
-//! (N = 1000) where it was measured, on two cores; half of that is the mark. The last column is what
-//! the emulator costs with its console open, relative to without.
+//! `cargo bench -p emulator --bench cost` measures; a word after `--` selects rows. Each server is a
+//! process of its own, and so are callers and the function. The servers take turns, and the table
+//! shows medians over the rounds. The emulator may cost 1.3 times as much as the bare server. The last
+//! column is what it costs with its console open, relative to without.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -23,13 +22,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use emulator::{Emulator, Settings};
+use fibonacci_generator::event;
+use fibonacci_generator::reply::Reply;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The sizes of the function's replies for N = 10 and N = 1000, in bytes.
-const REPLIES: [(u16, usize); 2] = [(10, 137), (1000, 106_850)];
+/// The N of the replies.
+const INDICES: [usize; 2] = [10, 1000];
 const CALLERS: [u16; 2] = [8, 64];
 const EVENT: &str = r#"{"n": 10}"#;
 const ROUNDS: usize = 9;
@@ -50,14 +51,21 @@ fn main() -> Result<()> {
     }
 }
 
+/// The function's reply for N = `index`.
+fn reply(index: usize) -> String {
+    let event = format!(r#"{{"n": {index}}}"#);
+    let reply = Reply::from(event::parse(event.as_bytes()));
+    String::from_utf8_lossy(&reply.slices().concat()).into_owned()
+}
+
 fn compare(arguments: &[String]) -> Result<()> {
-    // `cargo bench` says --bench; without it this is a test, as with other harnesses.
+    // `cargo bench` passes --bench. Without it this is a test, as with other harnesses.
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let short = has("--test") || !has("--bench");
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     println!("CPU µs of the server per invocation   emulator  bare axum  ratio  console open");
     for callers in CALLERS {
-        for (index, reply) in REPLIES {
+        for index in INDICES {
             let row = format!("cost/{index}/{callers} callers");
             if filter.is_some_and(|filter| !row.contains(filter.as_str())) {
                 continue;
@@ -68,14 +76,14 @@ fn compare(arguments: &[String]) -> Result<()> {
                 (false, _) => (ROUNDS, 8_000),
             };
             let cost_of_emulator = |has_console: bool| {
-                let server = Server::emulator(callers, reply)?;
+                let server = Server::emulator(callers, index)?;
                 let _console = has_console.then(|| server.open_console()).transpose()?;
                 server.cost(callers, invocations)
             };
             let (mut emulator, mut bare) = (Vec::new(), Vec::new());
             let (mut ratio, mut open_ratio) = (Vec::new(), Vec::new());
             for round in 0..rounds {
-                // The machine drifts: neither is always the later one.
+                // The machine drifts, so neither always comes last.
                 let opens_first = round % 2 == 1;
                 let first = cost_of_emulator(opens_first)?;
                 let second = cost_of_emulator(!opens_first)?;
@@ -84,7 +92,7 @@ fn compare(arguments: &[String]) -> Result<()> {
                 } else {
                     (first, second)
                 };
-                let server = Server::bare(callers, reply, invocations)?;
+                let server = Server::bare(callers, index, invocations)?;
                 let baseline = server.cost(callers, invocations)?;
                 emulator.push(closed);
                 bare.push(baseline);
@@ -108,27 +116,27 @@ fn median(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// This executable as a server: it prints the address of its Invoke API when it is ready, and ends
-/// when its standard input does.
+/// This executable as a server. It prints the address of its Invoke API when it is ready, and ends
+/// with its standard input.
 struct Server {
     process: Child,
     stdin: Option<ChildStdin>,
     invoke: SocketAddr,
-    /// The workers of the bare server. Those of the emulator are its child.
+    /// The function of the bare server. The emulator starts its own.
     function: Option<Child>,
 }
 
 impl Server {
-    fn emulator(workers: u16, reply: usize) -> Result<Self> {
-        Self::start(&["emulator".into(), workers.to_string(), reply.to_string()])
+    fn emulator(workers: u16, index: usize) -> Result<Self> {
+        Self::start(&["emulator".into(), workers.to_string(), index.to_string()])
     }
 
-    fn bare(workers: u16, reply: usize, invocations: usize) -> Result<Self> {
-        let mut server = Self::start(&["bare".into(), reply.to_string()])?;
+    fn bare(workers: u16, index: usize, invocations: usize) -> Result<Self> {
+        let mut server = Self::start(&["bare".into(), index.to_string()])?;
         let function = Command::new(env::current_exe()?)
             .args([
                 "function".into(),
-                reply.to_string(),
+                index.to_string(),
                 invocations.to_string(),
             ])
             .env("AWS_LAMBDA_RUNTIME_API", server.invoke.to_string())
@@ -156,7 +164,7 @@ impl Server {
         })
     }
 
-    /// Returns the stream of an open console, which is never read: a few kilobytes come.
+    /// Opens the console's stream. Nobody reads it, since only a few kilobytes come.
     fn open_console(&self) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.invoke)?;
         write!(
@@ -167,7 +175,7 @@ impl Server {
         Ok(stream)
     }
 
-    /// Makes that many invocations. Returns the server's CPU µs for one.
+    /// Makes that many invocations. Returns the server's CPU µs per invocation.
     fn cost(mut self, callers: u16, invocations: usize) -> Result<f64> {
         let pid = Pid::from_raw(i32::try_from(self.process.id())?);
         let clock = clock_getcpuclockid(pid)?;
@@ -213,7 +221,7 @@ fn take(left: &AtomicUsize) -> bool {
     .is_ok()
 }
 
-/// A kept-alive connection, and no more HTTP than the two servers speak.
+/// A connection that is kept open, with no more HTTP than the two servers speak.
 struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -229,7 +237,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request and returns the head of the answer, which has to have the status.
+    /// Sends a request and returns the head of the response, which must have this status.
     fn exchange(&mut self, request: &[u8], status: u16) -> Result<String> {
         self.stream.write_all(request)?;
         let mut filled = 0;
@@ -261,13 +269,13 @@ fn header<'a>(head: &'a str, name: &str) -> Result<&'a str> {
     Ok(found.ok_or_else(|| format!("no {name} in {head}"))?.1)
 }
 
-/// The workers: each takes events and posts replies of that many bytes until all together have
-/// handled `invocations`.
-fn function(reply: usize, invocations: usize) -> Result<()> {
+/// The function: its workers poll and post the reply for N = `index` until all together have handled
+/// `invocations`.
+fn function(index: usize, invocations: usize) -> Result<()> {
     let runtime_api: SocketAddr = env::var("AWS_LAMBDA_RUNTIME_API")?.parse()?;
     let workers: usize = env::var("AWS_LAMBDA_MAX_CONCURRENCY")?.parse()?;
     let left = AtomicUsize::new(invocations);
-    let reply = format!("\"{}\"", "x".repeat(reply - 2));
+    let reply = reply(index);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..workers)
             .map(|_| {
@@ -299,16 +307,16 @@ fn function(reply: usize, invocations: usize) -> Result<()> {
 
 fn announce(invoke: SocketAddr) -> io::Result<()> {
     println!("{invoke}");
-    // Until the other end is closed.
+    // The end comes when the other end is closed.
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
 }
 
 #[tokio::main]
-async fn serve_emulator(workers: usize, reply: usize) -> Result<()> {
+async fn serve_emulator(workers: usize, index: usize) -> Result<()> {
     let mut settings = Settings::new(env::current_exe()?);
     settings.arguments = vec![
         "function".into(),
-        reply.to_string().into(),
+        index.to_string().into(),
         usize::MAX.to_string().into(),
     ];
     settings.function_name = "cost".into();
@@ -321,7 +329,7 @@ async fn serve_emulator(workers: usize, reply: usize) -> Result<()> {
 }
 
 #[tokio::main]
-async fn serve_bare(reply: usize) -> Result<()> {
+async fn serve_bare(index: usize) -> Result<()> {
     let event = [
         ("content-type", "application/json"),
         (
@@ -352,7 +360,7 @@ async fn serve_bare(reply: usize) -> Result<()> {
         [("content-type", "application/json")],
         "{\"status\":\"OK\"}\n",
     );
-    let payload = Bytes::from(format!("\"{}\"", "x".repeat(reply - 2)));
+    let payload = Bytes::from(reply(index));
     let router = Router::new()
         .route(
             "/2018-06-01/runtime/invocation/next",

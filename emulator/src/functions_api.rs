@@ -146,7 +146,11 @@ impl FunctionsApi {
             "LastModified": timestamp(modified.unwrap_or(SystemTime::UNIX_EPOCH)),
             "RevisionId": self.revision_id.to_string(),
             "MemorySize": MEMORY_MIB,
-            "Timeout": settings.timeout.as_secs(),
+            // The API model allows 1 to 5400 seconds.
+            "Timeout": match settings.timeout.as_secs() {
+                0 if settings.timeout.is_zero() => 5400,
+                seconds => seconds.clamp(1, 5400),
+            },
             "EphemeralStorage": { "Size": 512 },
             "Architectures": [match std::env::consts::ARCH {
                 "aarch64" => "arm64",

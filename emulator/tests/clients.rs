@@ -1,10 +1,10 @@
-//! AWS's other clients against the emulator: boto3 and the AWS CLI.
+//! Clients and functions that nobody here wrote: boto3, the AWS CLI, and AWS's Python runtime.
 
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{Gate, function, start, workers};
-use emulator::Emulator;
+use crate::support::{Gate, all_poll, call, executable, function, payload, start, within, workers};
+use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -14,7 +14,8 @@ async fn run(
     program: &str,
     arguments: &[&str],
 ) -> (Option<i32>, String, String) {
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env(
             "AWS_ENDPOINT_URL",
@@ -24,7 +25,8 @@ async fn run(
         .env("AWS_SECRET_ACCESS_KEY", "test")
         .env("AWS_DEFAULT_REGION", "us-east-1")
         .stdin(Stdio::null())
-        .output()
+        .kill_on_drop(true);
+    let output = within(program, command.output())
         .await
         .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -39,7 +41,7 @@ async fn run(
 async fn python(emulator: &Emulator, script: &str) -> String {
     let endpoint = format!("http://{}", emulator.invoke_address());
     let script = format!(
-        "import base64, boto3, botocore.config, json\n\
+        "import base64, boto3, botocore.config, botocore.exceptions, json\n\
          client = boto3.client('lambda', endpoint_url='{endpoint}', config=botocore.config.Config(\
          retries={{'total_max_attempts': 1}}))\n{script}"
     );
@@ -50,7 +52,7 @@ async fn python(emulator: &Emulator, script: &str) -> String {
 
 #[tokio::test]
 #[ignore = "needs boto3"]
-async fn boto3_cannot_tell_the_difference() {
+async fn boto3_invokes_the_function() {
     let emulator = start(function()).await;
     let script = r#"
 context = base64.b64encode(b'{"custom": {"a": "b"}}').decode()
@@ -63,16 +65,21 @@ print(json.loads(base64.b64decode(reply['LogResult']))['message'])
 reply = client.invoke(FunctionName='function', Payload='{"fail": "no"}')
 print(reply['StatusCode'], reply['FunctionError'], json.load(reply['Payload'])['errorMessage'])
 print(client.invoke(FunctionName='function')['Payload'].read())
-print(client.invoke(FunctionName='function', InvocationType='Event')['StatusCode'])
-print(client.invoke(FunctionName='function', InvocationType='DryRun')['StatusCode'])
+for kind in 'Event', 'DryRun':
+    reply = client.invoke(FunctionName='function', InvocationType=kind)
+    print(reply['StatusCode'], reply.get('ExecutedVersion'))
+for name in ('arn:aws:lambda:us-east-1:123456789012:function:function', '123456789012:function:function',
+             'function:$LATEST.PUBLISHED'):
+    print(client.invoke(FunctionName=name, Payload='1')['Payload'].read())
 "#;
     let expected = "200 $LATEST.PUBLISHED False\n\
                     {'a': 'b'}\n\
                     here\n\
                     200 Unhandled no\n\
                     b'{}'\n\
-                    202\n\
-                    204\n";
+                    202 None\n\
+                    204 None\n\
+                    b'1'\nb'1'\nb'1'\n";
     assert_eq!(python(&emulator, script).await, expected);
 }
 
@@ -87,42 +94,88 @@ def refused(exception, **arguments):
         client.invoke(**arguments)
     except exception as error:
         response = error.response
-        print(type(error).__name__, response['ResponseMetadata']['HTTPStatusCode'],
-              response.get('Reason'), response['Error']['Message'])
-refused(client.exceptions.InvalidRequestContentException, FunctionName='function', Payload='{')
-refused(client.exceptions.ResourceNotFoundException, FunctionName='other')
-refused(client.exceptions.RequestTooLargeException, FunctionName='function', Payload='1' * 7000000)
-refused(client.exceptions.TooManyRequestsException, FunctionName='function')
+        print(type(error).__name__, response['Error']['Code'],
+              response['ResponseMetadata']['HTTPStatusCode'], response.get('Reason'),
+              response['Error']['Message'])
+exceptions = client.exceptions
+refused(exceptions.InvalidRequestContentException, FunctionName='function', Payload='{')
+refused(exceptions.ResourceNotFoundException, FunctionName='other')
+refused(exceptions.ResourceNotFoundException,
+        FunctionName='arn:aws:lambda:eu-west-1:123456789012:function:function')
+refused(exceptions.RequestTooLargeException, FunctionName='function', Payload='1' * 7000000)
+refused(exceptions.InvalidParameterValueException, FunctionName='function', Qualifier='$LATEST')
+refused(botocore.exceptions.ClientError, FunctionName='a b')
+refused(botocore.exceptions.ClientError, FunctionName='210987654321:function:function')
+refused(exceptions.TooManyRequestsException, FunctionName='function')
 ";
-    let (held, output) = tokio::join!(emulator.invoke(gate.event()), async {
-        let inside = gate.entered().await;
-        let output = python(&emulator, script).await;
-        drop(inside);
-        output
+    let (_held, output) = tokio::join!(call(&emulator, gate.event()), async {
+        let _inside = gate.entered().await;
+        python(&emulator, script).await
     });
-    held.unwrap();
-    let expected = "InvalidRequestContentException 400 None Could not parse request body into json: \
-                    Could not parse payload into json: EOF while parsing an object at line 1 column 1\n\
-                    ResourceNotFoundException 404 None Function not found: \
-                    arn:aws:lambda:us-east-1:123456789012:function:other\n\
-                    RequestTooLargeException 413 None Request must be smaller than 6291456 bytes \
-                    for the InvokeFunction operation\n\
-                    TooManyRequestsException 429 ConcurrentInvocationLimitExceeded Rate Exceeded.\n";
-    assert_eq!(output, expected);
+    let starts = [
+        "InvalidRequestContentException InvalidRequestContentException 400 None Could not parse \
+         request body into json: Could not parse payload into json: ",
+        "ResourceNotFoundException ResourceNotFoundException 404 None Function not found: \
+         arn:aws:lambda:us-east-1:123456789012:function:other:$LATEST",
+        "ResourceNotFoundException ResourceNotFoundException 404 None Functions from 'eu-west-1' are \
+         not reachable in this region ('us-east-1')",
+        "RequestTooLargeException RequestTooLargeException 413 None Request must be smaller than \
+         6291456 bytes for the InvokeFunction operation",
+        "InvalidParameterValueException InvalidParameterValueException 400 None Managed Instances \
+         run published versions: invoke $LATEST.PUBLISHED.",
+        "ClientError ValidationException 400 None 1 validation error detected: Value 'a b' at \
+         'functionName' failed to satisfy constraint: Member must satisfy regular expression \
+         pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?",
+        "ClientError AccessDeniedException 403 None User: ",
+        "TooManyRequestsException TooManyRequestsException 429 ConcurrentInvocationLimitExceeded \
+         Rate Exceeded.",
+    ];
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.len(), starts.len(), "{output}");
+    for (line, start) in lines.into_iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
 }
 
-/// `aws lambda invoke`, as the README writes it. Returns what it prints and the reply.
+#[tokio::test]
+#[ignore = "needs boto3"]
+async fn boto3_waits_for_and_lists_the_function() {
+    let emulator = start(function()).await;
+    let script = r"
+for name, arguments in (('function_exists', {}), ('function_active', {}), ('function_active_v2', {}),
+                        ('function_updated', {}), ('function_updated_v2', {}),
+                        ('published_version_active', {'Qualifier': '$LATEST.PUBLISHED'})):
+    client.get_waiter(name).wait(FunctionName='function', WaiterConfig={'MaxAttempts': 1}, **arguments)
+print(client.get_function(FunctionName='function')['Configuration']['State'])
+print([one['FunctionName'] for page in client.get_paginator('list_functions').paginate()
+       for one in page['Functions']])
+try:
+    client.get_function_configuration(FunctionName='other')
+except client.exceptions.ResourceNotFoundException as error:
+    print(error.response['Error']['Message'])
+";
+    let expected = "Active\n\
+                    ['function']\n\
+                    Function not found: arn:aws:lambda:us-east-1:123456789012:function:other\n";
+    assert_eq!(python(&emulator, script).await, expected);
+}
+
+fn aws_cli() -> &'static str {
+    // Version 2 may not be the first in the path.
+    if Path::new("/usr/bin/aws").exists() {
+        "/usr/bin/aws"
+    } else {
+        "aws"
+    }
+}
+
+/// Runs `aws lambda invoke` as the README writes it. Returns the exit status, what it prints, and the
+/// reply or the error.
 async fn aws(
     emulator: &Emulator,
     arguments: &[&str],
     reply: &str,
 ) -> (Option<i32>, String, String) {
-    // Version 2 may not be the first in the path.
-    let program = if Path::new("/usr/bin/aws").exists() {
-        "/usr/bin/aws"
-    } else {
-        "aws"
-    };
     let reply = Path::new(env!("CARGO_TARGET_TMPDIR")).join(reply);
     let endpoint = format!("http://{}", emulator.invoke_address());
     let reply = reply.to_str().unwrap();
@@ -141,7 +194,7 @@ async fn aws(
     ]);
     all.extend(arguments);
     all.push(reply);
-    let (status, output, error) = run(emulator, program, &all).await;
+    let (status, output, error) = run(emulator, aws_cli(), &all).await;
     if status != Some(0) {
         return (status, output, error);
     }
@@ -150,7 +203,7 @@ async fn aws(
 
 #[tokio::test]
 #[ignore = "needs the AWS CLI version 2"]
-async fn the_aws_cli_cannot_tell_the_difference() {
+async fn the_aws_cli_invokes_the_function() {
     let emulator = start(function()).await;
     let arguments = [
         "--function-name",
@@ -201,11 +254,58 @@ async fn the_aws_cli_reports_the_errors_that_it_reports_for_aws() {
             "other",
             "{}",
             "An error occurred (ResourceNotFoundException) when calling the Invoke operation: \
-             Function not found: arn:aws:lambda:us-east-1:123456789012:function:other",
+             Function not found: arn:aws:lambda:us-east-1:123456789012:function:other:$LATEST",
         ),
     ] {
         let arguments = ["--function-name", function_name, "--payload", payload];
         let (status, _, error) = aws(&emulator, &arguments, "cli-none").await;
         assert_eq!((status, error.trim()), (Some(254), message));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the AWS CLI version 2"]
+async fn the_aws_cli_waits_for_the_function() {
+    let emulator = start(function()).await;
+    let endpoint = format!("http://{}", emulator.invoke_address());
+    let mut arguments = vec!["lambda", "wait", "function-active-v2"];
+    arguments.extend(["--endpoint-url", &endpoint, "--region", "us-east-1"]);
+    arguments.extend(["--no-sign-request", "--function-name", "function"]);
+    let (status, _, error) = run(&emulator, aws_cli(), &arguments).await;
+    assert_eq!(status, Some(0), "{error}");
+}
+
+/// AWS's runtime interface client for Python, which starts a process for each worker.
+#[tokio::test]
+#[ignore = "needs awslambdaric"]
+async fn runs_a_python_function() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+    std::fs::create_dir_all(&directory).unwrap();
+    let app = "import os\n\
+               def handler(event, context):\n    \
+               if event.get('fail'): raise ValueError(event['fail'])\n    \
+               return {'event': event, 'id': context.aws_request_id, 'arn': context.invoked_function_arn}\n";
+    std::fs::write(directory.join("app.py"), app).unwrap();
+    let bootstrap = executable(
+        "python/bootstrap",
+        "#!/bin/sh\nexport _HANDLER=app.handler\nexec python3 -m awslambdaric app.handler\n",
+    );
+    for workers in [None, 2.try_into().ok()] {
+        let mut settings = Settings::new(&bootstrap);
+        settings.max_concurrency = workers;
+        let emulator = start(settings).await;
+        all_poll(&emulator, workers.map_or(1, |workers| workers.get())).await;
+        let reply = call(&emulator, r#"{"n": 10}"#).await;
+        let returned = payload(&reply);
+        assert_eq!(returned["event"], json!({ "n": 10 }));
+        assert_eq!(returned["id"], reply.request_id.to_string());
+        assert_eq!(
+            returned["arn"],
+            "arn:aws:lambda:us-east-1:123456789012:function:python"
+        );
+        let failed = call(&emulator, r#"{"fail": "no such luck"}"#).await;
+        assert!(failed.function_error);
+        assert_eq!(payload(&failed)["errorType"], "ValueError");
+        within("the function to end", emulator.terminate()).await;
     }
 }

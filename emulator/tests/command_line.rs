@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use crate::support::{Gate, closed, function, http, request, within};
+use crate::support::{Gate, closed, executable, function, http, request, within};
 use nix::libc::{SYS_read, SYS_write, c_long};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -237,7 +237,7 @@ async fn goes_on_and_ends_if_nobody_reads_standard_error() {
     // Something is missing, and it is said how much.
     let mut log = String::new();
     within("the missing lines to be counted", async {
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = [0; 4096];
         while !log.contains("lines are missing here: standard error was not read") {
             let length = stderr.read(&mut buffer).await.unwrap();
             assert_ne!(length, 0);
@@ -391,12 +391,10 @@ async fn wait_for_syscall(process: &Child, number: c_long, descriptor: u32) {
 /// Cargo, or what stands in for it, goes on for ever.
 #[tokio::test]
 async fn ends_on_a_signal_during_the_build() {
-    let cargo = Path::new(env!("CARGO_TARGET_TMPDIR")).join("endless-cargo");
     let gate = Gate::new().await;
     let port = gate.address().port();
     let script = format!("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\nexec cat <&3\n");
-    fs::write(&cargo, script).unwrap();
-    fs::set_permissions(&cargo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let cargo = executable("endless-cargo", &script);
     for end in [Signal::SIGTERM, Signal::SIGINT] {
         let process = Command::new(env!("CARGO_BIN_EXE_emulator"))
             .args(["invoke", "{}"])
@@ -416,13 +414,7 @@ async fn ends_on_a_signal_during_the_build() {
 /// The executable of `--bootstrap` is replaced while it runs.
 #[tokio::test]
 async fn watches_the_executable() {
-    let bootstrap = Path::new(env!("CARGO_TARGET_TMPDIR")).join("watched");
-    let install = |script: &str| {
-        let new = bootstrap.with_extension("new");
-        fs::write(&new, script).unwrap();
-        fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        fs::rename(&new, &bootstrap).unwrap();
-    };
+    let install = |script: &str| executable("watched", script);
     let run = |version: &str| {
         let function = function().bootstrap;
         format!(
@@ -430,7 +422,7 @@ async fn watches_the_executable() {
             function.display()
         )
     };
-    install(&run("1"));
+    let bootstrap = install(&run("1"));
     let arguments = ["--bootstrap", bootstrap.to_str().unwrap(), "--watch"];
     let mut process = Command::new(env!("CARGO_BIN_EXE_emulator"))
         .args(arguments)

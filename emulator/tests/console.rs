@@ -3,7 +3,9 @@
 use std::fs;
 
 use crate::support::browser::open;
-use crate::support::{Gate, all_poll, call, function, http, request, start, within, workers};
+use crate::support::{
+    Gate, Response, all_poll, call, function, http, request, start, within, workers,
+};
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -58,8 +60,8 @@ async fn shows_a_burst_fill_the_workers() {
         .await;
     browser.click("#burst").await;
     let outcome = browser.text("#outcome").await;
-    assert!(outcome.starts_with("Of 64 at once "), "{outcome}");
-    assert!(outcome.ends_with(" throttled, 0 failed."), "{outcome}");
+    assert!(outcome.starts_with("Of 64 at once, "), "{outcome}");
+    assert!(outcome.ends_with(" were throttled, 0 failed."), "{outcome}");
     browser
         .wait("seen.some((counts) => counts.includes('8 busy'))")
         .await;
@@ -85,12 +87,12 @@ async fn shows_a_burst_fill_the_workers() {
 async fn goes_on_after_the_function_has_crashed() {
     let (emulator, mut browser) = open(workers(2)).await;
     browser
-        .wait("$('#state').textContent === 'The function runs.'")
+        .wait("$('#state').textContent === 'The function is running.'")
         .await;
     let outcome = browser.invoke(r#"{"exit": 1}"#).await;
     assert_eq!(outcome, "The function failed: Runtime.ExitError");
     browser
-        .wait("/^The function runs. It ended at .* and was started again.$/.test($('#state').textContent)")
+        .wait("/^The function is running. It ended at .* and was started again.$/.test($('#state').textContent)")
         .await;
     browser
         .wait("$('#counts').textContent === '2 polling, 0 busy, 0 gone'")
@@ -113,12 +115,15 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
         .wait("$('#state').textContent.startsWith('No live data')")
         .await;
     let outcome = browser.invoke("{}").await;
-    assert!(outcome.starts_with("No answer: "), "{outcome}");
+    assert!(outcome.starts_with("No response: "), "{outcome}");
 
     browser.call("Page.enable", json!({})).await;
     let emulator = start(settings).await;
     // It has another number of workers.
-    while browser.next_message().await["method"] != "Page.loadEventFired" {}
+    within("the page to load again", async {
+        while browser.next_message().await["method"] != "Page.loadEventFired" {}
+    })
+    .await;
     browser
         .wait("$('#counts').textContent === '3 polling, 0 busy, 0 gone'")
         .await;
@@ -167,7 +172,7 @@ async fn shows_what_is_sent_as_text_and_not_all_of_it() {
 async fn keeps_no_more_of_an_hour_than_of_a_minute() {
     let (emulator, mut browser) = open(function()).await;
     let an_hour = "for (let n = 0; n < 4 * 3600; n++) update({
-        function: { name, workers }, seconds: 0.25, pid: n % 7, missing: n % 3, busy: n % 9, invocations: n,
+        function: { name, workers }, seconds: 0.25, pid: n % 7, missing: n % 3, busy: n % 9, invocations: n, total: 0,
         p50: n % 5 ? n : null, p99: n, throttled: n, functionErrors: n, rss: 1e6 + n })";
     browser.value(an_hour).await;
     let mut kept = Vec::new();
@@ -199,7 +204,7 @@ async fn serves_one_page_that_needs_nothing_else() {
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     let html = page.text();
-    assert!(html.lines().count() < 300);
+    assert!(html.lines().count() < 400);
     assert!(html.contains(r#"{"name":"\u003c/script>","workers":8}"#));
     assert!(
         !html
@@ -307,7 +312,7 @@ async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
     let emulator = start(settings).await;
     all_poll(&emulator, 2).await;
     let gate = Gate::new().await;
-    let (held, ()) = tokio::join!(emulator.invoke(gate.event()), async {
+    let (held, ()) = tokio::join!(call(&emulator, gate.event()), async {
         let inside = gate.entered().await;
         let mut page = Live::open(&emulator).await;
         // Between its reply and its next poll a worker is missing, too.
@@ -319,18 +324,245 @@ async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
         assert_eq!(missing.into_iter().min(), Some(Some(1)));
         drop(inside);
     });
-    assert!(!held.unwrap().function_error);
+    assert!(!held.function_error);
     emulator.terminate().await;
 }
 
 #[tokio::test]
-async fn ends_at_once_with_a_page_open() {
+async fn ends_with_a_page_open() {
     let emulator = start(function()).await;
     let mut page = Live::open(&emulator).await;
     page.next().await;
-    let begun = std::time::Instant::now();
+    within("the emulator to end", emulator.terminate()).await;
+    let rest = &mut Vec::new();
+    let end = page.0.read_to_end(rest);
+    within("the end of the stream", end).await.unwrap();
+}
+
+async fn get(emulator: &Emulator, path: &str) -> Response {
+    let head = format!("GET {path} HTTP/1.1");
+    http(emulator.invoke_address(), &head, b"").await
+}
+
+#[tokio::test]
+async fn lists_the_last_invocations() {
+    let emulator = start(workers(2)).await;
+    let none = get(&emulator, "/console/invocations").await;
+    assert_eq!(none.json(), json!({ "invocations": [] }));
+    let first = call(&emulator, r#"{"log": "first"}"#).await;
+    let second = call(&emulator, r#"{"fail": "second"}"#).await;
+    let listed = get(&emulator, "/console/invocations").await.json();
+    let listed = listed["invocations"].as_array().unwrap();
+    let member = |name: &str| {
+        let values = listed.iter().map(|one| one[name].clone());
+        values.collect::<Vec<_>>()
+    };
+    let ids = [second.request_id, first.request_id].map(|id| json!(id.to_string()));
+    assert_eq!(member("requestId"), ids);
+    assert_eq!(member("functionError"), [true, false]);
+    let events = [r#"{"fail": "second"}"#, r#"{"log": "first"}"#];
+    assert_eq!(member("event"), events);
+    for one in listed {
+        assert!(one["duration"].as_f64().unwrap() > 0.0);
+        assert!(one["connection"].as_u64().unwrap() > 0);
+        assert!(one["ended"].as_u64().unwrap() > 1_700_000_000_000);
+    }
+
+    let whole = get(
+        &emulator,
+        &format!("/console/invocations/{}", first.request_id),
+    )
+    .await;
+    let whole = whole.json();
+    assert_eq!(
+        (&whole["event"], &whole["reply"]),
+        (&json!(r#"{"log": "first"}"#), &json!("null"))
+    );
+    let line = json!({ "requestId": first.request_id.to_string(), "message": "first" });
+    assert_eq!(whole["log"], json!([line.to_string()]));
+    let id = "156cb537-e2d4-11e8-9b34-d36013741fb9";
+    let unknown = get(&emulator, &format!("/console/invocations/{id}")).await;
+    assert_eq!(unknown.status, 404);
     emulator.terminate().await;
-    let taken = begun.elapsed();
-    assert!(taken.as_millis() < 900, "{taken:?}");
-    page.0.read_to_end(&mut Vec::new()).await.unwrap();
+}
+
+/// One worker's lines are its invocation's even without a request ID.
+#[tokio::test]
+async fn tells_the_log_of_one_invocation_from_the_next() {
+    let emulator = start(workers(1)).await;
+    let first = call(&emulator, r#"{"lines": 2}"#).await;
+    call(&emulator, r#"{"lines": 3}"#).await;
+    let path = format!("/console/invocations/{}", first.request_id);
+    let log = get(&emulator, &path).await.json()["log"].take();
+    assert_eq!(log, json!(["line 0 of 2", "line 1 of 2"]));
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+async fn keeps_no_more_than_50_invocations_and_16_mb() {
+    let emulator = start(workers(2)).await;
+    for number in 0..60 {
+        call(&emulator, json!({ "echo": number }).to_string()).await;
+    }
+    let count = async || {
+        let listed = get(&emulator, "/console/invocations").await;
+        listed.json()["invocations"].as_array().unwrap().len()
+    };
+    assert_eq!(count().await, 50);
+    let large = json!({ "echo": "x".repeat(5_000_000) }).to_string();
+    let last = call(&emulator, &*large).await;
+    assert!(count().await > 1);
+    call(&emulator, &*large).await;
+    // Each takes 10 MB.
+    assert_eq!(count().await, 1);
+    let path = format!("/console/invocations/{}", last.request_id);
+    assert_eq!(get(&emulator, &path).await.status, 404);
+    let newest = get(&emulator, "/console/invocations").await.json();
+    let newest = newest["invocations"][0].clone();
+    assert_eq!(newest["event"].as_str().unwrap().len(), 200);
+    let path = format!(
+        "/console/invocations/{}",
+        newest["requestId"].as_str().unwrap()
+    );
+    assert_eq!(get(&emulator, &path).await.json()["event"], large);
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+async fn serves_only_its_own_page() {
+    let emulator = start(workers(2)).await;
+    let address = emulator.invoke_address();
+    let port = address.port();
+    let status = async |line: &str, headers: &str| {
+        let head = format!("{line} HTTP/1.1\n{headers}");
+        let mut connection = request(address, &head, br#"{"echo": 1}"#).await;
+        let mut first = [0; 12];
+        let read = connection.read_exact(&mut first);
+        within("a response", read).await.unwrap();
+        String::from_utf8_lossy(&first[9..]).into_owned()
+    };
+    for line in [
+        "GET /",
+        "GET /console/live",
+        "GET /console/invocations",
+        "POST /console/burst",
+    ] {
+        for (headers, expected) in [
+            (String::new(), "200"),
+            (format!("host: localhost:{port}"), "200"),
+            ("host: localhost".to_owned(), "200"),
+            ("host: 192.168.1.7:9000".to_owned(), "200"),
+            ("host: [::1]:9000".to_owned(), "200"),
+            (format!("origin: http://{address}"), "200"),
+            (
+                "host: localhost:80\norigin: http://localhost:80".to_owned(),
+                "200",
+            ),
+            ("host: attacker.example".to_owned(), "403"),
+            (
+                "host: attacker.example\norigin: http://attacker.example".to_owned(),
+                "403",
+            ),
+            ("host: localhost.attacker.example".to_owned(), "403"),
+            ("host:".to_owned(), "403"),
+            ("origin: http://attacker.example".to_owned(), "403"),
+            ("origin: null".to_owned(), "403"),
+            (format!("origin: https://{address}"), "403"),
+            ("origin: http://127.0.0.1:1".to_owned(), "403"),
+        ] {
+            assert_eq!(status(line, &headers).await, expected, "{line} {headers}");
+        }
+    }
+    emulator.terminate().await;
+}
+
+/// Looks at the page as it is on a desktop's and on a phone's screen. With `SCREENSHOTS=DIRECTORY`
+/// it saves pictures there.
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_the_last_invocations_on_every_screen() {
+    let (emulator, mut browser) = open(fibonacci_generator()).await;
+    for event in [r#"{"n": 10}"#, "{}", r#"{"n": 1000}"#] {
+        browser.invoke(event).await;
+    }
+    let long = json!({ "n": 3, "padding": "x".repeat(2_000) }).to_string();
+    browser.invoke(&long).await;
+    for (name, width, height) in [("desktop", 1280, 900), ("phone", 360, 740)] {
+        browser.resize(width, height).await;
+        browser
+            .wait("document.querySelectorAll('#last > li').length >= 4")
+            .await;
+        // Nothing sticks out.
+        let fits = "document.documentElement.scrollWidth <= innerWidth && [...document
+            .querySelectorAll('section *')].every((one) => one.getBoundingClientRect().right
+                <= one.closest('section').getBoundingClientRect().right)";
+        assert_eq!(browser.value(fits).await, true, "{name}");
+        let touchable = "[...document.querySelectorAll('button, summary')]
+            .every((one) => one.getBoundingClientRect().height >= 44)";
+        browser
+            .value("document.querySelectorAll('details').forEach((one) => { one.open = false })")
+            .await;
+        assert_eq!(browser.value(touchable).await, true, "{name}");
+        browser
+            .value("document.querySelector('#last details').open = true")
+            .await;
+        browser
+            .wait("document.querySelector('#last details button')")
+            .await;
+        assert_eq!(browser.value(fits).await, true, "{name}, unfolded");
+        if let Ok(directory) = std::env::var("SCREENSHOTS") {
+            browser.screenshot(&format!("{directory}/{name}.png")).await;
+        }
+    }
+    emulator.terminate().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn sends_an_invocation_again() {
+    let (emulator, mut browser) = open(fibonacci_generator()).await;
+    browser.invoke(r#"{"n": 3}"#).await;
+    browser.invoke(r#"{"n": -1}"#).await;
+    browser
+        .wait("document.querySelectorAll('#last > li').length === 2")
+        .await;
+    let rows = "[...document.querySelectorAll('#last summary')].map((row) => row.innerText)";
+    let rows = browser.value(rows).await;
+    let row = |index: usize| rows[index].as_str().unwrap().to_owned();
+    assert!(
+        row(0).contains("status 400") && row(0).contains(r#"{"n": -1}"#),
+        "{rows}"
+    );
+    assert!(
+        row(1).contains("status 200") && row(1).contains(r#"{"n": 3}"#),
+        "{rows}"
+    );
+    browser
+        .value("document.querySelector('#last > li:nth-child(2) summary').click()")
+        .await;
+    browser
+        .wait("document.querySelector('#last > li:nth-child(2) button')")
+        .await;
+    let unfolded = browser.text("#last > li:nth-child(2)").await;
+    for part in [
+        "Request ID",
+        r#"{"n": 3}"#,
+        r#"\"sequence\": [0, 1, 1, 2]"#,
+        "nothing was logged",
+    ] {
+        assert!(unfolded.contains(part), "no {part} in {unfolded}");
+    }
+    browser.click("#last > li:nth-child(2) button").await;
+    assert_eq!(
+        browser.text("#outcome").await,
+        "The function replied with status 200."
+    );
+    assert_eq!(browser.text("#reply").await, "0\n1\n1\n2");
+    // It is listed as another one, and the one that was unfolded stays so.
+    browser
+        .wait("document.querySelectorAll('#last > li').length === 3")
+        .await;
+    let open = "document.querySelector('#last > li:nth-child(3) details').open";
+    assert_eq!(browser.value(open).await, true);
+    emulator.terminate().await;
 }

@@ -13,7 +13,7 @@ async fn get(emulator: &Emulator, path: &str) -> Response {
 
 async fn start_generator() -> Emulator {
     let mut settings = function();
-    settings.function_name = "generator".to_owned();
+    "generator".clone_into(&mut settings.function_name);
     settings.environment = vec![("TABLE".into(), "fibonacci".into())];
     start(settings).await
 }

@@ -1,12 +1,12 @@
 //! A running function that is replaced by another, on request and with `--watch`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::support::{
-    Gate, all_poll, call, closed, function, line, payload, start, start_workers, within, workers,
+    Gate, all_poll, call, closed, executable, function, line, payload, start, start_workers,
+    within, workers,
 };
 use emulator::Emulator;
 use nix::sys::signal::{Signal, kill};
@@ -14,11 +14,11 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-/// An executable that is the test function under another name.
+/// The test function under another name.
 fn copy(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_file(&path);
-    fs::copy(function().bootstrap, &path).unwrap();
+    fs::hard_link(function().bootstrap, &path).unwrap();
     path
 }
 
@@ -88,10 +88,8 @@ async fn keeps_the_old_function_if_the_new_one_does_not_start() {
     let old = emulator.pid();
     let missing = within("the refusal", emulator.replace("/no/such/bootstrap")).await;
     assert!(missing.is_err());
-    let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ends-at-once");
-    fs::write(&script, "#!/bin/sh\nexit 3\n").unwrap();
-    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
-    let failed = within("the refusal", emulator.replace(&script)).await;
+    let script = executable("ends-at-once", "#!/bin/sh\nexit 3\n");
+    let failed = within("the refusal", emulator.replace(script)).await;
     let error = failed.unwrap_err().to_string();
     assert!(error.contains("before its first poll"), "{error}");
     assert_eq!(emulator.pid(), old);

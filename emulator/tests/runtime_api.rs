@@ -273,9 +273,9 @@ async fn answers_a_ping_and_a_registration_in_one_write() {
         let mut connection = Connection::open(runtime_api).await;
         connection.send(&[register, ping]).await;
         let registered = connection.receive().await.unwrap();
-        let pong = connection.receive().await.unwrap();
+        let pinged = connection.receive().await.unwrap();
         assert_eq!(registered.status, 200);
-        assert_eq!((pong.status, &*pong.text()), (200, "pong"));
+        assert_eq!((pinged.status, &*pinged.text()), (200, "pong"));
         let id = registered.header("lambda-extension-identifier").unwrap();
         let next = kept_alive(
             &format!(

@@ -1,11 +1,9 @@
 //! Functions that do not start, and what their users are told.
 
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Gate, call, function, http, payload, start, within};
+use crate::support::{Gate, call, executable, function, http, payload, start, within};
 use emulator::{Emulator, Settings, StartError};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
@@ -69,12 +67,7 @@ async fn says_that_the_bootstrap_is_not_executable() {
 
 #[tokio::test]
 async fn says_that_the_bootstrap_is_for_another_machine() {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("not-an-executable");
-    let mut file = std::fs::File::create(&path).unwrap();
-    file.write_all(b"\x7fELF nonsense").unwrap();
-    file.set_permissions(PermissionsExt::from_mode(0o755))
-        .unwrap();
-    drop(file);
+    let path = executable("not-an-executable", "\x7fELF nonsense");
     let error = error(Settings::new(&path)).await;
     assert!(error.ends_with("Exec format error (os error 8)"), "{error}");
 }

@@ -1,6 +1,8 @@
 //! When callers are throttled, and when not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::support::worker::Function;
@@ -149,37 +151,25 @@ async fn never_throttles_as_many_callers_as_there_are_workers_that_start() {
     }
 }
 
-/// The process that is busy beside the others, until its standard input ends.
-#[test]
-#[ignore = "the process that other tests start"]
-fn process_that_keeps_a_cpu_busy() {
-    let main = std::thread::spawn(|| std::io::read_to_string(std::io::stdin()));
-    while !main.is_finished() {
-        std::hint::spin_loop();
-    }
-}
-
 #[tokio::test]
 async fn never_throttles_as_many_callers_as_there_are_workers_on_a_busy_machine() {
+    let is_done = Arc::new(AtomicBool::new(false));
     let busy: Vec<_> = (0..6)
         .map(|_| {
-            let test = std::env::current_exe().unwrap();
-            tokio::process::Command::new(test)
-                .args([
-                    "--ignored",
-                    "--exact",
-                    "throttling::process_that_keeps_a_cpu_busy",
-                ])
-                .stdin(std::process::Stdio::piped())
-                .stdout(std::process::Stdio::null())
-                .kill_on_drop(true)
-                .spawn()
-                .unwrap()
+            let is_done = Arc::clone(&is_done);
+            thread::spawn(move || {
+                while !is_done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
         })
         .collect();
     let emulator = start_workers(8).await;
     run_callers(emulator, 8, 100).await;
-    drop(busy);
+    is_done.store(true, Ordering::Relaxed);
+    for thread in busy {
+        thread.join().unwrap();
+    }
 }
 
 /// A worker that takes its time between its reply and its next poll.

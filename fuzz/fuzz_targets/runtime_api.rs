@@ -3,7 +3,7 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-#[path = "../../tests/support/answer_reading.rs"]
-mod answer_reading;
+#[path = "../../tests/support/response_reading.rs"]
+mod response_reading;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| answer_reading::check(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| response_reading::check(input));

@@ -36,13 +36,23 @@ fn read_json(payload: &[u8], event: Option<&[u8]>) -> Result<Index, InvalidEvent
         return direct(event);
     }
 
-    let single = member(event, "queryStringParameters").and_then(|query| member(query, "n"));
-    let multiple = member(event, "multiValueQueryStringParameters")
-        .and_then(|query| member(query, "n"))
-        .and_then(last_element);
+    let context = member(event, "requestContext").unwrap_or(b"{}");
+    let decode = if member(context, "elb").is_some() {
+        percent_decoded
+    } else {
+        |text: &str| text.as_bytes().to_vec()
+    };
+    let parameter = |query: &str| {
+        let is_n = |key: &[u16]| String::from_utf16(key).is_ok_and(|key| decode(&key) == b"n");
+        member_where(member(event, query)?, is_n)
+    };
+    let last_or_only = |value| last_element(value).or((value[0] != b'[').then_some(value));
+    let single = parameter("queryStringParameters").and_then(last_or_only);
+    let multiple = parameter("multiValueQueryStringParameters").and_then(last_element);
     for candidate in [single, multiple].into_iter().flatten() {
-        match string(candidate) {
-            Some(units) if !units.is_empty() => return integer(&String::from_utf16_lossy(&units)),
+        let text = string(candidate).map(|units| decode(&String::from_utf16_lossy(&units)));
+        match text {
+            Some(text) if !text.is_empty() => return integer(&String::from_utf8_lossy(&text)),
             _ => {}
         }
     }
@@ -115,16 +125,41 @@ fn json(text: &[u8]) -> Option<&[u8]> {
     (skip_space(text, end) == text.len()).then(|| &text[start..end])
 }
 
-/// The value of the last member of this name; `None` for what is not an object.
+/// RFC 3986 §2.1; a percent sign without two digits stands for itself.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let escaped = match rest {
+            [b'%', high, low, ..] => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        if let Some((high, low)) = escaped {
+            decoded.push(u8::try_from(high << 4 | low).unwrap());
+            rest = &after[2..];
+        } else {
+            decoded.push(*byte);
+            rest = after;
+        }
+    }
+    decoded
+}
+
+/// The value of the last member with this name; `None` if the value is not an object.
 fn member<'a>(value: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let name: Vec<u16> = name.encode_utf16().collect();
+    member_where(value, |key| name.encode_utf16().eq(key.iter().copied()))
+}
+
+/// The value of the last member with such a key; `None` if the value is not an object.
+fn member_where(value: &[u8], is_one: impl Fn(&[u16]) -> bool) -> Option<&[u8]> {
     let mut found = None;
     if value[0] == b'{' {
         let mut at = skip_space(value, 1);
         while value[at] != b'}' {
             let start = key_end(value, at)?;
             let end = value_end(value, start)?;
-            if string(&value[at..string_end(value, at)?])? == name {
+            if is_one(&string(&value[at..string_end(value, at)?])?) {
                 found = Some(&value[start..end]);
             }
             at = skip_space(value, end);

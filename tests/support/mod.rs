@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
-pub(crate) mod answer_reading;
 pub(crate) mod event_reading;
 pub(crate) mod mutation;
+pub(crate) mod response_reading;
 pub(crate) mod terms;
 
 use std::env;
@@ -16,19 +16,17 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// Longer than anything here takes, so that what hangs fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for something that must happen, on however slow a machine.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-pub(crate) const SHUTDOWN_LINES: [&str; 3] = [
-    "[runtime] SIGTERM received",
-    "[runtime] Graceful shutdown in progress ...",
-    "[runtime] Graceful shutdown completed",
-];
+/// The values of `RUNTIME_API_PIPELINING`.
+pub(crate) const PIPELINING: [&str; 2] = ["on", "off"];
 
-/// A request from the function, and the connection to answer it on.
+/// A request of the function, and the connection for the response to it.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// Method and path.
@@ -36,12 +34,16 @@ pub(crate) struct Request {
     /// Lower-case names and values, in order.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// Whether the next request had been received when this one had.
+    pub(crate) is_followed: bool,
     pub(crate) connection: TcpStream,
     peer: SocketAddr,
+    /// Tells the reader of the connection to go on, or not. It also goes on when this is dropped.
+    goes_on: Sender<bool>,
 }
 
 impl Request {
-    fn read(connection: &mut BufReader<TcpStream>) -> Option<Self> {
+    fn read(connection: &mut BufReader<TcpStream>, goes_on: Sender<bool>) -> Option<Self> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -66,8 +68,10 @@ impl Request {
             line: line.trim_end_matches(" HTTP/1.1").to_owned(),
             headers,
             body,
+            is_followed: !connection.buffer().is_empty(),
             connection: connection.get_ref().try_clone().ok()?,
             peer: connection.get_ref().peer_addr().ok()?,
+            goes_on,
         })
     }
 
@@ -81,38 +85,46 @@ impl Request {
         self.peer.port()
     }
 
-    /// Answers with these bytes, as they are.
-    pub(crate) fn answer(&self, bytes: impl AsRef<[u8]>) {
-        // The function may have closed the connection; what follows from that is for the test.
+    /// Sends these bytes as the response, or as part of it.
+    pub(crate) fn respond(&self, bytes: impl AsRef<[u8]>) {
+        // The function may have closed the connection. What follows from that is for the test.
         let _ = (&self.connection).write_all(bytes.as_ref());
+        let _ = self.goes_on.send(true);
     }
 
-    /// Answers a poll with an event.
+    /// Responds to a poll with an event.
     pub(crate) fn dispatch(&self, request_id: &str, payload: impl AsRef<[u8]>) {
-        self.answer(event(request_id, payload));
+        self.respond(event(request_id, payload));
     }
 
-    /// Answers a post as the Runtime API does.
+    /// Responds to a post as the Runtime API does.
     pub(crate) fn accept(&self) {
-        self.answer_status(202);
+        self.respond_with_status(202);
     }
 
-    pub(crate) fn answer_status(&self, status: u16) {
-        self.answer(format!(
+    pub(crate) fn respond_with_status(&self, status: u16) {
+        self.respond(format!(
             "HTTP/1.1 {status} Status\r\nContent-Length: 16\r\n\r\n{{\"status\":\"OK\"}}\n"
         ));
     }
 
-    /// Closes the connection.
+    /// Closes the connection. Whatever has been received on it is lost.
     pub(crate) fn close(self) {
+        self.respond_and_close("");
+    }
+
+    /// Sends these bytes and closes the connection. Whatever has been received on it is lost.
+    pub(crate) fn respond_and_close(self, bytes: impl AsRef<[u8]>) {
+        let _ = (&self.connection).write_all(bytes.as_ref());
         let _ = self.connection.shutdown(Shutdown::Both);
+        let _ = self.goes_on.send(false);
     }
 }
 
-/// The answer to a poll.
+/// The response to a poll.
 pub(crate) fn event(request_id: &str, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
-    let mut answer = format!(
+    let mut response = format!(
         "HTTP/1.1 200 OK\r\n\
          Content-Type: application/json\r\n\
          Lambda-Runtime-Aws-Request-Id: {request_id}\r\n\
@@ -122,13 +134,31 @@ pub(crate) fn event(request_id: &str, payload: impl AsRef<[u8]>) -> Vec<u8> {
         payload.len()
     )
     .into_bytes();
-    answer.extend_from_slice(payload);
-    answer
+    response.extend_from_slice(payload);
+    response
 }
 
-/// A running process that takes its invocations from this test.
+/// What a Runtime API makes of the requests that the function sends at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// It responds to all of them.
+    Responds,
+    /// It forgets what follows a request in the same write.
+    DropsWhatFollows,
+    /// It closes the connection after a response.
+    ClosesAfterOne,
+    /// It refuses to register an extension.
+    RefusesRegistration,
+    /// It closes the connection instead of registering an extension.
+    ClosesAtRegistration,
+}
+
+/// A running function whose Runtime API is this test.
 pub(crate) struct Function {
     child: Child,
+    address: SocketAddr,
+    /// The peer of every connection.
+    connections: Receiver<SocketAddr>,
     polls: Receiver<Request>,
     posts: Receiver<Request>,
     lines: Receiver<String>,
@@ -141,8 +171,33 @@ impl Function {
     }
 
     pub(crate) fn start_with(environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(emulator::build_function().unwrap());
-        command.env_clear();
+        Self::start_command(shipped(), environment)
+    }
+
+    /// Starts the function as it ships, with standard output and standard error that this test does
+    /// not read.
+    pub(crate) fn start_unread(environment: &[(&str, &str)], output: [Stdio; 2]) -> Self {
+        let [stdout, stderr] = output;
+        let mut command = shipped();
+        command.stdout(stdout).stderr(stderr);
+        Self::spawn(command, environment, Peer::Responds)
+    }
+
+    /// Starts the function as it ships.
+    pub(crate) fn start_under(peer: Peer, environment: &[(&str, &str)]) -> Self {
+        let mut command = shipped();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(command, environment, peer)
+    }
+
+    /// Starts the function as it ships from a shell that has run this.
+    pub(crate) fn start_from_shell(script: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap())
+            .args(["-c", &format!("{script}\nexec \"$0\"")])
+            .arg(emulator::build_function().unwrap());
         Self::start_command(command, environment)
     }
 
@@ -159,39 +214,73 @@ impl Function {
     }
 
     fn start_command(mut command: Command, environment: &[(&str, &str)]) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(command, environment, Peer::Responds)
+    }
+
+    fn spawn(mut command: Command, environment: &[(&str, &str)], peer: Peer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let mut child = command
-            .env(
-                "AWS_LAMBDA_RUNTIME_API",
-                listener.local_addr().unwrap().to_string(),
-            )
+            .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
             .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
 
         let (line, lines) = channel();
-        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        forward_lines(stdout, line.clone());
-        forward_lines(stderr, line);
+        if let Some(stdout) = child.stdout.take() {
+            forward_lines(stdout, line.clone());
+        }
+        if let Some(stderr) = child.stderr.take() {
+            forward_lines(stderr, line);
+        }
 
+        let (connected, connections) = channel();
         let (poll, polls) = channel();
         let (post, posts) = channel();
         thread::spawn(move || {
             for connection in listener.incoming() {
                 let connection = BufReader::new(connection.unwrap());
+                // Otherwise an event can wait 40 ms for an acknowledgement.
+                connection.get_ref().set_nodelay(true).unwrap();
+                if connected
+                    .send(connection.get_ref().peer_addr().unwrap())
+                    .is_err()
+                {
+                    return;
+                }
                 let (poll, post) = (poll.clone(), post.clone());
-                thread::spawn(move || serve(connection, &poll, &post));
+                thread::spawn(move || serve(connection, peer, &poll, &post));
             }
         });
         Self {
             child,
+            address,
+            connections,
             polls,
             posts,
             lines,
         }
+    }
+
+    /// How many connections there have been since the last time.
+    pub(crate) fn connections(&self) -> usize {
+        // All that were made before this one are accepted before it.
+        let own = TcpStream::connect(self.address).unwrap();
+        let own = own.local_addr().unwrap();
+        let others = (self.connections.iter()).take_while(|peer| *peer != own);
+        others.count()
+    }
+
+    /// Stops the process during this. It then sees at once what has happened.
+    pub(crate) fn while_stopped(&self, happens: impl FnOnce()) {
+        self.signal(Signal::SIGSTOP);
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(stopped, WaitStatus::Stopped(pid, Signal::SIGSTOP));
+        happens();
+        self.signal(Signal::SIGCONT);
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -201,13 +290,13 @@ impl Function {
     /// The next poll for an invocation.
     #[track_caller]
     pub(crate) fn poll(&self) -> Request {
-        self.polls.recv_timeout(PATIENCE).expect("a poll")
+        self.polls.recv_timeout(PATIENCE).expect("no poll came")
     }
 
     /// The next post of a reply or of an error.
     #[track_caller]
     pub(crate) fn post(&self) -> Request {
-        self.posts.recv_timeout(PATIENCE).expect("a post")
+        self.posts.recv_timeout(PATIENCE).expect("no post came")
     }
 
     /// Asserts that no poll arrives for a while.
@@ -220,7 +309,9 @@ impl Function {
     /// The next line that the process prints.
     #[track_caller]
     pub(crate) fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("a line")
+        self.lines
+            .recv_timeout(PATIENCE)
+            .expect("no line was printed")
     }
 
     #[track_caller]
@@ -233,7 +324,7 @@ impl Function {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Answers one invocation; returns the reply.
+    /// Sends an event to the next poll; returns the reply.
     #[track_caller]
     pub(crate) fn invoke(&self, payload: impl AsRef<[u8]>) -> Vec<u8> {
         self.poll()
@@ -254,23 +345,39 @@ impl Function {
                 Err(RecvTimeoutError::Timeout) => panic!("still running after {lines:?}"),
             }
         }
-        (self.child.wait().unwrap(), lines)
+        (self.exit_status(), lines)
     }
 
-    /// Shuts the process down; returns the lines that were not taken, but for the three that
-    /// `lambda_runtime` prints at shutdown.
+    /// Waits for the end of the process.
+    #[track_caller]
+    pub(crate) fn exit_status(&mut self) -> ExitStatus {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let (sender, ended) = channel();
+        thread::spawn(move || {
+            let ended = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+            let _ = sender.send(ended);
+        });
+        let ended = ended.recv_timeout(PATIENCE);
+        ended.expect("the process did not exit").unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// Shuts the process down; returns the lines that were not taken.
     #[track_caller]
     pub(crate) fn terminate(mut self) -> Vec<Value> {
         self.signal(Signal::SIGTERM);
         let (status, lines) = self.wait();
-        assert_eq!(status.code(), Some(0));
-        let (shutdown, lines): (Vec<_>, Vec<_>) =
-            (lines.into_iter()).partition(|line| line.starts_with("[runtime] "));
-        assert_eq!(shutdown, SHUTDOWN_LINES);
+        assert_eq!(status.code(), Some(0), "{status}: {lines:?}");
         (lines.iter())
             .map(|line| serde_json::from_str(line).expect(line))
             .collect()
     }
+}
+
+fn shipped() -> Command {
+    let mut command = Command::new(emulator::build_function().unwrap());
+    command.env_clear();
+    command
 }
 
 impl Drop for Function {
@@ -280,15 +387,35 @@ impl Drop for Function {
     }
 }
 
-fn serve(mut connection: BufReader<TcpStream>, polls: &Sender<Request>, posts: &Sender<Request>) {
-    while let Some(request) = Request::read(&mut connection) {
+fn serve(
+    mut connection: BufReader<TcpStream>,
+    peer: Peer,
+    polls: &Sender<Request>,
+    posts: &Sender<Request>,
+) {
+    loop {
+        let (goes_on, response) = channel();
+        let Some(request) = Request::read(&mut connection, goes_on) else {
+            return;
+        };
+        if peer == Peer::DropsWhatFollows {
+            connection.consume(connection.buffer().len());
+        }
         let queue = match &*request.line {
             "POST /2020-01-01/extension/register" => {
-                let body = r#"{"functionName": "f", "functionVersion": "1", "handler": "h"}"#;
-                request.answer(format!(
-                    "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: e\r\nContent-Length: {}\r\n\r\n{body}",
-                    body.len()
-                ));
+                match peer {
+                    Peer::RefusesRegistration => request.respond_with_status(403),
+                    Peer::ClosesAtRegistration => request.close(),
+                    Peer::ClosesAfterOne => request.respond_and_close(REGISTERED),
+                    _ => request.respond(REGISTERED),
+                }
+                if matches!(peer, Peer::ClosesAtRegistration | Peer::ClosesAfterOne) {
+                    return;
+                }
+                continue;
+            }
+            "GET /2018-06-01/ping" => {
+                request.respond("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong");
                 continue;
             }
             "GET /2020-01-01/extension/event/next" => continue,
@@ -298,8 +425,17 @@ fn serve(mut connection: BufReader<TcpStream>, polls: &Sender<Request>, posts: &
         if queue.send(request).is_err() {
             return;
         }
+        // A server turns to the next request when it has responded to this one.
+        if response.recv() == Ok(false) {
+            return;
+        }
     }
 }
+
+/// The response to a registration.
+const REGISTERED: &str = "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: e\r\n\
+    Content-Length: 61\r\n\r\n\
+    {\"functionName\": \"f\", \"functionVersion\": \"1\", \"handler\": \"h\"}";
 
 fn forward_lines(output: impl Read + Send + 'static, lines: Sender<String>) {
     thread::spawn(move || {

@@ -28,10 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 ///
 /// If it takes longer than [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited {} seconds for {what}", PATIENCE.as_secs()),
-    }
+    let waited = timeout(PATIENCE, future).await;
+    waited.unwrap_or_else(|_| panic!("waited {} seconds for {what}", PATIENCE.as_secs()))
 }
 
 /// Settings for `examples/function.rs`.
@@ -52,6 +50,18 @@ pub(crate) fn function() -> Settings {
     // No test but those of time-outs depends on how fast the function is.
     settings.timeout = PATIENCE;
     settings
+}
+
+/// Writes an executable file into the tests' scratch directory. Another process writes it: if this
+/// one did, a process that another test starts at this moment could still hold it open for writing,
+/// and it could not be run.
+pub(crate) fn executable(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let script = r#"printf '%s' "$1" > "$0.new" && chmod 755 "$0.new" && mv "$0.new" "$0""#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(&path).arg(text);
+    assert!(shell.status().expect("a shell").success());
+    path
 }
 
 pub(crate) fn workers(count: u16) -> Settings {

@@ -1,4 +1,4 @@
-//! An independent, strict reading of the Runtime API's answers (RFC 9112), and a socket on which
+//! An independent, strict reading of the Runtime API's responses (RFC 9112), and a socket on which
 //! the function gets any bytes as one.
 
 use std::cell::RefCell;
@@ -8,31 +8,34 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use fibonacci_generator::http::Socket;
 use fibonacci_generator::reply::Reply;
-use fibonacci_generator::runtime_api::{Connection, Invocation, Socket};
+use fibonacci_generator::runtime_api::{Connection, Invocation};
 use fibonacci_generator::sequence::Index;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-const MAX_BODY_LEN: usize = 6 * 1024 * 1024 + 64 * 1024;
+const MAX_EVENT_LEN: usize = 6 * 1024 * 1024 + 64 * 1024;
+const MAX_REFUSAL_LEN: usize = 4 * 1024;
 
-/// A whole event, and an answer to a post, after which its connection is closed.
+/// A whole event, after which its connection is closed.
 const EVENT: &[u8] = b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id\r\n\
     Connection: close\r\nContent-Length: 2\r\n\r\n{}";
 
-/// Why an answer is not read.
+/// Why a response is not read.
 #[derive(Debug)]
 enum Flaw {
-    /// No reader may take it for an answer.
+    /// No reader may take it for a response.
     Malformed,
-    /// A lenient reader may take it for an answer.
+    /// A lenient reader may take it for a response.
     Irregular,
 }
 use Flaw::{Irregular, Malformed};
 
-/// Asserts that the function makes of an answer to a poll, and of one to a post, what this file
-/// makes of it. The first byte of the input says in which parts the rest arrives.
+/// Asserts that the function makes of a response to a poll, and of one to a post with and without a
+/// poll behind it, what this file makes of it. The first byte of the input says in which parts the
+/// rest arrives.
 pub(crate) fn check(input: &[u8]) {
     thread_local! {
         static RUNTIME: Runtime = Builder::new_current_thread()
@@ -41,29 +44,46 @@ pub(crate) fn check(input: &[u8]) {
             .build()
             .unwrap();
     }
-    let Some((&parts, answer)) = input.split_first() else {
+    let Some((&parts, response)) = input.split_first() else {
         return;
     };
     RUNTIME.with(|runtime| {
         runtime.block_on(async {
-            check_event(parts, answer).await;
-            check_post_answer(parts, answer).await;
+            check_event(parts, response).await;
+            check_post_response(parts, response, false).await;
+            check_post_response(parts, response, true).await;
         });
     });
 }
 
-async fn check_event(parts: u8, answer: &[u8]) {
-    open_in_turn([Script::new(parts, answer)]);
+async fn check_event(parts: u8, response: &[u8]) {
+    open_in_turn([Script::new(parts, response)]);
     let mut connection = Connection::<Script>::new("host".into());
     let mut invocation = Invocation::default();
-    let received = async {
-        connection.next(&mut invocation).await?;
-        connection.receive(&mut invocation).await
-    };
-    let received = received.await;
-    match read_event(answer) {
+    let received = receive_next(&mut connection, &mut invocation).await;
+    assert_is_event(received, &invocation, response);
+}
+
+/// Polls, unless that has been done, and receives an event. The result is `false` if a kept
+/// connection was closed instead.
+async fn receive_next(
+    connection: &mut Connection<Script>,
+    invocation: &mut Invocation,
+) -> io::Result<bool> {
+    if !connection.is_polling() {
+        connection.poll().await?;
+    }
+    if !connection.event_begins().await? {
+        return Ok(false);
+    }
+    connection.receive(invocation).await?;
+    Ok(true)
+}
+
+fn assert_is_event(received: io::Result<bool>, invocation: &Invocation, response: &[u8]) {
+    match read_event(response) {
         Ok((request_id, payload)) => {
-            received.unwrap();
+            assert!(received.unwrap());
             assert_eq!(invocation.request_id().as_bytes(), request_id);
             assert_eq!(invocation.payload(), payload);
         }
@@ -72,27 +92,34 @@ async fn check_event(parts: u8, answer: &[u8]) {
     }
 }
 
-async fn check_post_answer(parts: u8, answer: &[u8]) {
+async fn check_post_response(parts: u8, response: &[u8], polls_ahead: bool) {
     open_in_turn([
         Script::new(0, EVENT),
-        Script::new(parts, answer),
-        Script::new(parts, answer),
+        Script::new(parts, response),
+        Script::new(parts, response),
         Script::new(0, EVENT),
     ]);
     let mut connection = Connection::<Script>::new("host".into());
     let mut invocation = Invocation::default();
-    connection.next(&mut invocation).await.unwrap();
-    connection.receive(&mut invocation).await.unwrap();
+    assert!(
+        receive_next(&mut connection, &mut invocation)
+            .await
+            .unwrap()
+    );
     let reply = Reply::from(Index::new(3).unwrap());
-    connection.respond(&invocation, &reply).await;
+    connection.respond(&invocation, &reply, polls_ahead).await;
 
     let sent = SENT.take();
+    let poll = &sent[0];
     let posts = &sent[1..];
-    for post in posts {
+    for (n, post) in posts.iter().enumerate() {
         assert!(post.starts_with(b"POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\n"));
-        assert!(post.ends_with(&[b"\r\n\r\n", &*reply.slices().concat()].concat()));
+        let is_followed = polls_ahead && n == 0;
+        let behind = if is_followed { &**poll } else { b"" };
+        let end = [b"\r\n\r\n", &*reply.slices().concat(), behind].concat();
+        assert!(post.ends_with(&end));
     }
-    let head = read_head(answer);
+    let head = read_head(response);
     let is_final = |head: &Head| matches!(head.status, 200..300 | 400..500);
     match (&head, posts.len()) {
         (Ok((head, _)), 1) if is_final(head) => {}
@@ -100,27 +127,43 @@ async fn check_post_answer(parts: u8, answer: &[u8]) {
         (Err(Malformed), 2) | (Err(Irregular), 1 | 2) => {}
         (_, count) => panic!("{count} posts"),
     }
+    let Ok((head, rest)) = head else {
+        return;
+    };
+    if !is_final(&head) && !polls_ahead {
+        return;
+    }
 
-    // An answer that ends with the bytes leaves the connection as good as it says.
-    if let Ok((head, rest)) = head
-        && is_final(&head)
-    {
-        SENT.set(vec![Vec::new(); sent.len()]);
-        let polled = timeout(Duration::from_secs(2), connection.next(&mut invocation)).await;
-        match read_body(&head, rest) {
-            Ok((_, [])) => {
-                let was_kept = SENT.take().len() == sent.len();
-                assert_eq!(was_kept, head.keeps_alive);
+    // A response that arrives whole leaves the connection as it says, and what follows it there is
+    // the response to the poll that was sent with the post.
+    SENT.set(vec![Vec::new(); sent.len()]);
+    let was_polling = connection.is_polling();
+    let next = receive_next(&mut connection, &mut invocation);
+    let next = timeout(Duration::from_secs(2), next).await;
+    match read_body(&head, rest, MAX_REFUSAL_LEN) {
+        Ok((_, rest)) => {
+            assert_eq!(was_polling, polls_ahead && head.keeps_alive);
+            match next {
+                Ok(next) if was_polling && !rest.is_empty() => {
+                    assert_is_event(next, &invocation, rest);
+                }
+                Ok(next) if was_polling => assert!(!next.unwrap(), "the connection was closed"),
+                _ if rest.is_empty() => {
+                    let was_kept = SENT.take().len() == sent.len();
+                    assert_eq!(was_kept, head.keeps_alive);
+                }
+                _ => {}
             }
-            Ok(_) | Err(Irregular) => {}
-            Err(Malformed) => polled.unwrap().unwrap(),
         }
+        Err(Irregular) => {}
+        // The connection is not used again.
+        Err(Malformed) => assert!(!was_polling && SENT.take().len() > sent.len()),
     }
 }
 
-/// The request ID and the payload.
-fn read_event(answer: &[u8]) -> Result<(&[u8], Vec<u8>), Flaw> {
-    let (head, rest) = read_head(answer)?;
+/// The request id and the payload.
+fn read_event(response: &[u8]) -> Result<(&[u8], Vec<u8>), Flaw> {
+    let (head, rest) = read_head(response)?;
     let request_id = match head.request_ids[..] {
         [id] => id,
         [] => return Err(Malformed),
@@ -130,7 +173,7 @@ fn read_event(answer: &[u8]) -> Result<(&[u8], Vec<u8>), Flaw> {
     if head.status != 200 || request_id.is_empty() || !request_id.iter().all(is_usable) {
         return Err(Malformed);
     }
-    let (payload, _) = read_body(&head, rest)?;
+    let (payload, _) = read_body(&head, rest, MAX_EVENT_LEN)?;
     Ok((request_id, payload))
 }
 
@@ -148,12 +191,12 @@ enum Body {
 }
 
 /// The head, and what follows.
-fn read_head(answer: &[u8]) -> Result<(Head<'_>, &[u8]), Flaw> {
+fn read_head(response: &[u8]) -> Result<(Head<'_>, &[u8]), Flaw> {
     let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
-    let Some((lines, rest)) = split_at(answer, b"\r\n\r\n") else {
+    let Some((lines, rest)) = split_at(response, b"\r\n\r\n") else {
         let has_empty_line = [&b"\n\n"[..], b"\n\r\n"]
             .iter()
-            .any(|end| split_at(answer, end).is_some());
+            .any(|end| split_at(response, end).is_some());
         return Err(if has_empty_line { Irregular } else { Malformed });
     };
     let mut fields = Vec::new();
@@ -165,7 +208,7 @@ fn read_head(answer: &[u8]) -> Result<(Head<'_>, &[u8]), Flaw> {
         lines = others;
     }
     let status_line = fields.remove(0);
-    if answer.len() - rest.len() > 60_000 || fields.len() > 64 {
+    if response.len() - rest.len() > 60_000 || fields.len() > 64 {
         return Err(Irregular);
     }
 
@@ -208,9 +251,11 @@ fn read_head(answer: &[u8]) -> Result<(Head<'_>, &[u8]), Flaw> {
             _ => {}
         }
     }
+    let is_length = |len: &str| !len.starts_with('+') && len.parse::<usize>().is_ok();
     let body = match (status, &lengths[..], &codings[..]) {
         (..200, ..) => return Err(Malformed),
         (204, [], []) => Body::Len(0),
+        (204, [len], []) if str::from_utf8(len).is_ok_and(is_length) => Body::Len(0),
         (204, ..) => return Err(Irregular),
         (_, [], []) => Body::UntilClose,
         (_, [len], []) if !len.is_empty() && len.iter().all(u8::is_ascii_digit) => {
@@ -230,9 +275,13 @@ fn read_head(answer: &[u8]) -> Result<(Head<'_>, &[u8]), Flaw> {
 }
 
 /// The body, and what follows.
-fn read_body<'a>(head: &Head, mut rest: &'a [u8]) -> Result<(Vec<u8>, &'a [u8]), Flaw> {
+fn read_body<'a>(
+    head: &Head,
+    mut rest: &'a [u8],
+    max_len: usize,
+) -> Result<(Vec<u8>, &'a [u8]), Flaw> {
     match head.body {
-        Body::Len(len) if len > MAX_BODY_LEN => Err(Malformed),
+        Body::Len(len) if len > max_len => Err(Malformed),
         Body::Len(len) => {
             let (body, rest) = rest.split_at_checked(len).ok_or(Malformed)?;
             Ok((body.to_vec(), rest))
@@ -265,7 +314,7 @@ fn read_body<'a>(head: &Head, mut rest: &'a [u8]) -> Result<(Vec<u8>, &'a [u8]),
                         });
                     }
                 }
-                if size > MAX_BODY_LEN - body.len() {
+                if size > max_len - body.len() {
                     return Err(Malformed);
                 }
                 rest = data;

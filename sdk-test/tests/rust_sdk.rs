@@ -1,0 +1,189 @@
+//! The AWS SDK for Rust against the emulator.
+
+use std::time::Duration;
+
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::client::Waiters;
+use aws_sdk_lambda::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
+use aws_sdk_lambda::error::ProvideErrorMetadata;
+use aws_sdk_lambda::operation::invoke::InvokeError;
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::{FunctionVersion, InvocationType, LogType, State, ThrottleReason};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use emulator::{Emulator, Settings};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+async fn start(workers: u16) -> (Emulator, Client) {
+    let mut settings = Settings::new(env!("CARGO_BIN_EXE_function"));
+    settings.max_concurrency = workers.try_into().ok();
+    settings.timeout = Duration::from_mins(1);
+    let emulator = Emulator::start(settings).await.expect("it starts");
+    let config = aws_sdk_lambda::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .endpoint_url(format!("http://{}", emulator.invoke_address()))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .region(Region::new("us-east-1"))
+        .retry_config(RetryConfig::disabled());
+    (emulator, Client::from_conf(config.build()))
+}
+
+fn text(blob: Option<&Blob>) -> &str {
+    str::from_utf8(blob.expect("a payload").as_ref()).expect("text")
+}
+
+#[tokio::test]
+async fn invokes_the_function() {
+    let (_emulator, client) = start(8).await;
+    let output = client
+        .invoke()
+        .function_name("function")
+        .qualifier("$LATEST.PUBLISHED")
+        .log_type(LogType::Tail)
+        .client_context(BASE64_STANDARD.encode(r#"{"custom":{"a":"b"}}"#))
+        .payload(Blob::new(r#"{"context": {}}"#))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!((output.status_code(), output.function_error()), (200, None));
+    assert_eq!(output.executed_version(), Some("$LATEST.PUBLISHED"));
+    assert!(output.log_result().is_some());
+    let context: Value = serde_json::from_str(text(output.payload())).unwrap();
+    assert_eq!(context["client_context"]["custom"]["a"], "b");
+    assert_eq!(
+        context["invoked_function_arn"],
+        "arn:aws:lambda:us-east-1:123456789012:function:function:$LATEST.PUBLISHED"
+    );
+
+    let log = client
+        .invoke()
+        .function_name("123456789012:function:function")
+        .log_type(LogType::Tail)
+        .payload(Blob::new(r#"{"log": "here"}"#))
+        .send()
+        .await
+        .unwrap();
+    let tail = BASE64_STANDARD.decode(log.log_result().unwrap()).unwrap();
+    assert!(String::from_utf8(tail).unwrap().contains("here"));
+}
+
+#[tokio::test]
+async fn reports_each_outcome() {
+    let (_emulator, client) = start(8).await;
+    let invoke = || client.invoke().function_name("function");
+    let output = invoke()
+        .payload(Blob::new(r#"{"fail": "no"}"#))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        (output.status_code(), output.function_error()),
+        (200, Some("Unhandled"))
+    );
+    let output = invoke()
+        .invocation_type(InvocationType::Event)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        (output.status_code(), output.executed_version()),
+        (202, None)
+    );
+    let output = invoke()
+        .invocation_type(InvocationType::DryRun)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        (output.status_code(), output.executed_version()),
+        (204, None)
+    );
+}
+
+#[tokio::test]
+async fn raises_the_exceptions_that_it_raises_for_aws() {
+    let (_emulator, client) = start(8).await;
+    let invoke = || client.invoke().function_name("function");
+    let error =
+        async |request: aws_sdk_lambda::operation::invoke::builders::InvokeFluentBuilder| {
+            request.send().await.unwrap_err().into_service_error()
+        };
+    let invalid = error(invoke().payload(Blob::new("{"))).await;
+    assert!(
+        invalid.is_invalid_request_content_exception(),
+        "{invalid:?}"
+    );
+    let unknown = error(invoke().qualifier("7")).await;
+    assert!(unknown.is_resource_not_found_exception(), "{unknown:?}");
+    let latest = error(invoke().qualifier("$LATEST")).await;
+    assert!(latest.is_invalid_parameter_value_exception(), "{latest:?}");
+    let large = Blob::new(vec![b'1'; 6 * 1024 * 1024 + 1]);
+    let large = error(invoke().payload(large)).await;
+    assert!(large.is_request_too_large_exception(), "{large:?}");
+    let name = error(client.invoke().function_name("no such name")).await;
+    assert_eq!(name.code(), Some("ValidationException"), "{name:?}");
+    let foreign = "arn:aws:lambda:us-east-1:210987654321:function:function";
+    let foreign = error(client.invoke().function_name(foreign)).await;
+    assert_eq!(foreign.code(), Some("AccessDeniedException"), "{foreign:?}");
+}
+
+#[tokio::test]
+async fn is_told_why_it_is_throttled() {
+    let (_emulator, client) = start(1).await;
+    let gate = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let event = json!({ "gate": gate.local_addr().unwrap() }).to_string();
+    let invoke = || client.invoke().function_name("function");
+    let held = invoke().payload(Blob::new(event)).send();
+    let (held, error) = tokio::join!(held, async {
+        let _inside = gate.accept().await.unwrap();
+        invoke().send().await.unwrap_err().into_service_error()
+    });
+    held.unwrap();
+    let InvokeError::TooManyRequestsException(error) = error else {
+        panic!("another exception: {error:?}");
+    };
+    let reason = ThrottleReason::ConcurrentInvocationLimitExceeded;
+    assert_eq!(error.reason(), Some(&reason));
+}
+
+#[tokio::test]
+async fn waits_for_and_describes_the_function() {
+    let (_emulator, client) = start(8).await;
+    let limit = Duration::from_mins(1);
+    let ready = client.wait_until_function_active_v2();
+    ready.function_name("function").wait(limit).await.unwrap();
+    let ready = client.wait_until_function_updated();
+    ready.function_name("function").wait(limit).await.unwrap();
+    let ready = client.wait_until_published_version_active();
+    let ready = ready
+        .function_name("function")
+        .qualifier("$LATEST.PUBLISHED");
+    ready.wait(limit).await.unwrap();
+
+    let configuration = client.get_function_configuration();
+    let configuration = configuration
+        .function_name("function")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(configuration.state(), Some(&State::Active));
+    assert_eq!(configuration.timeout(), Some(60));
+    let managed = configuration.capacity_provider_config().unwrap();
+    let managed = managed
+        .lambda_managed_instances_capacity_provider_config()
+        .unwrap();
+    assert_eq!(managed.per_execution_environment_max_concurrency(), Some(8));
+
+    let all = client
+        .list_functions()
+        .function_version(FunctionVersion::All);
+    let all = all.send().await.unwrap();
+    let versions: Vec<_> = all.functions().iter().map(|one| one.version()).collect();
+    assert_eq!(versions, [Some("$LATEST"), Some("$LATEST.PUBLISHED")]);
+
+    let other = client.get_function().function_name("other").send().await;
+    let other = other.unwrap_err().into_service_error();
+    assert!(other.is_resource_not_found_exception(), "{other:?}");
+}

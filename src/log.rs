@@ -1,0 +1,76 @@
+//! The log: lines on standard output that nobody has to read.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+
+use lambda_runtime::tracing;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// In bytes. A pipe that has any room takes this much without blocking: Linux's `PIPE_BUF`, see
+/// [pipe(7)](https://man7.org/linux/man-pages/man7/pipe.7.html).
+const MAX_LINE: usize = 4096;
+/// In bytes, so that a line with such a part in it is shorter than [`MAX_LINE`], escaped or not.
+const MAX_PART: usize = 1024;
+
+/// Starts the log in the format and at the level that `AWS_LAMBDA_LOG_FORMAT` and
+/// `AWS_LAMBDA_LOG_LEVEL` give.
+///
+/// # Panics
+///
+/// If the process has a log already.
+pub fn init() {
+    tracing::init_default_subscriber_with_writer(Mutex::new(Lines {
+        output: io::stdout(),
+        dropped: 0,
+    }));
+}
+
+/// The start of a text from elsewhere, up to 1 KB, as part of a log line.
+pub(crate) fn excerpt(text: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&text[..text.len().min(MAX_PART)]);
+    start.replace(char::is_control, " ")
+}
+
+/// Writes lines as long as the output has room for them, and drops the others.
+struct Lines<W> {
+    output: W,
+    /// How many lines have been dropped since the last one that was written.
+    dropped: u64,
+}
+
+impl<W: AsFd + Write> Lines<W> {
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut output = [PollFd::new(self.output.as_fd(), PollFlags::POLLOUT)];
+        if line.len() > MAX_LINE || poll(&mut output, PollTimeout::ZERO)? == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.output.write_all(line)?;
+        self.output.flush()
+    }
+}
+
+/// Never fails: the subscriber would write of the failure to standard error, which can panic and
+/// block.
+impl<W: AsFd + Write> Write for Lines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.dropped > 0 {
+            let dropped = self.dropped;
+            let message = "log lines were dropped because nobody read them";
+            let note = format!(
+                "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"{message}\",\"dropped\":{dropped}}}}}\n"
+            );
+            if self.write_line(note.as_bytes()).is_ok() {
+                self.dropped = 0;
+            }
+        }
+        if self.dropped > 0 || self.write_line(line).is_err() {
+            self.dropped += 1;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,653 @@
+//! The model of the Runtime API, and what it knows of the workers.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fibonacci_generator::event;
+use fibonacci_generator::reply::Reply;
+use fibonacci_generator::sequence::Index;
+use fibonacci_generator::worker::Workers;
+use lambda_runtime::tracing::{Dispatch, dispatcher};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{mpsc, watch};
+use tokio::task;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::choices::Choices;
+use super::log::Log;
+use super::pipe::{self, Connect, Connection, Pipe};
+use super::{Alphabet, Configuration, Cut, ON_PURPOSE, OnConnect, OnPoll, OnPost, Shutdown};
+
+const STALL_LIMIT: Duration = Duration::from_secs(1);
+const ALMOST_A_STALL: Duration = Duration::from_millis(999);
+const DRAIN_LIMIT: Duration = Duration::from_millis(400);
+/// How long nothing is in flight before the process ends.
+const QUIET: Duration = Duration::from_millis(10);
+/// By how much a timer may be late.
+const TICK: Duration = Duration::from_millis(1);
+/// The first index that is asked for. Its reply is longer than a pipe.
+const FIRST_INDEX: u16 = 100;
+/// After so many polls in a row that are dropped behind a reply, none is sent with a reply.
+const MAX_DROPPED_POLLS: u32 = 2;
+
+/// What a poll may meet while its worker is still posting the reply before it.
+const EARLY_POLLS: &[OnPoll] = &[OnPoll::Event, OnPoll::Panic, OnPoll::Close];
+
+/// Something that a worker waits for.
+#[derive(Debug)]
+enum Arrival {
+    Connect(Connect),
+    Request(Request),
+}
+
+impl Arrival {
+    fn worker(&self) -> task::Id {
+        match self {
+            Self::Connect(connect) => connect.worker,
+            Self::Request(request) => request.connection.worker,
+        }
+    }
+
+    /// Empty for an attempt to connect.
+    fn head(&self) -> &str {
+        match self {
+            Self::Connect(_) => "",
+            Self::Request(request) => &request.head,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Request {
+    at: Instant,
+    head: String,
+    connection: Connection,
+    is_after_shutdown: bool,
+    /// Whether it was sent together with the request before it.
+    is_ahead: bool,
+}
+
+impl Request {
+    fn is_poll(&self) -> bool {
+        self.head.starts_with("GET ")
+    }
+
+    fn content_length(&self) -> usize {
+        let (_, len) = self.head.split_once("content-length: ").unwrap();
+        len.trim_end().parse().unwrap()
+    }
+}
+
+/// What has become of an event whose head has arrived whole.
+#[derive(Debug)]
+struct Accepted {
+    worker: task::Id,
+    index: u16,
+    /// Whether an error is due instead of a reply.
+    is_error: bool,
+    is_readable: bool,
+    attempts: usize,
+    deliveries: usize,
+    is_settled: bool,
+}
+
+/// What is known of a worker.
+#[derive(Default)]
+struct Worker {
+    /// Polls that have failed since it last had an event.
+    failures: u32,
+    next_poll: Option<Due>,
+    /// Polls in a row that were sent with a reply and dropped.
+    dropped_polls: u32,
+}
+
+/// When something is due.
+struct Due {
+    since: Instant,
+    least: Duration,
+    most: Duration,
+}
+
+impl Due {
+    fn now() -> Self {
+        Self {
+            since: Instant::now(),
+            least: Duration::ZERO,
+            most: Duration::ZERO,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct ShutdownTimes {
+    begun: Option<Instant>,
+    ended: Option<Instant>,
+}
+
+type Handler = fn(&[u8]) -> Reply;
+
+pub(super) struct RuntimeApi<'a> {
+    choices: &'a mut Choices,
+    alphabet: Alphabet,
+    configuration: Configuration,
+    /// Whether polls should come with replies.
+    polls_ahead: bool,
+    workers: Arc<Workers<Handler>>,
+    connects: mpsc::UnboundedReceiver<Connect>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    request_sender: mpsc::UnboundedSender<Request>,
+    waiting: Vec<Arrival>,
+    invocations: BTreeMap<String, Accepted>,
+    shutdown: watch::Sender<ShutdownTimes>,
+    known: HashMap<task::Id, Worker>,
+    last_settled: Instant,
+}
+
+impl<'a> RuntimeApi<'a> {
+    pub(super) async fn run(
+        configuration: Configuration,
+        alphabet: Alphabet,
+        choices: &'a mut Choices,
+    ) {
+        let log = Log::default();
+        let _logging = dispatcher::set_default(&Dispatch::new(log.clone()));
+        let (connect_sender, connects) = mpsc::unbounded_channel();
+        pipe::connect_to(connect_sender);
+        let handler: Handler = |payload| {
+            assert!(payload != b"\"panic\"", "{ON_PURPOSE}");
+            Reply::from(event::parse(payload))
+        };
+        let max_concurrency = NonZeroU16::new(configuration.workers).unwrap();
+        let polls_ahead = configuration.polls_ahead;
+        let workers = Arc::new(Workers::new("host", max_concurrency, polls_ahead, handler));
+        let shutdown = watch::Sender::new(ShutdownTimes::default());
+        let running = tokio::spawn({
+            let (workers, shutdown) = (workers.clone(), shutdown.clone());
+            async move {
+                workers.run::<Pipe>(0, 1).await;
+                shutdown.send_modify(|times| times.ended = Some(Instant::now()));
+            }
+        });
+
+        let (request_sender, requests) = mpsc::unbounded_channel();
+        let mut this = Self {
+            choices,
+            alphabet,
+            configuration,
+            polls_ahead,
+            workers,
+            connects,
+            requests,
+            request_sender,
+            waiting: Vec::new(),
+            invocations: BTreeMap::new(),
+            shutdown,
+            known: HashMap::new(),
+            last_settled: Instant::now(),
+        };
+        let workers = usize::from(configuration.workers);
+        let open = workers..workers + this.choices.depth;
+        let mut times = this.shutdown.subscribe();
+        for step in 0..open.end + 4 * workers {
+            this.choices.is_open = open.contains(&step);
+            tokio::select! {
+                biased;
+                _ = times.wait_for(|times| times.ended.is_some()) => break,
+                () = this.step() => {}
+            }
+        }
+        this.check(&log).await;
+        running.abort();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.shutdown.borrow().begun.is_some()
+    }
+
+    /// Waits until every worker waits for something, and lets something happen to one.
+    async fn step(&mut self) {
+        self.wait_for_workers().await;
+        if self.waiting.is_empty() {
+            return sleep(TICK).await;
+        }
+        self.waiting.sort_by(|a, b| a.head().cmp(b.head()));
+
+        let mut shutdown = Shutdown::NotNow;
+        if !self.is_draining() {
+            shutdown = self.choices.choose(self.alphabet.shutdowns);
+            match shutdown {
+                Shutdown::NotNow => {}
+                Shutdown::BeforeThis => {
+                    begin_shutdown(&self.workers, &self.shutdown);
+                }
+                Shutdown::DuringThis => {
+                    let (workers, shutdown) = (self.workers.clone(), self.shutdown.clone());
+                    tokio::spawn(async move {
+                        sleep(TICK).await;
+                        begin_shutdown(&workers, &shutdown);
+                    });
+                }
+            }
+        }
+        let which: Vec<usize> = (0..self.waiting.len()).collect();
+        let which = if which.len() > 1 {
+            self.choices.choose(&which)
+        } else {
+            0
+        };
+        match self.waiting.remove(which) {
+            Arrival::Connect(connect) => self.on_connect(connect).await,
+            Arrival::Request(request) if request.is_poll() => self.on_poll(request).await,
+            Arrival::Request(request) => self.on_post(request).await,
+        }
+        while shutdown == Shutdown::DuringThis && !self.is_draining() {
+            sleep(TICK).await;
+        }
+    }
+
+    async fn wait_for_workers(&mut self) {
+        loop {
+            // A worker that would poll again ends instead.
+            let patience = if self.is_draining() {
+                TICK
+            } else {
+                Duration::from_secs(5)
+            };
+            let waiting: HashSet<_> = self.waiting.iter().map(Arrival::worker).collect();
+            let patience = if waiting.len() < usize::from(self.configuration.workers) {
+                patience
+            } else {
+                settle_down().await;
+                Duration::ZERO
+            };
+            let arrival = timeout(patience, async {
+                tokio::select! {
+                    biased;
+                    Some(connect) = self.connects.recv() => Arrival::Connect(connect),
+                    Some(request) = self.requests.recv() => Arrival::Request(request),
+                }
+            });
+            match arrival.await {
+                Ok(arrival) => self.waiting.push(arrival),
+                Err(_) if patience.is_zero() || self.is_draining() => break,
+                Err(elapsed) => panic!("a worker is lost: {elapsed}"),
+            }
+        }
+        for arrival in &self.waiting {
+            let is_poll = |arrival: &Arrival| arrival.head().starts_with("GET ");
+            let others = self.waiting.iter().filter(|other| {
+                other.worker() == arrival.worker() && is_poll(other) == is_poll(arrival)
+            });
+            assert_eq!(others.count(), 1, "a worker does two things at once");
+            if let Arrival::Request(request) = arrival {
+                let is_late = request.is_poll() && request.is_after_shutdown;
+                assert!(!is_late, "a poll after shutdown began");
+            }
+        }
+    }
+
+    /// The invocation that the worker is at, of those in flight.
+    fn in_flight(&mut self, worker: task::Id) -> Option<(&String, &mut Accepted)> {
+        let mut invocations = self.invocations.iter_mut();
+        invocations.find(|(_, invocation)| invocation.worker == worker && !invocation.is_settled)
+    }
+
+    async fn on_connect(&mut self, connect: Connect) {
+        let (worker, at) = (connect.worker, connect.at);
+        if self.in_flight(worker).is_none() {
+            self.assert_due(worker, at);
+        }
+        match self.choices.choose(self.alphabet.connects) {
+            OnConnect::Accept => return self.receive(connect.accept(), None),
+            OnConnect::AcceptLate => {
+                sleep(ALMOST_A_STALL).await;
+                return self.receive(connect.accept(), None);
+            }
+            OnConnect::AcceptAndClose => drop(connect.accept()),
+            OnConnect::Refuse => drop(connect),
+            OnConnect::Stall => {
+                let begun = Instant::now();
+                connect.given_up().await;
+                assert!((STALL_LIMIT..=STALL_LIMIT + TICK).contains(&begun.elapsed()));
+            }
+        }
+        match self.in_flight(worker) {
+            Some((id, invocation)) => {
+                invocation.attempts += 1;
+                if invocation.attempts == 2 {
+                    let id = id.clone();
+                    self.settle(&id);
+                }
+            }
+            None => self.fail(worker),
+        }
+    }
+
+    async fn on_poll(&mut self, mut poll: Request) {
+        assert!(
+            poll.head
+                .starts_with("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n")
+        );
+        let worker = poll.connection.worker;
+        let is_early = self.in_flight(worker).is_some();
+        if !is_early {
+            self.assert_due(worker, poll.at);
+        }
+        let index = FIRST_INDEX + u16::try_from(self.invocations.len()).unwrap();
+        let id = format!("id-{index}");
+        let payload = format!("{{\"n\": {index}}}");
+        let on_poll = self.choices.choose(if is_early {
+            EARLY_POLLS
+        } else {
+            self.alphabet.polls
+        });
+        let (payload, len) = match on_poll {
+            OnPoll::Panic => ("\"panic\"", 7),
+            OnPoll::TooLarge => ("", 7_000_000),
+            _ => (&*payload, payload.len()),
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: {id}\r\nContent-Length: {len}\r\n\r\n"
+        );
+        let (first, rest) = match on_poll {
+            OnPoll::EventInParts(cut) | OnPoll::EventCut(cut) | OnPoll::EventStalls(cut) => {
+                let event = format!("{head}{payload}");
+                let (first, rest) = event.split_at(match cut {
+                    Cut::AfterFirstByte => 1,
+                    Cut::InHead => head.len() - 3,
+                    Cut::AfterHead => head.len(),
+                    Cut::InPayload => head.len() + 1,
+                });
+                (first.to_owned(), rest.to_owned())
+            }
+            OnPoll::Respond(response) => (response.to_owned(), String::new()),
+            OnPoll::Close => (String::new(), String::new()),
+            _ => (format!("{head}{payload}"), String::new()),
+        };
+
+        let is_accepted = first.contains(&id) && first.len() >= head.len();
+        let is_whole = matches!(
+            on_poll,
+            OnPoll::Event | OnPoll::EventThenClose | OnPoll::EventInParts(_) | OnPoll::Panic
+        );
+        let accepted = Accepted {
+            worker,
+            index,
+            is_error: !is_whole || on_poll == OnPoll::Panic,
+            is_readable: is_whole,
+            attempts: 0,
+            deliveries: 0,
+            is_settled: false,
+        };
+        if is_accepted || is_whole {
+            self.invocations.insert(id, accepted);
+        }
+        if first.is_empty() {
+            if poll.is_ahead {
+                self.note_dropped_poll(worker);
+            }
+        } else {
+            if poll.is_ahead {
+                self.known.entry(worker).or_default().dropped_polls = 0;
+            }
+            send(&mut poll.connection, &first).await;
+        }
+        let had_responded = poll.connection.has_responded;
+        match on_poll {
+            OnPoll::EventInParts(_) => {
+                sleep(ALMOST_A_STALL).await;
+                send(&mut poll.connection, &rest).await;
+                poll.connection.has_responded = true;
+                self.receive(poll.connection, None);
+            }
+            OnPoll::Event | OnPoll::Panic => {
+                poll.connection.has_responded = true;
+                self.receive(poll.connection, None);
+            }
+            OnPoll::EventThenClose => {
+                drop(poll.connection);
+                self.in_flight(worker).unwrap().1.attempts += 1;
+                if self.polls_ahead && !self.is_draining() {
+                    self.note_dropped_poll(worker);
+                }
+            }
+            OnPoll::EventStalls(_) => assert_given_up(&mut poll.connection).await,
+            _ => drop(poll.connection),
+        }
+        if on_poll == OnPoll::Close && had_responded {
+            // A kept connection may close at any time.
+            if !is_early {
+                self.known.entry(worker).or_default().next_poll = Some(Due::now());
+            }
+        } else if !is_accepted && !is_whole {
+            self.fail(worker);
+        }
+    }
+
+    async fn on_post(&mut self, mut post: Request) {
+        let (id, resource) = post
+            .head
+            .strip_prefix("POST /2018-06-01/runtime/invocation/")
+            .and_then(|head| head.split_once(' ')?.0.split_once('/'))
+            .unwrap();
+        let invocation = self
+            .invocations
+            .get_mut(id)
+            .expect("an invocation that was dispatched");
+        assert!(!invocation.is_settled, "a post too many");
+        let expected = if invocation.is_error {
+            "error"
+        } else {
+            "response"
+        };
+        assert_eq!(resource, expected);
+        invocation.attempts += 1;
+        assert!(invocation.attempts <= 2);
+        let (id, index, is_error) = (id.to_owned(), invocation.index, invocation.is_error);
+        let (worker, is_readable) = (invocation.worker, invocation.is_readable);
+        let may_be_followed = invocation.attempts == 1 && is_readable && !post.is_after_shutdown;
+
+        let on_post = self.choices.choose(self.alphabet.posts);
+        let mut is_followed = self.polls_ahead && may_be_followed;
+        if !matches!(on_post, OnPost::CloseDuring | OnPost::StallDuring) {
+            let len = post.content_length();
+            let body = post.connection.receive_exact(len).await;
+            if !is_error {
+                let reply = Reply::from(Index::new(index).unwrap());
+                let is_right = body == reply.slices().concat();
+                assert!(is_right, "the reply to another invocation");
+            }
+            let expected = is_followed;
+            is_followed = post.connection.is_followed().await;
+            // Of several workers, one may stop the others from sending polls ahead at any time.
+            assert!(is_followed == expected || self.configuration.workers > 1);
+            assert!(!is_followed || may_be_followed);
+        }
+        let response =
+            |status| format!("HTTP/1.1 {status} Status\r\nContent-Length: 2\r\n\r\n{{}}");
+        let (status, response) = match on_post {
+            OnPost::Accept | OnPost::AcceptThenClose | OnPost::AcceptInParts => {
+                (202, response(202))
+            }
+            OnPost::AcceptSayingClose => (202, response(202).replacen("\r\n", CLOSE, 1)),
+            OnPost::Status(status) => (status, response(status)),
+            OnPost::CutInHead => (0, "HTTP/1.1 20".to_owned()),
+            OnPost::CutInBody => (202, response(202).trim_end_matches('}').to_owned()),
+            _ => (0, String::new()),
+        };
+        let (first, rest) = response.split_at(if on_post == OnPost::AcceptInParts {
+            9
+        } else {
+            response.len()
+        });
+        send(&mut post.connection, first).await;
+        let mut is_kept = false;
+        match on_post {
+            OnPost::AcceptInParts => {
+                sleep(ALMOST_A_STALL).await;
+                send(&mut post.connection, rest).await;
+                is_kept = true;
+            }
+            OnPost::Accept | OnPost::Status(_) => is_kept = true,
+            OnPost::StallAfter | OnPost::StallDuring => assert_given_up(&mut post.connection).await,
+            _ => {}
+        }
+        if is_kept {
+            post.connection.has_responded = true;
+            self.receive(
+                post.connection,
+                is_followed.then_some(post.is_after_shutdown),
+            );
+        } else {
+            drop(post.connection);
+            if is_followed {
+                self.note_dropped_poll(worker);
+            }
+        }
+
+        let invocation = self.invocations.get_mut(&id).unwrap();
+        if status == 202 {
+            invocation.deliveries += 1;
+        }
+        if matches!(status, 200..300 | 400..500) || invocation.attempts == 2 {
+            self.settle(&id);
+        }
+    }
+
+    /// The worker is done with this invocation.
+    fn settle(&mut self, id: &str) {
+        let invocation = self.invocations.get_mut(id).unwrap();
+        invocation.is_settled = true;
+        let (worker, is_readable) = (invocation.worker, invocation.is_readable);
+        self.last_settled = Instant::now();
+        let known = self.known.entry(worker).or_default();
+        known.next_poll = Some(Due::now());
+        if is_readable {
+            known.failures = 0;
+        } else {
+            self.fail(worker);
+        }
+    }
+
+    /// The worker's poll failed, or will before it reaches this end.
+    fn fail(&mut self, worker: task::Id) {
+        self.last_settled = Instant::now();
+        let known = self.known.entry(worker).or_default();
+        let back_off = Duration::from_millis(250.min(10 << known.failures.min(5)));
+        known.failures += 1;
+        let due = known.next_poll.get_or_insert_with(Due::now);
+        due.least += back_off / 2;
+        due.most += back_off + TICK;
+    }
+
+    /// A poll that the worker sent with a reply is lost with its connection.
+    fn note_dropped_poll(&mut self, worker: task::Id) {
+        let known = self.known.entry(worker).or_default();
+        known.dropped_polls += 1;
+        if known.dropped_polls >= MAX_DROPPED_POLLS {
+            self.polls_ahead = false;
+        }
+    }
+
+    /// Asserts that the worker asks for an invocation when it should.
+    fn assert_due(&mut self, worker: task::Id, at: Instant) {
+        let known = self.known.entry(worker).or_default();
+        if let Some(Due { since, least, most }) = known.next_poll.take() {
+            let waited = at - since;
+            assert!(waited >= least, "{waited:?} of {least:?}");
+            assert!(waited <= most, "{waited:?} of {most:?}");
+            assert!(waited <= Duration::from_secs(1));
+        }
+    }
+
+    /// Waits for a request on this connection, while others go on. If it was sent ahead,
+    /// `ahead_after_shutdown` is whether the request before it was sent after shutdown began.
+    fn receive(&self, mut connection: Connection, ahead_after_shutdown: Option<bool>) {
+        let (requests, shutdown) = (self.request_sender.clone(), self.shutdown.subscribe());
+        tokio::spawn(async move {
+            if let Some(head) = connection.receive_head().await {
+                let is_after_shutdown = shutdown.borrow().begun.is_some();
+                let _ = requests.send(Request {
+                    at: Instant::now(),
+                    head,
+                    connection,
+                    is_after_shutdown: ahead_after_shutdown.unwrap_or(is_after_shutdown),
+                    is_ahead: ahead_after_shutdown.is_some(),
+                });
+            }
+        });
+    }
+
+    /// Asserts that all is as promised in the end.
+    async fn check(&mut self, log: &Log) {
+        if self.is_draining() {
+            let mut times = self.shutdown.subscribe();
+            let ended = times.wait_for(|times| times.ended.is_some());
+            let ended = timeout(DRAIN_LIMIT + TICK, ended).await;
+            ended.expect("the shutdown ends").unwrap();
+        }
+        let times = *self.shutdown.borrow();
+        let mut is_cut_short = false;
+        if let (Some(begun), Some(ended)) = (times.begun, times.ended) {
+            let took = ended - begun;
+            assert!(took <= DRAIN_LIMIT + TICK, "{took:?}");
+            is_cut_short = took + TICK >= DRAIN_LIMIT;
+            if !is_cut_short {
+                let idle = ended - begun.max(self.last_settled);
+                assert!(idle <= QUIET + 2 * TICK, "{idle:?}");
+                assert!(took >= QUIET, "{took:?}");
+                assert_eq!(self.workers.in_flight(), 0);
+            }
+        }
+        for (id, invocation) in &self.invocations {
+            let losses = log.count(id, &["could not deliver", "refused", "delivered already"]);
+            if invocation.is_settled {
+                assert_eq!(invocation.deliveries + losses, 1, "{id}: {invocation:?}");
+                assert_eq!(
+                    log.count(id, &["the event is unreadable"]),
+                    usize::from(!invocation.is_readable)
+                );
+            } else {
+                assert!(
+                    is_cut_short || times.begun.is_none(),
+                    "{id}: {invocation:?}"
+                );
+            }
+        }
+        let informed = log.count("", &["drops polls sent with a reply"]);
+        let has_stopped = self.configuration.polls_ahead && !self.polls_ahead;
+        assert!(informed <= usize::from(has_stopped) || self.configuration.workers > 1);
+        if times.begun.is_none() {
+            assert!(informed == usize::from(has_stopped) || self.configuration.workers > 1);
+        }
+    }
+}
+
+const CLOSE: &str = "\r\nConnection: close\r\n";
+
+fn begin_shutdown(workers: &Workers<Handler>, shutdown: &watch::Sender<ShutdownTimes>) {
+    workers.drain();
+    shutdown.send_modify(|times| times.begun = Some(Instant::now()));
+}
+
+async fn send(connection: &mut Connection, bytes: &str) {
+    // The function may have given the connection up.
+    let _ = connection.stream.write_all(bytes.as_bytes()).await;
+}
+
+/// Lets the function do what it can do without waiting.
+async fn settle_down() {
+    for _ in 0..5 {
+        task::yield_now().await;
+    }
+}
+
+/// Asserts that the function gives this connection up after a second.
+async fn assert_given_up(connection: &mut Connection) {
+    let begun = Instant::now();
+    let given_up = timeout(2 * STALL_LIMIT, connection.given_up()).await;
+    given_up.expect("given up");
+    assert!((STALL_LIMIT..=STALL_LIMIT + TICK).contains(&begun.elapsed()));
+}
