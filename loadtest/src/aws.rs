@@ -129,14 +129,13 @@ impl Aws {
 
         let region = config
             .region()
-            .context("no AWS Region: set AWS_REGION or AWS_PROFILE")?;
+            .context("no AWS Region: set AWS_REGION, or AWS_PROFILE to a profile with a Region")?;
         let provider = config
             .credentials_provider()
             .context("no AWS credentials")?;
-        let credentials = provider
-            .provide_credentials()
-            .await
-            .context("no AWS credentials: run `aws configure`, or set AWS_PROFILE")?;
+        let credentials = provider.provide_credentials().await.context(
+            "no AWS credentials: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
+        )?;
         let expiry = credentials.expiry();
         let (sender, identity) = watch::channel(credentials.into());
         tokio::spawn(refresh(provider, expiry, sender));

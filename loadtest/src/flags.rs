@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fibonacci_generator::sequence::MAX_INDEX;
 
@@ -40,11 +41,11 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct Flags {
     /// Function to invoke: its name or ARN
-    #[arg(long, default_value = "fibonacci-generator")]
+    #[arg(long, value_name = "NAME", default_value = "fibonacci-generator", value_parser = NonEmptyStringValueParser::new())]
     function_name: String,
 
     /// Version or alias to invoke
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     qualifier: Option<String>,
 
     /// Invoke API to use, such as the emulator's [default: the one that `AWS_ENDPOINT_URL_LAMBDA`,
@@ -106,7 +107,7 @@ pub(crate) struct Flags {
     pub generators: Option<NonZeroU16>,
 
     /// This load tester, deployed as a Lambda function: its name or ARN
-    #[arg(long, value_name = "NAME", requires = "generators")]
+    #[arg(long, value_name = "NAME", requires = "generators", value_parser = NonEmptyStringValueParser::new())]
     pub generator_function: Option<String>,
 
     /// Invoke API of the generators [default: that of the function]

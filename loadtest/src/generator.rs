@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use fibonacci_generator::sequence::MAX_INDEX;
+use http::Uri;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -46,25 +47,39 @@ pub(crate) struct Share {
 
 /// Serves Lambda's Runtime API until the process is ended.
 pub(crate) async fn serve() -> ExitCode {
-    for name in [
-        "AWS_LAMBDA_FUNCTION_NAME",
-        "AWS_LAMBDA_FUNCTION_VERSION",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-    ] {
-        if std::env::var_os(name).is_none() {
-            say(&format!(
-                "error: AWS_LAMBDA_RUNTIME_API is set, as on Lambda, but {name} is not"
-            ));
-            return ExitCode::FAILURE;
-        }
-    }
-    match lambda_runtime::run_concurrent(service_fn(handle)).await {
+    let served = async {
+        check_environment()?;
+        let served = lambda_runtime::run_concurrent(service_fn(handle)).await;
+        served.map_err(Error::from_boxed)
+    };
+    match served.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("error: {error}"));
+            say(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// `lambda_runtime` panics without these variables.
+fn check_environment() -> Result<()> {
+    let variable = |name: &str| {
+        let value = std::env::var(name);
+        value.with_context(|| {
+            format!("AWS_LAMBDA_RUNTIME_API is set, as on Lambda, but {name} is not")
+        })
+    };
+    let address = variable("AWS_LAMBDA_RUNTIME_API")?;
+    let uri = format!("http://{address}").parse::<Uri>();
+    uri.with_context(|| format!("AWS_LAMBDA_RUNTIME_API is {address:?}, which is no address"))?;
+    variable("AWS_LAMBDA_FUNCTION_NAME")?;
+    variable("AWS_LAMBDA_FUNCTION_VERSION")?;
+    let memory = variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?;
+    let number = memory.parse::<u16>();
+    number.with_context(|| {
+        format!("AWS_LAMBDA_FUNCTION_MEMORY_SIZE is {memory:?}, not a number of MB")
+    })?;
+    Ok(())
 }
 
 async fn handle(event: LambdaEvent<Value>) -> Result<Report, Diagnostic> {

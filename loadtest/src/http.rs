@@ -71,7 +71,7 @@ impl Endpoint {
         endpoint.with_context(|| format!("{url} is not a URL such as http://127.0.0.1:9000"))
     }
 
-    /// `None` if the URL has another scheme, no host, a user or a port above 65535.
+    /// `None` if the URL has another scheme, no host, a user, a query, or a port above 65535.
     pub(crate) fn of(url: &Uri) -> Option<Self> {
         let is_tls = match url.scheme_str() {
             Some("http") => false,
@@ -79,7 +79,7 @@ impl Endpoint {
             _ => return None,
         };
         let authority = url.authority()?;
-        if authority.as_str().contains('@') {
+        if authority.as_str().contains('@') || url.query().is_some() {
             return None;
         }
         let host = authority.host();

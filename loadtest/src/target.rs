@@ -109,7 +109,7 @@ impl Target {
     pub(crate) async fn describe(&self) -> Result<Description> {
         let path = self.function.path("configuration");
         let response = self.get(&path).await.map_err(|error| self.advise(&error))?;
-        let configuration = response.json()?;
+        let configuration = response.json().map_err(|error| self.advise(&error))?;
         let text = |pointer: &str| Some(configuration.pointer(pointer)?.as_str()?.to_owned());
         let fleet = "/CapacityProviderConfig/LambdaManagedInstancesCapacityProviderConfig";
         let capacity_provider = match text(&format!("{fleet}/CapacityProviderArn")) {

@@ -17,6 +17,11 @@ fn refuses_contradictory_flags_in_one_line() {
         (&["--ramp", "5m", "-r", "10"], "before the --ramp"),
         (&["-d", "0s"], "--duration 0"),
         (&["-d", "10"], "--duration"),
+        (&["--qualifier", ""], "a value is required for '--qualifier"),
+        (
+            &["--function-name="],
+            "a value is required for '--function-name",
+        ),
         (&["-c", "0"], "from 1 to 65535"),
         (&["-c", "65536"], "from 1 to 65535"),
         (&["-r", "0"], "at least 1"),
@@ -55,6 +60,7 @@ fn refuses_contradictory_flags_in_one_line() {
         "http://",
         "ftp://localhost",
         "http://me@localhost:1",
+        "http://localhost:1?query",
     ] {
         refused(
             &mut loadtest(&["--endpoint-url", url]),

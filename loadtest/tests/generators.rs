@@ -143,7 +143,7 @@ fn names_generators_that_started_late() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(1, 2);
 
-    let output = generators.load(&api.url(), &["-d", "1500ms", "-r", "60", "-c", "3"]);
+    let output = generators.load(&api.url(), &["-d", "1200ms", "-r", "50", "-c", "3"]);
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
@@ -201,6 +201,27 @@ fn names_generators_that_failed() {
             "{report}"
         );
     }
+    generators.end();
+}
+
+/// A generator with a timeout of 67 s sends for the first 5 s of them.
+#[test]
+fn names_generators_whose_timeout_came_before_they_had_sent_everything() {
+    let api = InvokeApi::start(right);
+    let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
+    settings.function_name = "generator".into();
+    settings.timeout = Duration::from_secs(67);
+    let generators = Generators::run(settings);
+
+    let output = generators.load(&api.url(), &["-n", "1000000000", "-c", "3"]);
+
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = report(&output);
+    assert_eq!(
+        problems(&report),
+        [Some("its timeout came before it had sent everything"); 3]
+    );
+    assert_eq!(report["outcomes"]["ok"], api.invocations());
     generators.end();
 }
 
@@ -416,5 +437,46 @@ fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
             async move { report.to_string().into_response() }
         };
         merges_nothing(&InvokeApi::start(reply), complaint);
+    }
+}
+
+#[test]
+fn says_which_variable_of_lambda_is_missing_or_invalid() {
+    let variables = |changed: &str, value: Option<&str>| {
+        let mut command = loadtest(&[]);
+        command
+            .env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+            .env("AWS_LAMBDA_FUNCTION_NAME", "generator")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "2048");
+        match value {
+            Some(value) => command.env(changed, value),
+            None => command.env_remove(changed),
+        };
+        command
+    };
+    for (name, value, complaint) in [
+        (
+            "AWS_LAMBDA_RUNTIME_API",
+            Some("no where"),
+            "\"no where\", which is no address",
+        ),
+        (
+            "AWS_LAMBDA_FUNCTION_NAME",
+            None,
+            "but AWS_LAMBDA_FUNCTION_NAME is not",
+        ),
+        (
+            "AWS_LAMBDA_FUNCTION_VERSION",
+            None,
+            "but AWS_LAMBDA_FUNCTION_VERSION is not",
+        ),
+        (
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+            Some("2 GB"),
+            "\"2 GB\", not a number of MB",
+        ),
+    ] {
+        refused(&mut variables(name, value), complaint);
     }
 }
