@@ -51,7 +51,7 @@ pub(crate) struct Service {
     identity: watch::Receiver<Identity>,
 }
 
-/// A request but for its body, prepared to be signed and sent many times.
+/// A request without its body, to be signed and sent many times.
 pub(crate) struct Operation {
     service: Service,
     method: Method,
@@ -71,12 +71,12 @@ pub(crate) struct ServiceError {
 }
 
 impl Aws {
-    /// Finds Region and credentials as every AWS tool does. Where `lambda` is on this machine, what
-    /// cannot be found is made up: the emulator checks neither.
+    /// Finds Region and credentials where every AWS tool looks. If `lambda` is on this machine and they
+    /// are not found, it uses placeholders: the emulator checks neither.
     ///
     /// # Errors
     ///
-    /// If there is no Region, there are no credentials, or a configured endpoint is no URL.
+    /// If there is no Region, there are no credentials, or a configured endpoint is not a URL.
     pub(crate) async fn load(lambda: Option<&Endpoint>) -> Result<Self> {
         let client = http_client_fn(|settings, _| {
             SharedHttpConnector::new(Connector {
@@ -98,7 +98,7 @@ impl Aws {
             None => configured_endpoint(&configured, "Lambda")?,
         };
         let config = if lambda.is_some_and(|endpoint| endpoint.is_loopback()) {
-            // Not the default chain, which ends by asking EC2's metadata service and takes seconds.
+            // Not the default chain: it takes seconds, because it ends by asking EC2's metadata service.
             let region = configured.region().cloned();
             let provider = aws_config::provider_config::ProviderConfig::default()
                 .with_http_client(client.clone())
@@ -212,7 +212,7 @@ fn default_endpoint(config: &SdkConfig, name: &str, region: &str) -> Result<Endp
     Endpoint::parse(&format!("https://{name}{fips}.{region}.{domain}"))
 }
 
-/// Replaces credentials five minutes before they expire, until nobody uses them any more.
+/// Replaces credentials five minutes before they expire, for as long as somebody uses them.
 async fn refresh(
     provider: SharedCredentialsProvider,
     mut expiry: Option<SystemTime>,
@@ -281,7 +281,7 @@ impl Service {
 }
 
 impl Operation {
-    /// A signed request.
+    /// Signs a request with this body.
     pub(crate) fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>> {
         let Service {
             endpoint,
@@ -315,7 +315,7 @@ impl Operation {
         Ok(request)
     }
 
-    /// Sends it once, over a connection of its own, within a limit of time.
+    /// Sends one request over a connection of its own, and waits no longer than `limit`.
     pub(crate) async fn call(&self, body: Bytes, limit: Duration) -> Result<Response> {
         let mut client = self.service.client();
         let response = timeout(limit, client.send(self.request(body)?))
@@ -348,7 +348,7 @@ impl ServiceError {
             Some(code) => code.to_str().ok(),
             None => text(&["__type", "code"]),
         };
-        // It may have a namespace before it, and a URL after it.
+        // A namespace may precede the code, and a URL may follow it.
         let code = code.and_then(|code| code.split(':').next()?.rsplit('#').next());
         let message = text(&["message", "Message", "errorMessage"]);
         Self {

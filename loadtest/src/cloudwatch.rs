@@ -1,7 +1,8 @@
-//! What CloudWatch saw of a run on Managed Instances.
+//! The metrics of a run on Managed Instances.
 //!
-//! Lambda publishes a value for each execution environment, and for each instance type, every five
-//! minutes, so this looks at the whole periods that the run touched:
+//! Every five minutes, Lambda publishes a value for each execution environment and for each instance
+//! type. So the metrics are those of whole periods, from the one in which the run started to the one in
+//! which it ended:
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-monitoring-metrics.html>.
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const NAMESPACE: &str = "AWS/Lambda";
 pub(crate) const DOLLARS_PER_MILLION_REQUESTS: f64 = 0.20;
 
-/// The metrics of a function, and the statistic that is meant. The last four are the reasons of throttles.
+/// The metrics of a function, with the statistic to read. The last four are the reasons of throttles.
 const FUNCTION_METRICS: [(&str, &str); 6] = [
     ("Invocations", "Sum"),
     ("Throttles", "Sum"),
@@ -35,12 +36,12 @@ const FUNCTION_METRICS: [(&str, &str); 6] = [
     ("MemoryThrottles", "Sum"),
     ("DiskThrottles", "Sum"),
 ];
-/// The metrics of a version's execution environments. Each of these sends one value per period.
+/// The metrics of a version's execution environments. Each environment sends one value per period.
 const ENVIRONMENT_METRICS: [(&str, &str); 2] = [
     ("ExecutionEnvironmentCPUUtilization", "Sum"),
     ("ExecutionEnvironmentConcurrency", "SampleCount"),
 ];
-/// Of the capacity provider, one for each instance type.
+/// The metric of the capacity provider. There is one for each instance type.
 const PROVIDER_METRIC: &str = "vCPUAllocated";
 
 /// A function on Managed Instances, and where its metrics are.
@@ -54,7 +55,7 @@ pub(crate) struct Fleet {
     pub dollars_per_vcpu_hour: f64,
 }
 
-/// What CloudWatch says of the fleet, in the periods that the run touched.
+/// What CloudWatch says about the fleet in the periods of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Metrics {
     start_unix_seconds: u64,
@@ -168,7 +169,7 @@ impl Reader<'_> {
         for (name, statistic) in ENVIRONMENT_METRICS {
             wanted.push((name, statistic, environments.clone()));
         }
-        // The instance types are Lambda's choice.
+        // Lambda chooses the instance types.
         let list = json!({
             "Namespace": NAMESPACE,
             "MetricName": PROVIDER_METRIC,
@@ -240,7 +241,7 @@ impl Reader<'_> {
             .json()
     }
 
-    /// Whether all values that will come have come.
+    /// Whether no more values will come.
     fn is_complete(&self, values: &BTreeMap<&str, Values>, replies: u64) -> bool {
         let last = self.end - PERIOD.as_secs();
         let invocations = values
@@ -309,7 +310,7 @@ impl Reader<'_> {
 
     fn missing(&self, values: &BTreeMap<&str, Values>) -> Vec<String> {
         let sum = |name: &str| values.get(name).map(|values| values.values().sum::<f64>());
-        // Without a throttle, there are no reasons of throttles.
+        // Reasons are published only if there are throttles.
         let function_metrics = match sum("Throttles") {
             Some(0.0) => &FUNCTION_METRICS[..2],
             _ => &FUNCTION_METRICS[..],

@@ -14,7 +14,8 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    /// Shows what `line` returns, in fewer than 80 characters, unless standard error is no terminal.
+    /// Shows what `line` returns: fewer than 80 characters. Does nothing unless standard error is a
+    /// terminal.
     pub(crate) fn start(
         is_quiet: bool,
         mut line: impl FnMut() -> String + Send + 'static,
@@ -23,7 +24,7 @@ impl Display {
             return None;
         }
         let (stop, stopped) = mpsc::channel();
-        // A thread: a terminal that is held with Ctrl-S blocks whoever writes to it.
+        // A thread, because Ctrl-S on the terminal blocks every write to it.
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(REFRESH) == Err(RecvTimeoutError::Timeout) {
                 let _ = write!(io::stderr(), "\r{}\x1b[K", line());

@@ -9,10 +9,10 @@ use fibonacci_generator::reply::Reply;
 use fibonacci_generator::sequence::MAX_INDEX;
 use serde::{Deserialize, Serialize};
 
-/// A payload and the reply that the function owes to it.
+/// A payload and the reply that the function must send to it.
 pub(crate) struct Event {
     pub payload: Bytes,
-    /// N, where the payload is no more than `{"n": N}`.
+    /// N, if the payload is `{"n": N}` and nothing else.
     pub n: Option<u16>,
     reply: Reply,
 }
@@ -20,9 +20,9 @@ pub(crate) struct Event {
 /// How a reply differs from the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Difference {
-    /// Of the first byte that is wrong, missing or too many.
+    /// Where the first byte is that is wrong, missing or surplus.
     pub offset: usize,
-    /// What should stand there, up to 16 bytes.
+    /// The bytes that belong there, up to 16.
     pub expected: String,
     pub received: String,
 }
@@ -36,7 +36,7 @@ impl Event {
         }
     }
 
-    /// Compares a reply with the table, byte for byte. It comes in pieces.
+    /// Compares a reply, which comes in pieces, with the table, byte for byte.
     pub(crate) fn verify(&self, received: &[Bytes]) -> Result<(), Difference> {
         let mut expected = self
             .reply
@@ -120,7 +120,8 @@ fn direct(range: RangeInclusive<u16>) -> Vec<Event> {
         .collect()
 }
 
-/// The Invoke API itself refuses what is not JSON, so that comes in the body of an HTTP event.
+/// The Invoke API itself refuses a payload that is not JSON, so such text is in the body of an HTTP
+/// event.
 const OTHERS: [&str; 21] = [
     "{}",
     "null",

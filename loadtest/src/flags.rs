@@ -48,8 +48,8 @@ pub(crate) struct Flags {
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     qualifier: Option<String>,
 
-    /// Invoke API to use, such as the emulator's [default: the one that `AWS_ENDPOINT_URL_LAMBDA`,
-    /// `AWS_ENDPOINT_URL` or the profile names, or else AWS's]
+    /// Invoke API to use, such as the emulator's [default: what `AWS_ENDPOINT_URL_LAMBDA`,
+    /// `AWS_ENDPOINT_URL` or the profile says, or else AWS's]
     #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
     pub endpoint_url: Option<Endpoint>,
 
@@ -67,7 +67,7 @@ pub(crate) struct Flags {
     #[arg(long, conflicts_with = "n")]
     mix: bool,
 
-    /// Most requests in flight at once
+    /// Requests in flight at once, at most
     #[arg(long, short, value_name = "COUNT", default_value = "1", value_parser = parse_count)]
     concurrency: NonZeroU16,
 
@@ -94,7 +94,7 @@ pub(crate) struct Flags {
     #[arg(long, short, value_name = "PER_SECOND", value_parser = parse_rate)]
     rate: Option<NonZeroU32>,
 
-    /// Let the rate rise from 0 within this time, linearly
+    /// Raise the rate linearly from 0 during this time
     #[arg(long, value_name = "DURATION", requires = "rate")]
     ramp: Option<humantime::Duration>,
 
@@ -114,16 +114,16 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "URL", requires = "generators", value_parser = Endpoint::parse)]
     pub generator_endpoint_url: Option<Endpoint>,
 
-    /// How long to wait for CloudWatch's metrics after a run on Managed Instances; 0s to skip them
+    /// How long to wait for CloudWatch's metrics after a run on Managed Instances; 0s skips them
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub cloudwatch: humantime::Duration,
 
-    /// Price of an allocated vCPU for an hour, in dollars [default: that of c7i.xlarge in us-east-1,
-    /// which has 3 for functions, with Lambda's 15 %]
+    /// Dollars that an allocated vCPU costs per hour [default: a c7i.xlarge in us-east-1 with Lambda's
+    /// 15 %, divided by the 3 vCPUs that functions can use]
     #[arg(long, value_name = "DOLLARS", default_value_t = 0.1785 * 1.15 / 3.0, hide_default_value = true, value_parser = parse_price)]
     pub vcpu_hour: f64,
 
-    /// No live display
+    /// Show no live display
     #[arg(long, short)]
     pub quiet: bool,
 

@@ -22,10 +22,10 @@ use crate::report::{Clock, Measured, Report, Subject, unix_ms};
 use crate::say;
 use crate::target::{FunctionName, INVOCATION_TIMEOUT, Target};
 
-/// Of the event. A change that older generators cannot follow raises it.
+/// The version of the event. A change that older generators cannot follow raises it.
 pub(crate) const VERSION: u64 = 1;
 
-/// What a generator needs between its last reply and its own timeout.
+/// The time that a generator needs between the last reply it waits for and its own timeout.
 pub(crate) const SPARE: Duration = Duration::from_secs(2);
 
 /// The event of a generator.
@@ -71,7 +71,7 @@ fn check_environment() -> Result<()> {
     };
     let address = variable("AWS_LAMBDA_RUNTIME_API")?;
     let uri = format!("http://{address}").parse::<Uri>();
-    uri.with_context(|| format!("AWS_LAMBDA_RUNTIME_API is {address:?}, which is no address"))?;
+    uri.with_context(|| format!("AWS_LAMBDA_RUNTIME_API is {address:?}, which is not an address"))?;
     variable("AWS_LAMBDA_FUNCTION_NAME")?;
     variable("AWS_LAMBDA_FUNCTION_VERSION")?;
     let memory = variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?;

@@ -1,4 +1,4 @@
-//! A load that generators send: invocations of the load tester as a Lambda function.
+//! Splits a load over generators, which are invocations of the load tester as a Lambda function.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -21,20 +21,20 @@ use crate::report::{Measured, Part, Report, unix_ms};
 use crate::say;
 use crate::target::{INVOCATION_TIMEOUT, Target};
 
-/// From the invocation of the generators to their start: for cold starts and warm-up.
+/// The time between the invocation of the generators and their start: for cold starts and warm-up.
 const LEAD: Duration = Duration::from_secs(3);
 
-/// Lambda's limit.
+/// The longest timeout that Lambda allows.
 const LONGEST_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// A report that a generator made, or why there is none.
 enum Reply {
     Measured(Box<Measured>),
-    /// It is named in the merged report.
+    /// The merged report names the generator and this reason.
     Missing(String),
 }
 
-/// The load of each generator.
+/// Splits a load into one for each generator.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub(crate) fn split(load: &Load, generators: NonZeroU16) -> Result<Vec<Load>> {
         .collect()
 }
 
-/// The parts of a number that is divided among `count` add up to it.
+/// Divides a number among `count`, so that the parts add up to it.
 fn part(all: u64, index: u64, count: u64) -> u64 {
     all / count + u64::from(index < all % count)
 }
@@ -86,7 +86,7 @@ fn part(all: u64, index: u64, count: u64) -> u64 {
 ///
 /// # Errors
 ///
-/// If the function does not exist, its timeout is too short, or its clock is not this machine's.
+/// If the function does not exist, its timeout is too short, or Lambda's clock differs from this machine's.
 pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
     let sent = unix_ms(SystemTime::now());
     let description = target.describe().await?;
@@ -95,7 +95,7 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
         .as_deref()
         .and_then(|date| httpdate::parse_http_date(date).ok())
     {
-        // It has whole seconds, and a server may reuse it for one.
+        // The header is in whole seconds, and a server may reuse it for a second.
         let date = unix_ms(date);
         let now = unix_ms(SystemTime::now());
         check_clock(
@@ -126,8 +126,8 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
     Ok(timeout)
 }
 
-/// Invokes the generators, and adds up what they measured. `share` is what all of them get, but for
-/// their own part of its load.
+/// Invokes the generators, and adds up what they measured. All of them get `share`, each with its own
+/// part of the load.
 ///
 /// # Errors
 ///
@@ -261,7 +261,7 @@ fn progress(count: usize, replied: usize, start: SystemTime, duration: Option<Du
 impl Reply {
     /// # Errors
     ///
-    /// If the reply is no report that could be merged.
+    /// If the reply is not a report that can be merged.
     fn read(response: Result<Response>, sent: u64) -> Result<Self> {
         let arrived = unix_ms(SystemTime::now());
         let response = match response {
@@ -288,7 +288,7 @@ impl Reply {
                 "its reply is not a generator's: is it the function that `cargo lambda deploy` made?"
             );
         };
-        // It received the event after we sent it, and replied before the reply arrived here.
+        // The generator received the event after we sent it, and replied before the reply arrived here.
         check_clock(
             "its clock",
             after(clock.replied_unix_ms, arrived),
@@ -298,7 +298,7 @@ impl Reply {
     }
 }
 
-/// `from` and `to` bound how far another clock is ahead of ours, in milliseconds.
+/// Refuses another clock that is ahead of ours by at least `from` and at most `to` milliseconds.
 fn check_clock(whose: &str, from: i128, to: i128) -> Result<()> {
     let limit = i128::try_from(MAX_APART.as_millis())?;
     let seconds = |milliseconds: i128| {

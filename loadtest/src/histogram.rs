@@ -9,15 +9,15 @@ use flate2::read::ZlibDecoder;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use hdrhistogram::{Counter, CreationError, Histogram};
 
-/// Two hours, which no reply takes.
+/// Two hours: no reply takes that long.
 const HIGHEST_MICROSECONDS: u64 = 7_200_000_000;
 
 /// The first bytes of an encoded histogram. Its length follows, and then, deflated, another cookie,
 /// header and the counts.
 const DEFLATED_V2: [u8; 4] = [0x1c, 0x84, 0x93, 0x14];
-/// What precedes the counts, in bytes.
+/// The length in bytes of the header, which precedes the counts.
 const HEADER: usize = 40;
-/// The most bytes that a count takes.
+/// The most bytes that one count takes.
 const MAX_COUNT: usize = 9;
 
 pub(crate) fn new<T: Counter>(significant_digits: u8) -> Result<Histogram<T>, CreationError> {
@@ -36,7 +36,7 @@ pub(crate) fn encode<T: Counter>(histogram: &Histogram<T>) -> Result<String> {
 
 /// # Errors
 ///
-/// If it is no such encoding, or the bounds are not those that [`new`] sets.
+/// If the text is not such an encoding, or the bounds are not those that [`new`] sets.
 pub(crate) fn decode<T: Counter>(text: &str, significant_digits: u8) -> Result<Histogram<T>> {
     let bytes = BASE64_STANDARD.decode(text).context("not base64")?;
     let (cookie, deflated) = bytes.split_at_checked(8).context("cut short")?;
@@ -53,7 +53,7 @@ pub(crate) fn decode<T: Counter>(text: &str, significant_digits: u8) -> Result<H
         .read_to_end(&mut inflated)
         .context("not deflated")?;
     let header = inflated.get(..HEADER).context("cut short")?;
-    // The bounds are checked first: the decoder allocates whatever they ask for.
+    // Check the bounds first, because the decoder allocates as much as they ask for.
     let number = |bytes: std::ops::Range<usize>| {
         header[bytes]
             .iter()

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// A NAT gateway forgets a connection that is idle for 350 s, while an invocation may take 900 s.
+/// A NAT gateway drops a connection that is idle for 350 s, and an invocation may take 900 s.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
 /// Where a service listens.
@@ -30,11 +30,11 @@ pub(crate) struct Endpoint {
     port: u16,
     /// The `Host` header.
     pub authority: String,
-    /// Precedes the path of every operation. Empty, or without a slash at its end.
+    /// Precedes the path of every operation. It is empty or has no slash at its end.
     base_path: String,
 }
 
-/// A response. The body is in the pieces that it arrived in.
+/// A response. The body is in pieces, as it arrived.
 pub(crate) struct Response {
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -52,7 +52,7 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// Reads and writes while it is polled.
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    /// Whether the driver has not ended.
+    /// False once the driver has ended.
     is_open: bool,
 }
 
@@ -120,10 +120,10 @@ impl Client {
         }
     }
 
-    /// Sends a request and reads the whole response. A request of which not a byte was sent, because
-    /// the peer had closed the connection, is sent over another one.
+    /// Sends a request and reads the whole response. If the peer had closed the connection before a
+    /// byte of the request was sent, the request goes over a new connection.
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response> {
-        // Taken, so that an exchange that is dropped half-way leaves no connection behind.
+        // Taken out first: if this future is dropped half-way, the connection goes with it.
         let request = match self.connection.take() {
             Some(connection) => match self.send_over(connection, request).await {
                 Err(SendError::Unsent(request)) => *request,
@@ -207,9 +207,9 @@ impl Connection {
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response, SendError> {
         let exchange = exchange(&mut self.sender, request);
         tokio::pin!(exchange);
-        // In one task: to wake another for every request takes more time than the request does.
+        // In one task: waking another one for every request costs more than the request itself.
         tokio::select! {
-            // The driver first: it notices that the peer has closed the connection.
+            // The driver first, because it notices that the peer has closed the connection.
             biased;
             _ = &mut self.driver => {
                 self.is_open = false;

@@ -21,7 +21,7 @@ use crate::target::{Caller, INVOCATION_TIMEOUT, Outcome, Target};
 /// How long callers may still send what was due when the schedule ends.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
-/// A thread that has less to do than this sleeps and wakes more often than it sends.
+/// With fewer callers than this, a thread goes to sleep and wakes up for nearly every request.
 const CALLERS_PER_THREAD: usize = 16;
 
 /// With `--retry`, a throttled request is sent up to this often.
@@ -47,7 +47,7 @@ pub(crate) struct Load {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Schedule {
     pub rate_per_second: u32,
-    /// The rate rises from 0 within this time, linearly.
+    /// The rate rises linearly from 0 during this time.
     pub ramp: Duration,
     pub first: u64,
     pub step: u64,
@@ -166,7 +166,7 @@ pub(crate) async fn measure(
 
 /// Sends until everything is sent or `stop` is cancelled, and waits for the replies.
 ///
-/// `watch` gets what is recorded while it is recorded.
+/// `watch` gets the recorder at the start, to read it during the run.
 pub(crate) async fn run(
     target: &Arc<Target>,
     events: Arc<[Event]>,
@@ -283,8 +283,7 @@ fn pace(
 }
 
 impl Run {
-    /// Callers stay on their thread: to pass them from one to another takes as much CPU time as a
-    /// request does.
+    /// Callers stay on their thread: moving one to another thread costs as much CPU time as a request.
     fn call_on_this_thread(self: Arc<Self>, callers: Vec<Caller>) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -306,13 +305,13 @@ impl Run {
         while let Some((due, event)) = self.next().await {
             let (response, retries) = self.invoke(&mut caller, event).await;
             let at = self.started.elapsed();
-            // Compared with the table after the time is taken.
+            // The clock has stopped before the comparison with the table.
             let outcome = Outcome::of(response, event);
             lock(&self.recorder).replied(at, at.saturating_sub(due), retries, event, outcome);
         }
     }
 
-    /// Waits for the next request, and returns from when its latency counts.
+    /// Waits for the next request, and returns the time from which its latency counts.
     async fn next(&self) -> Option<(Duration, &Event)> {
         let due = match &self.source {
             Source::Counter { next, limit } => {
@@ -361,7 +360,7 @@ async fn join(threads: &mut JoinSet<Result<()>>) -> Result<()> {
     Ok(())
 }
 
-/// Divides callers among threads: one for every few, and no more than there are CPUs.
+/// Divides callers among threads, of which there are no more than CPUs.
 fn divide(callers: usize) -> impl Iterator<Item = usize> {
     let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = callers.div_ceil(CALLERS_PER_THREAD).min(cpus);
@@ -408,7 +407,7 @@ fn cpu_time() -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// No critical section can panic half-way, so a poisoned lock is still good.
+/// No critical section can panic half-way, so the data behind a poisoned lock are still good.
 pub(crate) fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
     recorder.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -40,7 +40,7 @@ use crate::target::{Description, FunctionName, Target};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // Each caller takes a descriptor, and there may be thousands.
+    // Each caller needs a file descriptor, and there may be thousands.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
@@ -50,7 +50,7 @@ async fn main() -> ExitCode {
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) if error.use_stderr() => {
-            // Its first paragraph, on one line; the usage is a --help away.
+            // Only the first paragraph, on one line: --help shows the usage.
             let text = error.to_string();
             let paragraph = text.split("\n\n").next().unwrap_or_default();
             say(&format!("{} (see --help)", one_line(paragraph)));
@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
     })
 }
 
-/// Writes a line to standard error, where there is one.
+/// Writes a line to standard error. Unlike `eprintln`, it does not panic if that is closed.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::flags::MergeFlags;
 use crate::report::{Measured, Part, Report};
 
-/// Runs that did not start within this time did not load the function together, or their clocks
-/// differ. Neither can be merged.
+/// Reports are merged only if their runs started within this time. Otherwise the runs did not load the
+/// function together, or their clocks differ.
 pub(crate) const MAX_APART: Duration = Duration::from_secs(1);
 
 /// # Errors
 ///
-/// If a file is no report, two reports do not belong together, or one run is in both.
+/// If a file is not a report, two reports do not belong together, or one run is in both.
 pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
     let mut reports = Vec::new();
     for path in &flags.reports {

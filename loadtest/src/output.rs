@@ -19,8 +19,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens the files before a run, not after an hour of it. What they hold is kept until the
-    /// report is there.
+    /// Opens the files before a run, so that a wrong path does not cost the report. They keep what they
+    /// hold until then.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Counts what comes back, in all and over time.
+//! Counts what comes back, in total and over time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::events::{Difference, Event};
 use crate::histogram::{self, microseconds};
 use crate::target::Outcome;
 
-/// The precision of the histogram of a whole run, and of one interval.
+/// The significant digits in the histogram of a whole run, and of an interval.
 pub(crate) const DIGITS: u8 = 3;
 pub(crate) const INTERVAL_DIGITS: u8 = 2;
 
-/// The length of an interval at first. While there are more than [`MAX_INTERVALS`], adjacent ones
-/// are merged.
+/// The length of an interval at first. When there are more than [`MAX_INTERVALS`], adjacent ones are
+/// merged.
 pub(crate) const FIRST_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) const MAX_INTERVALS: usize = 300;
 
-/// This many wrong replies, and kinds of errors, are kept.
+/// How many wrong replies, and how many different errors, are kept.
 const MAX_EXAMPLES: usize = 10;
 
-/// How many requests ended how.
+/// How many requests had which outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcomes {
     pub ok: u64,
@@ -195,13 +195,13 @@ impl Recorder {
         }
     }
 
-    /// Counts a request that was due this long ago and will not be sent.
+    /// Counts a request that has been due for this long and will not be sent.
     pub(crate) fn unsent(&mut self, waited: Duration) {
         self.outcomes.unsent += 1;
         self.microseconds.saturating_record(microseconds(waited));
     }
 
-    /// Adds what another one recorded, which started this much later.
+    /// Adds what another recorder counted that started this much later.
     pub(crate) fn add(&mut self, other: Self, later: Duration) {
         self.outcomes.add(&other.outcomes);
         self.retries = self.retries.saturating_add(other.retries);
@@ -257,7 +257,7 @@ impl Recorder {
         &mut self.intervals[index]
     }
 
-    /// Makes one interval of every two.
+    /// Makes one interval out of every two.
     fn merge_adjacent(&mut self) {
         self.interval *= 2;
         let mut pairs = std::mem::take(&mut self.intervals).into_iter();

@@ -18,13 +18,13 @@ use crate::recorder::{
 };
 use crate::target::{CapacityProvider, FunctionName, Target};
 
-/// The page, around the report as JSON.
+/// The page, with a place for the report as JSON.
 const PAGE: &str = include_str!("report.html");
 
-/// Of the JSON report. A change that older load testers cannot merge raises it.
+/// The version of the JSON report. A change that older load testers cannot merge raises it.
 const VERSION: u64 = 1;
 
-/// What was loaded, and how: reports are merged only if they agree on it.
+/// What was loaded, and how. Reports are merged only if they agree on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Subject {
     #[serde(flatten)]
@@ -42,7 +42,7 @@ pub(crate) enum MeasuredFrom {
     Sending,
 }
 
-/// What one load tester measured, or several together.
+/// What one load tester measured, or several of them together.
 pub(crate) struct Measured {
     /// The identity of each run, so that none is counted twice.
     pub runs: Vec<String>,
@@ -53,11 +53,11 @@ pub(crate) struct Measured {
     pub interrupted: bool,
     pub recorder: Recorder,
     pub warm_up: Outcomes,
-    /// CPU time of the load testers; `None` if it cannot be told from that of other runs.
+    /// CPU time of the load testers. `None` if a process served other runs at the same time.
     pub cpu: Option<Duration>,
 }
 
-/// One of the reports that a merged report consists of, or should.
+/// A report that was merged into this one, or should have been.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Part {
     pub name: String,
@@ -199,7 +199,7 @@ impl Measured {
         }
     }
 
-    /// Nothing, from which [`Measured::add`] makes a whole.
+    /// Nothing, for [`Measured::add`] to add to.
     pub(crate) fn nothing() -> Result<Self> {
         Ok(Self {
             runs: Vec::new(),
@@ -214,7 +214,7 @@ impl Measured {
         })
     }
 
-    /// Adds what another load tester measured, which started no earlier.
+    /// Adds what another load tester measured that started no earlier.
     pub(crate) fn add(&mut self, other: Self) {
         if self.runs.is_empty() {
             self.started = other.started;
@@ -251,7 +251,7 @@ impl Report {
         let recorder = measured.recorder;
         let outcomes = recorder.outcomes;
         let sent = outcomes.requests().saturating_sub(outcomes.unsent);
-        // A schedule of 10 requests, 1 a second, lasts 10 seconds, whenever its last reply comes.
+        // A schedule of 10 requests at 1 per second lasts 10 s, even if the last reply comes earlier.
         let span = measured
             .due
             .map_or(measured.elapsed, |due| measured.elapsed.max(due.time));
@@ -334,7 +334,7 @@ impl Report {
         self.cloudwatch = Some(metrics);
     }
 
-    /// How many replies of the function came, right or wrong.
+    /// How many replies the function sent, right or wrong.
     pub(crate) fn replies(&self) -> u64 {
         let of = |outcomes: &Outcomes| {
             let replies = [outcomes.ok, outcomes.function_error, outcomes.wrong_reply];
@@ -375,7 +375,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// If it is none, one of another version, or one that contradicts itself.
+    /// If the text is not a report, or one of another version.
     pub(crate) fn parse(json: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -391,7 +391,7 @@ impl Report {
         serde_json::from_slice(json).context("not a report of the load tester")
     }
 
-    /// What was measured, from what is reported of it.
+    /// Restores what was measured.
     ///
     /// # Errors
     ///
@@ -661,7 +661,7 @@ impl Report {
     }
 }
 
-/// A name and a value, the names flush right.
+/// A name and a value. Names are aligned at their end.
 pub(crate) struct Row<'a>(pub &'a str, pub &'a str);
 
 impl fmt::Display for Row<'_> {

@@ -19,20 +19,20 @@ use crate::http::{Client, Response};
 /// An invocation that takes longer has failed: the function replies within milliseconds.
 pub(crate) const INVOCATION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A description that takes longer is not worth waiting for.
+/// How long to wait for the description of a function.
 const DESCRIPTION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What stays as it is in a path or a query.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+/// What is percent-encoded in a path or a query.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// The name of a function, and the version or alias of it.
+/// The name of a function, with a version or an alias.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FunctionName {
-    /// Name or ARN.
+    /// The name itself, or an ARN.
     #[serde(rename = "function_name")]
     pub name: String,
     pub qualifier: Option<String>,
@@ -138,11 +138,11 @@ impl Target {
         })
     }
 
-    /// A provider that cannot be described does not stop a run.
+    /// Describes a capacity provider. The run goes on even if that fails.
     async fn capacity_provider(&self, name: &str) -> CapacityProvider {
         let path = format!("/2025-11-30/capacity-providers/{}", encode(name));
         let mut provider = Value::Null;
-        // The emulator's is a name and nothing else.
+        // The emulator's capacity provider is only a name.
         if !self.is_loopback() {
             let response = self.get(&path).await.and_then(|response| response.json());
             provider = response.unwrap_or_default();
@@ -235,7 +235,7 @@ impl Response {
         self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
-    /// The error that the function's reply reports, if the function failed.
+    /// The function's own error, if it failed.
     pub(crate) fn function_error(&self) -> Option<String> {
         self.headers.get("x-amz-function-error")?;
         Some(String::from_utf8_lossy(&self.body.concat()).into_owned())
@@ -280,5 +280,5 @@ impl fmt::Display for CapacityProvider {
 }
 
 fn encode(text: &str) -> String {
-    utf8_percent_encode(text, UNRESERVED).to_string()
+    utf8_percent_encode(text, RESERVED).to_string()
 }

@@ -75,7 +75,7 @@ impl Drop for Moto {
 
 /// A load on a function that Lambda says is on Managed Instances.
 ///
-/// 0.0.0.0 reaches this machine and is no loopback address.
+/// 0.0.0.0 reaches this machine and is not a loopback address.
 fn load(api: &InvokeApi, cloudwatch: SocketAddr, limit: &str) -> Command {
     let url = format!("http://0.0.0.0:{}", api.address.port());
     let mut command = loadtest(&["-n", "20", "--endpoint-url", &url]);

@@ -172,7 +172,7 @@ fn works_if_standard_error_is_closed() {
     assert_eq!(report(&output)["outcomes"]["ok"], 9);
 }
 
-/// 0.0.0.0 reaches this machine and is no loopback address.
+/// 0.0.0.0 reaches this machine and is not a loopback address.
 #[test]
 fn describes_the_capacity_provider_and_the_cost_before_a_run_on_aws() {
     let api = InvokeApi::describe(crate::support::on_managed_instances(), right);
