@@ -73,18 +73,20 @@ fn problems(report: &Value) -> Vec<Option<&str>> {
 #[test]
 fn three_generators_send_one_load_and_make_one_report() {
     let mut settings = Settings::new(emulator::build_function().unwrap());
-    settings.queue = 8;
+    settings.queue = 16;
     let function = Generators::run(settings);
-    let generators = Generators::start(3, 0);
+    let generators = Generators::start(6, 0);
     let page = scratch("generators.html");
-
-    let mut command = generators.command(
-        &function.url(),
-        &[
+    let (output, scheduled) = std::thread::scope(|scope| {
+        let scheduled =
+            scope.spawn(|| generators.load(&function.url(), &["-r", "100", "-d", "1s", "-c", "6"]));
+        let flags = [
             "-n", "1000", "-c", "7", "-w", "10", "--n", "0..=1000", "--html",
-        ],
-    );
-    let output = run(command.arg(&page));
+        ];
+        let output = run(generators.command(&function.url(), &flags).arg(&page));
+        (output, scheduled.join().unwrap())
+    });
+
     assert!(output.status.success(), "{output:?}");
     let closed = report(&output);
     assert_eq!(closed["outcomes"]["ok"], 1_000);
@@ -93,15 +95,11 @@ fn three_generators_send_one_load_and_make_one_report() {
     assert_eq!(problems(&closed), [None, None, None]);
     let requests = |index: usize| closed["parts"][index]["requests"].as_u64().unwrap();
     assert_eq!([requests(0), requests(1), requests(2)], [334, 333, 333]);
-    assert!(
-        std::fs::read_to_string(page)
-            .unwrap()
-            .contains("generator 3 of 3")
-    );
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("generator 3 of 3"));
 
-    let output = generators.load(&function.url(), &["-r", "100", "-d", "1s", "-c", "6"]);
-    assert!(output.status.success(), "{output:?}");
-    let scheduled = report(&output);
+    assert!(scheduled.status.success(), "{scheduled:?}");
+    let scheduled = report(&scheduled);
     assert_eq!(scheduled["due"]["requests"], 100);
     assert_eq!(scheduled["requested_rate_per_second"], 100.0);
     let outcomes = &scheduled["outcomes"];
@@ -151,7 +149,7 @@ fn names_generators_that_started_late() {
         .into_iter()
         .flatten()
         .filter(|problem| problem.starts_with("started ") && problem.ends_with(" s late"));
-    assert_eq!(late.count(), 2, "{report}");
+    assert!(late.count() >= 2, "{report}");
     let outcomes = &report["outcomes"];
     assert_eq!(
         outcomes["ok"].as_u64().unwrap() + outcomes["unsent"].as_u64().unwrap(),
