@@ -3,33 +3,40 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
-  trust_policy = jsonencode({
+  partition  = data.aws_partition.current.partition
+  account_id = data.aws_caller_identity.current.account_id
+}
+
+# Lambda launches the instances with this role.
+resource "aws_iam_role" "capacity_provider_operator" {
+  count = local.creates_capacity_provider ? 1 : 0
+
+  # Prefix and description are the Python system's. Another prefix would replace the role and the capacity provider.
+  name_prefix          = "${var.function_name}-cp-operator-"
+  description          = "Operator role for Lambda Managed Instances capacity provider - grants Lambda service permissions to manage EC2 resources"
+  path                 = var.iam_path
+  permissions_boundary = var.permissions_boundary_arn
+
+  assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
       Effect    = "Allow"
       Action    = "sts:AssumeRole"
       Principal = { Service = "lambda.amazonaws.com" }
-      # Only for resources of this account, whoever asks Lambda to assume the role.
-      Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account_id }
+        ArnEquals    = { "aws:SourceArn" = "arn:${local.partition}:lambda:${var.region}:${local.account_id}:capacity-provider:${local.capacity_provider_name}" }
+      }
     }]
   })
-}
-
-# With it Lambda launches the instances.
-resource "aws_iam_role" "capacity_provider_operator" {
-  count = local.creates_capacity_provider ? 1 : 0
-
-  name_prefix        = "${var.function_name}-cp-operator-" # the Python system's: another would replace role and capacity provider
-  description        = "Lambda manages the instances of the capacity provider with this role"
-  assume_role_policy = local.trust_policy
 }
 
 resource "aws_iam_role_policy_attachment" "operator_policy" {
   count = local.creates_capacity_provider ? 1 : 0
 
   role = aws_iam_role.capacity_provider_operator[0].name
-  # AWS keeps adding what Lambda needs, so not a copy.
-  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/AWSLambdaManagedEC2ResourceOperator"
+  # Not a copy, because AWS keeps adding what Lambda needs.
+  policy_arn = "arn:${local.partition}:iam::aws:policy/AWSLambdaManagedEC2ResourceOperator"
 }
 
 resource "aws_iam_role_policy" "operator_kms" {
@@ -55,10 +62,27 @@ resource "aws_iam_role_policy" "operator_kms" {
   })
 }
 
-# With it the function runs.
+# The function runs with this role.
 resource "aws_iam_role" "lambda_role" {
-  name               = "${var.function_name}-role"
-  assume_role_policy = local.trust_policy
+  name                 = "${var.function_name}-${var.region}-role" # role names are global in an account
+  path                 = var.iam_path
+  permissions_boundary = var.permissions_boundary_arn
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+      # No aws:SourceArn: AWS does not say whether Lambda sends it before the function exists.
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account_id } }
+    }]
+  })
+
+  lifecycle {
+    # A role that was taken over keeps its name: the Python system's has no Region in it.
+    ignore_changes = [name]
+  }
 }
 
 resource "aws_iam_role_policy" "logs" {
@@ -69,7 +93,7 @@ resource "aws_iam_role_policy" "logs" {
     Statement = [{
       Effect   = "Allow"
       Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-      Resource = "${aws_cloudwatch_log_group.function.arn}:*" # its streams, whose names Lambda makes up
+      Resource = "${aws_cloudwatch_log_group.function.arn}:*" # its streams, which Lambda names
     }]
   })
 }

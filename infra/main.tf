@@ -1,6 +1,16 @@
 locals {
-  # Of one execution environment.
+  # vCPUs of one execution environment.
   vcpus = var.memory_size / 1024 / var.memory_gib_per_vcpu
+
+  # The smallest instance size from 4 vCPUs on that fits an environment besides the vCPU that each instance reserves.
+  vcpus_of_instance = [for size in [4, 8, 16, 32] : size if size > local.vcpus][0]
+  # An estimate: Lambda chooses the instance types. Larger instances fit more environments, smaller ones fewer.
+  environments_under_ceiling = floor(var.capacity_provider_max_vcpu / local.vcpus_of_instance) * floor((local.vcpus_of_instance - 1) / local.vcpus)
+
+  execution_environments = {
+    min_execution_environments = var.min_execution_environments
+    max_execution_environments = coalesce(var.max_execution_environments, max(var.min_execution_environments, local.environments_under_ceiling))
+  }
 
   capacity_provider_arn  = local.creates_capacity_provider ? one(aws_lambda_capacity_provider.main[*].arn) : var.capacity_provider_arn
   capacity_provider_name = local.creates_capacity_provider ? "${var.function_name}-capacity-provider" : split(":", var.capacity_provider_arn)[6]
@@ -20,7 +30,9 @@ resource "aws_lambda_capacity_provider" "main" {
   }
 
   instance_requirements {
-    architectures = [var.architecture]
+    architectures           = [var.architecture]
+    allowed_instance_types  = length(var.allowed_instance_types) > 0 ? sort(var.allowed_instance_types) : null
+    excluded_instance_types = length(var.excluded_instance_types) > 0 ? sort(var.excluded_instance_types) : null
   }
 
   capacity_provider_scaling_config {
@@ -34,16 +46,24 @@ resource "aws_lambda_capacity_provider" "main" {
 
   kms_key_arn = var.kms_key_arn
 
-  # Lambda needs the operator role's permissions until the last instance is gone.
-  depends_on = [aws_iam_role_policy_attachment.operator_policy, aws_iam_role_policy.operator_kms]
+  # Lambda needs the operator role's permissions until the last instance is gone, and would create the log group without retention if it did not exist.
+  depends_on = [aws_iam_role_policy_attachment.operator_policy, aws_iam_role_policy.operator_kms, aws_cloudwatch_log_group.capacity_provider]
 
   lifecycle {
-    # Other subnets replace the provider, and with it every instance: never because somebody added a subnet to the VPC.
+    # The AWS provider does not replace the capacity provider when its key is removed, and Lambda would keep using the key.
+    replace_triggered_by = [terraform_data.volumes_key]
+
+    # Other subnets replace the capacity provider with all its instances. A subnet that somebody adds to the VPC must not do that.
     ignore_changes = [vpc_config[0].subnet_ids]
 
     precondition {
-      condition     = length(local.subnet_ids_by_zone) >= 2
-      error_message = "The capacity provider needs subnets in two Availability Zones or more; ${length(var.subnet_ids) > 0 ? "those of subnet_ids" : "the private subnets of ${var.vpc_id}"} are in: ${length(local.subnet_ids_by_zone) > 0 ? join(", ", keys(local.subnet_ids_by_zone)) : "none"}. Set subnet_ids to subnets in different zones, or vpc_id and region to where they are."
+      condition     = length(local.zones_of_subnets) >= 2
+      error_message = "The capacity provider needs subnets in two Availability Zones or more; ${length(var.subnet_ids) > 0 ? "those of subnet_ids" : "the private subnets of ${var.vpc_id}"} are in: ${length(local.zones_of_subnets) > 0 ? join(", ", local.zones_of_subnets) : "none"}. Set subnet_ids to subnets in different zones, or correct vpc_id and region."
+    }
+
+    precondition {
+      condition     = length(setintersection(local.subnet_ids, local.foreign_subnet_ids)) == 0
+      error_message = "Lambda launches no instances in Local Zones, in Wavelength Zones or on Outposts, but these subnets are there: ${join(", ", setintersection(local.subnet_ids, local.foreign_subnet_ids))}. Set subnet_ids to subnets in Availability Zones of ${var.region}."
     }
 
     precondition {
@@ -53,23 +73,38 @@ resource "aws_lambda_capacity_provider" "main" {
 
     postcondition {
       condition     = length(var.subnet_ids) == 0 || self.vpc_config[0].subnet_ids == var.subnet_ids
-      error_message = "The capacity provider has the subnets ${join(", ", self.vpc_config[0].subnet_ids)}, and others only if it is replaced, function included (minutes without service). If that is meant, apply with -replace='aws_lambda_capacity_provider.main[0]'; otherwise leave subnet_ids as they were."
+      error_message = "The capacity provider has the subnets ${join(", ", self.vpc_config[0].subnet_ids)}. To change them, it must be replaced together with the function, which takes minutes without service. If you want that, apply with -replace='aws_lambda_capacity_provider.main[0]'; otherwise leave subnet_ids as they were."
     }
   }
 }
 
-# Updated when the capacity provider is replaced (its ARN is unknown for the plan), and not when its ceiling changes.
-# The function refers to this, because replace_triggered_by is an error for a resource that is not there.
+resource "terraform_data" "volumes_key" {
+  input = var.kms_key_arn
+}
+
+# Updated when the capacity provider is replaced (the plan does not know its new ARN), but not when its ceiling changes.
+# The function refers to this because replace_triggered_by cannot name a resource whose count is 0.
 resource "terraform_data" "capacity_provider" {
   input = one(aws_lambda_capacity_provider.main[*].arn)
 }
 
+locals {
+  # The zip in base64. If there is none, the precondition of the function says so.
+  zip = var.s3_object == null && fileexists(var.filename) ? filebase64(var.filename) : null
+
+  # cargo-lambda writes the time of the build into the zip, in bytes 10 to 13 and in the directory at the end.
+  # The hash leaves both out (4 characters are 3 bytes), so a build that changes nothing plans nothing.
+  # Bytes 15 to 29 are the executable's checksum and sizes.
+  code_hash = local.zip == null ? null : base64sha256("${substr(local.zip, 0, 12)}${substr(local.zip, 20, max(0, length(local.zip) - 20 - 108))}")
+}
+
 resource "aws_lambda_function" "fibonacci" {
-  #checkov:skip=CKV_AWS_50:the happy path is one reply from memory; there is nothing to trace
+  #checkov:skip=CKV_AWS_50:a reply comes from memory, so there is nothing to trace
   #checkov:skip=CKV_AWS_115:the scaling configuration and the vCPU ceiling limit it
-  #checkov:skip=CKV_AWS_116:called synchronously; an asynchronous call has no result that could be lost
-  #checkov:skip=CKV_AWS_117:the VPC is the capacity provider's; Lambda refuses another one here
-  #checkov:skip=CKV_AWS_272:code signing needs a signing profile, which is the account's to decide
+  #checkov:skip=CKV_AWS_116:callers wait for the reply; README.md shows destinations for asynchronous calls
+  #checkov:skip=CKV_AWS_117:the capacity provider has the VPC, and Lambda refuses another one here
+  #checkov:skip=CKV_AWS_173:the one environment variable is no secret
+  #checkov:skip=CKV_AWS_272:code signing needs a signing profile of the account
 
   function_name = var.function_name
   role          = aws_iam_role.lambda_role.arn
@@ -77,15 +112,18 @@ resource "aws_lambda_function" "fibonacci" {
   runtime       = "provided.al2023"
   handler       = "bootstrap"
   architectures = [var.architecture]
-  filename      = var.filename
-  # A missing file is the precondition's to report.
-  source_code_hash = fileexists(var.filename) ? filebase64sha256(var.filename) : null
+
+  filename          = var.s3_object == null ? var.filename : null
+  s3_bucket         = try(var.s3_object.bucket, null)
+  s3_key            = try(var.s3_object.key, null)
+  s3_object_version = try(var.s3_object.version, null)
+  source_code_hash  = local.code_hash
 
   memory_size = var.memory_size
   timeout     = var.timeout
 
-  # Invocations without a qualifier go to $LATEST.PUBLISHED. publish_to alone publishes on creation only;
-  # publish alone makes a numbered version per change, each with its own running environments.
+  # Invocations without a qualifier go to $LATEST.PUBLISHED. publish_to alone would publish only on creation.
+  # publish alone would add a numbered version with its own environments for every change.
   publish    = true
   publish_to = "LATEST_PUBLISHED"
 
@@ -93,14 +131,22 @@ resource "aws_lambda_function" "fibonacci" {
     lambda_managed_instances_capacity_provider_config {
       capacity_provider_arn                     = local.capacity_provider_arn
       execution_environment_memory_gib_per_vcpu = var.memory_gib_per_vcpu
-      per_execution_environment_max_concurrency = coalesce(var.max_concurrency, 8 * local.vcpus)
+      per_execution_environment_max_concurrency = coalesce(var.max_concurrency, 16 * local.vcpus)
+    }
+  }
+
+  dynamic "environment" {
+    for_each = var.runtime_api_pipelining ? [] : [{ RUNTIME_API_PIPELINING = "off" }]
+
+    content {
+      variables = environment.value
     }
   }
 
   logging_config {
-    log_format       = "JSON" # the only one on Managed Instances
+    log_format       = "JSON" # Managed Instances accept no other
     log_group        = aws_cloudwatch_log_group.function.name
-    system_log_level = "WARN" # at INFO, Lambda's default, each invocation is reported
+    system_log_level = "WARN" # at INFO, the default, Lambda writes lines about each invocation
   }
 
   # A publish waits for instances.
@@ -113,25 +159,40 @@ resource "aws_lambda_function" "fibonacci" {
   depends_on = [aws_iam_role_policy.logs]
 
   lifecycle {
-    # A capacity provider with a function on it cannot be deleted, and its name is taken until it is.
+    # A capacity provider that has a function cannot be deleted, and its name is taken until it is.
     replace_triggered_by = [terraform_data.capacity_provider]
 
     precondition {
-      condition     = fileexists(var.filename)
+      condition     = var.s3_object != null || fileexists(var.filename)
       error_message = "There is no ${var.filename}: build it in the repository's root with `cargo lambda build --release --${var.architecture == "arm64" ? "arm64" : "x86-64"} --output-format zip`."
     }
   }
 }
 
-# Waits until the published version takes a scaling configuration, so an apply ends after the publish has.
+# Holds the time of the apply that creates the scaling configuration.
+resource "terraform_data" "scaling_created" {
+  input = plantimestamp()
+
+  lifecycle {
+    ignore_changes       = [input]
+    replace_triggered_by = [aws_lambda_function.fibonacci.arn]
+  }
+}
+
+locals {
+  # With schedules Terraform sets the bounds only once: null leaves what the last schedule set.
+  leaves_scaling = local.scheduled && terraform_data.scaling_created.input != plantimestamp()
+}
+
+# Waits until the published version accepts a scaling configuration, so an apply ends after the publish.
 resource "aws_lambda_function_scaling_config" "latest_published" {
   function_name = aws_lambda_function.fibonacci.function_name
   qualifier     = "$LATEST.PUBLISHED"
 
   function_scaling_config {
     # Both, because Lambda resets the one that is left out.
-    min_execution_environments = var.min_execution_environments
-    max_execution_environments = coalesce(var.max_execution_environments, floor(var.capacity_provider_max_vcpu / local.vcpus))
+    min_execution_environments = local.leaves_scaling ? null : local.execution_environments.min_execution_environments
+    max_execution_environments = local.leaves_scaling ? null : local.execution_environments.max_execution_environments
   }
 
   timeouts {
@@ -141,7 +202,7 @@ resource "aws_lambda_function_scaling_config" "latest_published" {
   }
 
   lifecycle {
-    # It goes with a function that is replaced, though its arguments stay the same.
+    # A function that is replaced loses it, although its arguments stay the same.
     replace_triggered_by = [aws_lambda_function.fibonacci.arn]
   }
 }
@@ -152,7 +213,7 @@ resource "aws_lambda_function_url" "main" {
   function_name      = aws_lambda_function.fibonacci.function_name
   authorization_type = "AWS_IAM"
 
-  # A URL of the unqualified function is one of $LATEST.PUBLISHED, which must be there.
+  # Without a qualifier the URL invokes $LATEST.PUBLISHED, which must exist.
   depends_on = [aws_lambda_function_scaling_config.latest_published]
 
   lifecycle {

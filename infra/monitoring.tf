@@ -1,8 +1,16 @@
 resource "aws_cloudwatch_log_group" "function" {
-  #checkov:skip=CKV_AWS_338:how long logs are kept is log_retention_days
-  #checkov:skip=CKV_AWS_158:CloudWatch encrypts it; a key of one's own is logs_kms_key_arn
+  #checkov:skip=CKV_AWS_338:log_retention_days sets how long the log is kept
 
   name              = "/aws/lambda/${var.function_name}"
+  retention_in_days = var.log_retention_days
+  kms_key_id        = var.logs_kms_key_arn
+}
+
+# Lambda's own log about the instances.
+resource "aws_cloudwatch_log_group" "capacity_provider" {
+  count = local.creates_capacity_provider ? 1 : 0
+
+  name              = "/aws/lambda/capacity-provider/${local.capacity_provider_name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.logs_kms_key_arn
 }
@@ -10,7 +18,7 @@ resource "aws_cloudwatch_log_group" "function" {
 locals {
   alarm_actions = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]
 
-  # Dimensions of an execution environment's metrics: Lambda publishes them per version, never for the function as a whole.
+  # Dimensions of an execution environment's metrics. Lambda publishes them per version, never for the whole function.
   version_dimensions = {
     CapacityProviderName = local.capacity_provider_name
     FunctionName         = var.function_name
@@ -18,12 +26,12 @@ locals {
   }
 }
 
-# Bad input gets a reply with statusCode 400, which is no error: each error here is a defect, a time-out or a crash.
+# An invocation with bad input is no error: it gets a reply with statusCode 400. Each error is a defect, a time-out or a crash.
 resource "aws_cloudwatch_metric_alarm" "errors" {
   count = var.create_monitoring ? 1 : 0
 
   alarm_name          = "${var.function_name}-errors"
-  alarm_description   = "Invocations ended in a function error: see the log group ${aws_cloudwatch_log_group.function.name}."
+  alarm_description   = "Invocations ended in a function error. See the log group ${aws_cloudwatch_log_group.function.name}."
   namespace           = "AWS/Lambda"
   metric_name         = "Errors"
   dimensions          = { FunctionName = var.function_name }
@@ -41,7 +49,7 @@ resource "aws_cloudwatch_metric_alarm" "throttles" {
   count = var.create_monitoring ? 1 : 0
 
   alarm_name          = "${var.function_name}-throttles"
-  alarm_description   = "More than 1 % of the calls were throttled for 5 minutes: ConcurrencyThrottles, CPUThrottles, MemoryThrottles and DiskThrottles say why."
+  alarm_description   = "More than 1 % of the calls were throttled for 5 minutes. ConcurrencyThrottles, CPUThrottles, MemoryThrottles and DiskThrottles say why."
   comparison_operator = "GreaterThanThreshold"
   threshold           = 1
   evaluation_periods  = 5
@@ -49,7 +57,7 @@ resource "aws_cloudwatch_metric_alarm" "throttles" {
   alarm_actions       = local.alarm_actions
   ok_actions          = local.alarm_actions
 
-  # A throttled call is not among Invocations.
+  # Invocations does not count throttled calls.
   metric_query {
     id          = "throttled"
     label       = "Throttled calls in percent"
@@ -93,16 +101,16 @@ resource "aws_cloudwatch_metric_alarm" "duration" {
   ok_actions          = local.alarm_actions
 }
 
-# The metrics of the instances come every 5 minutes.
+# Lambda sends the metrics of environments and instances every 5 minutes.
 resource "aws_cloudwatch_metric_alarm" "concurrency" {
   count = var.create_monitoring ? 1 : 0
 
   alarm_name          = "${var.function_name}-concurrency"
-  alarm_description   = "The execution environments use more than 80 % of their concurrency: raise max_concurrency, or max_execution_environments."
+  alarm_description   = "The execution environments use more than 80 % of their concurrency: raise max_concurrency or max_execution_environments."
   comparison_operator = "GreaterThanThreshold"
   threshold           = 80
   evaluation_periods  = 2
-  treat_missing_data  = "missing" # no data means no environment, or a metric that changed: worth seeing
+  treat_missing_data  = "notBreaching" # a function that is switched off sends none
   alarm_actions       = local.alarm_actions
   ok_actions          = local.alarm_actions
 
@@ -130,27 +138,85 @@ resource "aws_cloudwatch_metric_alarm" "concurrency" {
   }
 }
 
-resource "aws_cloudwatch_metric_alarm" "vcpu" {
-  count = var.create_monitoring ? 1 : 0
+locals {
+  # Terraform's bounds, or those that the schedules set in turn.
+  all_bounds = !local.scheduled ? [local.execution_environments] : [for schedule in var.scaling_schedules : {
+    min_execution_environments = schedule.min_execution_environments
+    max_execution_environments = schedule.max_execution_environments
+  }]
+  max_environments = max(local.all_bounds[*].max_execution_environments...)
+  # If minimum and maximum are equal, the environments are always at their maximum.
+  scales_to_max = alltrue([for bounds in local.all_bounds : bounds.min_execution_environments < bounds.max_execution_environments if bounds.max_execution_environments == local.max_environments])
+}
 
-  alarm_name        = "${var.function_name}-vcpu"
-  alarm_description = "The capacity provider is near its ceiling of ${var.capacity_provider_max_vcpu} vCPUs, beyond which callers are throttled: raise capacity_provider_max_vcpu."
-  # Each instance keeps a vCPU for itself, so less than the ceiling can be allocated.
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0.7 * var.capacity_provider_max_vcpu
+# There is no such alarm on the vCPU ceiling: the instances reserve vCPUs of it, and how many depends on the types that Lambda chooses.
+resource "aws_cloudwatch_metric_alarm" "environments" {
+  count = var.create_monitoring && local.scales_to_max ? 1 : 0
+
+  alarm_name          = "${var.function_name}-environments"
+  alarm_description   = "The maximum of ${local.max_environments} execution environments is running, so more traffic would be throttled: raise capacity_provider_max_vcpu or max_execution_environments."
+  namespace           = "AWS/Lambda"
+  metric_name         = "ExecutionEnvironmentConcurrency"
+  dimensions          = local.version_dimensions
+  statistic           = "SampleCount" # each environment sends one value per period
+  period              = 300
   evaluation_periods  = 2
-  treat_missing_data  = "missing"
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  threshold           = local.max_environments
+  treat_missing_data  = "notBreaching"
   alarm_actions       = local.alarm_actions
   ok_actions          = local.alarm_actions
+}
 
-  # There is one metric per instance type, and the types are Lambda's choice: only a query can add them up.
-  metric_query {
-    id          = "allocated"
-    label       = "vCPUs allocated"
-    expression  = "SELECT SUM(vCPUAllocated) FROM SCHEMA(\"AWS/Lambda\", CapacityProviderName, InstanceType) WHERE CapacityProviderName = '${local.capacity_provider_name}'"
-    period      = 300
-    return_data = true
+# LaunchFailed, TerminateFailed and HealthCheckFailed are warnings. The log has no other field that names them.
+resource "aws_cloudwatch_log_metric_filter" "instances" {
+  count = var.create_monitoring && local.creates_capacity_provider ? 1 : 0
+
+  name           = "warnings"
+  log_group_name = aws_cloudwatch_log_group.capacity_provider[0].name
+  pattern        = "{ $.level = \"WARN\" || $.level = \"ERROR\" }"
+
+  metric_transformation {
+    namespace = local.capacity_provider_name
+    name      = "Warnings"
+    value     = "1"
   }
+}
+
+resource "aws_cloudwatch_metric_alarm" "instances" {
+  count = var.create_monitoring && local.creates_capacity_provider ? 1 : 0
+
+  alarm_name          = "${var.function_name}-instances"
+  alarm_description   = "For 10 of 15 minutes Lambda could not launch or terminate instances, or found them unhealthy. See the log group ${aws_cloudwatch_log_group.capacity_provider[0].name}."
+  namespace           = aws_cloudwatch_log_metric_filter.instances[0].metric_transformation[0].namespace
+  metric_name         = aws_cloudwatch_log_metric_filter.instances[0].metric_transformation[0].name
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 3
+  datapoints_to_alarm = 2 # Lambda replaces a single unhealthy instance by itself
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
+}
+
+resource "aws_cloudwatch_metric_alarm" "schedules" {
+  count = var.create_monitoring && local.scheduled ? 1 : 0
+
+  alarm_name          = "${var.function_name}-schedules"
+  alarm_description   = "A schedule could not change the number of execution environments, even after an hour of attempts. Set it with aws lambda put-function-scaling-config."
+  namespace           = "AWS/Scheduler"
+  metric_name         = "InvocationDroppedCount"
+  dimensions          = { ScheduleGroup = aws_scheduler_schedule_group.scaling[0].name }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
 }
 
 locals {
@@ -190,12 +256,12 @@ locals {
       concat(["AWS/Lambda", name], local.version_dimension_list, [{ stat = "Average" }])]
     },
     {
-      # Each environment sends one value per period.
       title  = "Execution environments"
       period = 300
       metrics = [
         concat(["AWS/Lambda", "ExecutionEnvironmentConcurrency"], local.version_dimension_list, [{ stat = "SampleCount", label = "running" }]),
       ]
+      annotations = { horizontal = [{ label = "maximum", value = local.max_environments }] }
     },
     {
       title  = "CPU and memory of the instances (%)"
@@ -204,11 +270,12 @@ locals {
       [{ expression = "SEARCH('{AWS/Lambda,CapacityProviderName,InstanceType} MetricName=\"${name}\" CapacityProviderName=\"${local.capacity_provider_name}\"', 'Average', 300)" }]]
     },
     {
-      title  = "vCPUs of the capacity provider, and 70 % of its ceiling"
+      # Beside these, each instance reserves one.
+      title  = "vCPUs of the capacity provider, and its ceiling"
       period = 300
       metrics = [for name in ["vCPUAllocated", "vCPUAvailable"] :
       [{ expression = "SEARCH('{AWS/Lambda,CapacityProviderName,InstanceType} MetricName=\"${name}\" CapacityProviderName=\"${local.capacity_provider_name}\"', 'Sum', 300)" }]]
-      annotations = { horizontal = [{ label = "alarm", value = 0.7 * var.capacity_provider_max_vcpu }] }
+      annotations = { horizontal = [{ label = "ceiling", value = var.capacity_provider_max_vcpu }] }
     },
   ]
 }
@@ -216,7 +283,7 @@ locals {
 resource "aws_cloudwatch_dashboard" "main" {
   count = var.create_monitoring ? 1 : 0
 
-  dashboard_name = var.function_name
+  dashboard_name = "${var.function_name}-${var.region}" # dashboards are global in an account
   dashboard_body = jsonencode({
     widgets = [for index, widget in local.widgets : {
       type   = "metric"

@@ -39,31 +39,43 @@ locals {
     for table in data.aws_route_table.vpc : { for association in table.associations : association.subnet_id => table.routes if try(startswith(association.subnet_id, "subnet-"), false) }
   ]...)
 
-  # A subnet without a route table of its own uses the VPC's main one.
-  routes = { for id in keys(data.aws_subnet.candidate) : id => lookup(local.routes_of_subnet, id, local.main_routes) }
+  # By subnet. A subnet without a route table of its own uses the VPC's main one.
+  egress = { for id, routes in merge({ main = local.main_routes }, local.routes_of_subnet) : id => {
+    is_public = anytrue([for route in routes : try(startswith(route.gateway_id, "igw-"), false)])
+    has_route = anytrue([for route in routes : try(route.cidr_block == "0.0.0.0/0", false) || try(route.ipv6_cidr_block == "::/0", false)])
+  } }
 
-  public_subnet_ids   = [for id, routes in local.routes : id if anytrue([for route in routes : try(startswith(route.gateway_id, "igw-"), false)])]
-  isolated_subnet_ids = [for id, routes in local.routes : id if !anytrue([for route in routes : try(route.cidr_block == "0.0.0.0/0", false) || try(route.ipv6_cidr_block == "::/0", false)])]
+  # Subnets in Local Zones, in Wavelength Zones and on Outposts.
+  foreign_subnet_ids = [for id, subnet in data.aws_subnet.candidate : id if !can(regex("^${var.region}[a-z]$", subnet.availability_zone)) || try(startswith(subnet.outpost_arn, "arn:"), false)]
 
-  eligible_subnet_ids = length(var.subnet_ids) > 0 ? var.subnet_ids : setsubtract(keys(data.aws_subnet.candidate), local.public_subnet_ids)
-  subnet_ids_by_zone  = { for id in local.eligible_subnet_ids : data.aws_subnet.candidate[id].availability_zone => id... }
+  private_subnet_ids_by_zone = { for id, subnet in data.aws_subnet.candidate : subnet.availability_zone => id... if !contains(local.foreign_subnet_ids, id) && !lookup(local.egress, id, local.egress.main).is_public }
+  routed_subnet_ids_by_zone  = { for id in flatten(values(local.private_subnet_ids_by_zone)) : data.aws_subnet.candidate[id].availability_zone => id... if lookup(local.egress, id, local.egress.main).has_route }
+
+  # Instances without egress lose their logs and may never become active, so a zone without a default route is left out if two others have one.
+  zones = var.create_logs_endpoint || length(local.routed_subnet_ids_by_zone) < 2 ? keys(local.private_subnet_ids_by_zone) : keys(local.routed_subnet_ids_by_zone)
 
   # The lowest id, so that the choice stays the same from plan to plan.
-  one_subnet_id_per_zone = toset([for ids in values(local.subnet_ids_by_zone) : sort(ids)[0]])
-  subnet_ids             = length(var.subnet_ids) > 0 ? var.subnet_ids : local.one_subnet_id_per_zone
+  chosen_subnet_ids = [for zone in local.zones : sort(lookup(local.routed_subnet_ids_by_zone, zone, local.private_subnet_ids_by_zone[zone]))[0]]
+  subnet_ids        = length(var.subnet_ids) > 0 ? var.subnet_ids : toset(local.chosen_subnet_ids)
+  zones_of_subnets  = distinct([for id in local.subnet_ids : data.aws_subnet.candidate[id].availability_zone])
+
+  # The subnets that were chosen when the capacity provider was created.
+  capacity_provider_subnet_ids = local.creates_capacity_provider ? aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids : []
+  public_subnet_ids            = [for id in local.capacity_provider_subnet_ids : id if lookup(local.egress, id, local.egress.main).is_public]
+  isolated_subnet_ids          = [for id in local.capacity_provider_subnet_ids : id if !lookup(local.egress, id, local.egress.main).has_route]
 }
 
 check "subnets_are_private" {
   assert {
-    condition     = length(setintersection(local.subnet_ids, local.public_subnet_ids)) == 0
-    error_message = "These subnets have a route to an internet gateway: ${join(", ", setintersection(local.subnet_ids, local.public_subnet_ids))}. Instances there reach AWS only with public addresses; private subnets with NAT or VPC endpoints are the usual choice."
+    condition     = length(local.public_subnet_ids) == 0
+    error_message = "These subnets have a route to an internet gateway: ${join(", ", local.public_subnet_ids)}. Instances there reach AWS only with public addresses; use private subnets with NAT or VPC endpoints."
   }
 }
 
 check "instances_reach_cloudwatch_logs" {
   assert {
-    condition     = var.create_logs_endpoint || length(setintersection(local.subnet_ids, local.isolated_subnet_ids)) == 0
-    error_message = "These subnets have no default route: ${join(", ", setintersection(local.subnet_ids, local.isolated_subnet_ids))}. Unless the VPC has an interface endpoint for com.amazonaws.${var.region}.logs, the function runs but its log never arrives: set create_logs_endpoint = true, or add a NAT gateway."
+    condition     = var.create_logs_endpoint || length(local.isolated_subnet_ids) == 0
+    error_message = "These subnets have no default route: ${join(", ", local.isolated_subnet_ids)}. Without an interface endpoint for com.amazonaws.${var.region}.logs the function's log never arrives, and AWS names missing egress as the most common reason why a capacity provider never becomes active. Set create_logs_endpoint = true, or add a NAT gateway."
   }
 }
 
@@ -72,7 +84,7 @@ resource "aws_security_group" "lambda_managed_instances" {
 
   count = local.creates_capacity_provider ? 1 : 0
 
-  # Prefix and description are those of the Python system: others would replace the group, and with it the capacity provider.
+  # Prefix and description are the Python system's. Others would replace the group and the capacity provider.
   name_prefix = "${var.function_name}-managed-instances-"
   description = "Security group for Lambda Managed Instances - allows outbound traffic for Lambda service communication"
   vpc_id      = var.vpc_id
@@ -80,15 +92,21 @@ resource "aws_security_group" "lambda_managed_instances" {
   # Invocations come through Lambda, not over the network.
   ingress = []
 
-  # Inline, so that it takes the place of rules that are there: separate rule resources would leave those open.
+  # Inline, because separate rule resources would leave rules that exist already open.
   egress {
     description      = "HTTPS to AWS services"
     protocol         = "tcp"
     from_port        = 443
     to_port          = 443
-    cidr_blocks      = ["0.0.0.0/0"] # AWS's addresses change; the VPC's routes say how far this reaches
+    cidr_blocks      = ["0.0.0.0/0"] # AWS's addresses change; the VPC's routes limit how far this reaches
     ipv6_cidr_blocks = ["::/0"]
   }
+}
+
+# The subnets of the capacity provider may differ from those that would be chosen today.
+data "aws_subnet" "of_capacity_provider" {
+  for_each = toset(var.create_logs_endpoint ? local.capacity_provider_subnet_ids : [])
+  id       = each.value
 }
 
 resource "aws_security_group" "logs_endpoint" {
@@ -104,7 +122,7 @@ resource "aws_security_group" "logs_endpoint" {
     protocol        = "tcp"
     from_port       = 443
     to_port         = 443
-    security_groups = aws_security_group.lambda_managed_instances[*].id
+    security_groups = aws_lambda_capacity_provider.main[0].vpc_config[0].security_group_ids
   }
 }
 
@@ -115,6 +133,7 @@ resource "aws_vpc_endpoint" "logs" {
   vpc_endpoint_type   = "Interface"
   service_name        = "com.amazonaws.${var.region}.logs"
   private_dns_enabled = true
-  subnet_ids          = local.one_subnet_id_per_zone # an endpoint takes one per zone
-  security_group_ids  = aws_security_group.logs_endpoint[*].id
+  # An endpoint accepts one subnet per zone.
+  subnet_ids         = [for ids in values({ for id, subnet in data.aws_subnet.of_capacity_provider : subnet.availability_zone => id... }) : sort(ids)[0]]
+  security_group_ids = aws_security_group.logs_endpoint[*].id
 }

@@ -3,6 +3,11 @@ output "lambda_function_arn" {
   value       = aws_lambda_function.fibonacci.arn
 }
 
+output "invoke_arn" {
+  description = "ARN by which API Gateway invokes $LATEST.PUBLISHED."
+  value       = aws_lambda_function.fibonacci.invoke_arn
+}
+
 output "lambda_function_name" {
   description = "Name of the function."
   value       = aws_lambda_function.fibonacci.function_name
@@ -19,12 +24,12 @@ output "capacity_provider_name" {
 }
 
 output "operator_role_arn" {
-  description = "ARN of the role with which Lambda manages the instances; null for an existing capacity provider."
+  description = "ARN of the role with which Lambda manages the instances; null with capacity_provider_arn."
   value       = one(aws_iam_role.capacity_provider_operator[*].arn)
 }
 
 output "security_group_id" {
-  description = "Security group of the instances; null for an existing capacity provider."
+  description = "Security group of the instances; null with capacity_provider_arn."
   value       = one(aws_security_group.lambda_managed_instances[*].id)
 }
 
@@ -38,7 +43,17 @@ output "log_group_name" {
   value       = aws_cloudwatch_log_group.function.name
 }
 
+locals {
+  console_domains = {
+    aws        = "console.aws.amazon.com"
+    aws-cn     = "console.amazonaws.cn"
+    aws-eusc   = "console.amazonaws-eusc.eu"
+    aws-us-gov = "console.amazonaws-us-gov.com"
+  }
+  console_domain = lookup(local.console_domains, local.partition, null)
+}
+
 output "dashboard_url" {
-  description = "The dashboard in the CloudWatch console; null unless create_monitoring."
-  value       = var.create_monitoring ? "https://${var.region}.console.aws.amazon.com/cloudwatch/home?region=${var.region}#dashboards/dashboard/${aws_cloudwatch_dashboard.main[0].dashboard_name}" : null
+  description = "The dashboard in the CloudWatch console; null unless create_monitoring, and in a partition whose console is not known."
+  value       = !var.create_monitoring || local.console_domain == null ? null : "https://${var.region}.${local.console_domain}/cloudwatch/home?region=${var.region}#dashboards/dashboard/${aws_cloudwatch_dashboard.main[0].dashboard_name}"
 }

@@ -1,10 +1,10 @@
 variable "region" {
-  description = "AWS Region of everything here."
+  description = "AWS Region to deploy to."
   type        = string
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    condition     = can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]$", var.region))
     error_message = "region must be the name of a Region, such as us-east-1, not \"${var.region}\"."
   }
 }
@@ -21,27 +21,54 @@ variable "vpc_id" {
 }
 
 variable "function_name" {
-  description = "Name of the function; the other names begin with it."
+  description = "Name of the function. All other names begin with it."
   type        = string
   default     = "fibonacci-generator"
   nullable    = false
 
   validation {
-    # IAM takes 38 characters as the prefix of a role's name, and "-cp-operator-" is 13 of them.
+    # IAM allows 38 characters for the prefix of a role's name, and "-cp-operator-" is 13 of them.
     condition     = can(regex("^[a-zA-Z0-9-_]{1,25}$", var.function_name))
     error_message = "function_name must be 1 to 25 letters, digits, hyphens or underscores (the operator role's name has no room for more), not \"${var.function_name}\"."
   }
 }
 
+variable "tags" {
+  description = "Tags for every resource that Terraform creates, in addition to Application and ManagedBy. README.md shows how to tag the instances."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(var.tags) <= 48 && alltrue([for key, value in var.tags : length(key) >= 1 && length(key) <= 128 && !startswith(lower(key), "aws:") && length(value) <= 256])
+    error_message = "tags must be at most 48, with keys of 1 to 128 characters that do not begin with aws:, and values of at most 256 characters."
+  }
+}
+
 variable "filename" {
-  description = "Zip with the executable `bootstrap`, relative to infra/: what `cargo lambda build` writes."
+  description = "Zip that holds the executable `bootstrap`, relative to infra/. `cargo lambda build` writes it."
   type        = string
   default     = "../target/lambda/fibonacci-generator/bootstrap.zip"
   nullable    = false
 }
 
+variable "s3_object" {
+  description = "The zip in S3, instead of filename. The function is updated if key or version changes. The bucket must be in the same Region."
+  type = object({
+    bucket  = string
+    key     = string
+    version = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.s3_object == null || try(can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.s3_object.bucket)) && length(var.s3_object.key) > 0, false)
+    error_message = "s3_object must name a bucket (without s3://) and a key."
+  }
+}
+
 variable "architecture" {
-  description = "Instruction set of the instances and of the zip: x86_64 or arm64. Changing it replaces capacity provider and function."
+  description = "Instruction set of the instances and of the zip: x86_64 or arm64. Changing it replaces the capacity provider and the function."
   type        = string
   default     = "x86_64"
   nullable    = false
@@ -60,7 +87,7 @@ variable "memory_size" {
 
   validation {
     condition     = var.memory_size >= 2048 && var.memory_size <= 32768
-    error_message = "memory_size must be from 2048 to 32768 MB, not ${var.memory_size}: Managed Instances take no less than 2048."
+    error_message = "memory_size must be from 2048 to 32768 MB, not ${var.memory_size}: Managed Instances accept no less than 2048."
   }
 
   validation {
@@ -70,7 +97,7 @@ variable "memory_size" {
 }
 
 variable "memory_gib_per_vcpu" {
-  description = "GiB of memory per vCPU of an execution environment: 2, 4 or 8 (Lambda's C, M and R instances)."
+  description = "GiB of memory per vCPU of an execution environment: 2, 4 or 8 (EC2's C, M and R families)."
   type        = number
   default     = 2
   nullable    = false
@@ -82,18 +109,18 @@ variable "memory_gib_per_vcpu" {
 }
 
 variable "max_concurrency" {
-  description = "Invocations that one execution environment serves at once. Default: 8 per vCPU, as Lambda's own for Rust."
+  description = "Invocations that one execution environment serves at once. Default: 16 per vCPU, as for the Python function that this one replaces (Lambda's own default for Rust is 8)."
   type        = number
   default     = null
 
   validation {
     condition     = var.max_concurrency == null || try(var.max_concurrency >= 1 && var.max_concurrency <= 1600 && floor(var.max_concurrency) == var.max_concurrency, false)
-    error_message = "max_concurrency must be a whole number from 1 to 1600; leave it out for 8 per vCPU."
+    error_message = "max_concurrency must be a whole number from 1 to 1600; leave it out for 16 per vCPU."
   }
 
   validation {
     condition     = var.max_concurrency == null || try(var.max_concurrency <= 64 * var.memory_size / 1024 / var.memory_gib_per_vcpu, false)
-    error_message = "max_concurrency may be at most 64 per vCPU, here ${64 * var.memory_size / 1024 / var.memory_gib_per_vcpu}: lower it or raise memory_size."
+    error_message = "max_concurrency must be at most 64 per vCPU, here ${64 * var.memory_size / 1024 / var.memory_gib_per_vcpu}: lower it or raise memory_size."
   }
 }
 
@@ -105,12 +132,19 @@ variable "timeout" {
 
   validation {
     condition     = var.timeout >= 1 && var.timeout <= 900 && floor(var.timeout) == var.timeout
-    error_message = "timeout must be a whole number of seconds from 1 to 900, not ${var.timeout}."
+    error_message = "timeout must be a whole number of seconds from 1 to 900, not ${var.timeout}. Lambda allows more, but the Terraform provider does not."
   }
 }
 
+variable "runtime_api_pipelining" {
+  description = "Whether the function sends the next poll together with a reply. false sets RUNTIME_API_PIPELINING=off in its environment."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "min_execution_environments" {
-  description = "Execution environments that always run. Fewer than 3 cannot cover three Availability Zones; 0, with max_execution_environments = 0, switches the function off."
+  description = "Minimum number of execution environments. They always run. Fewer than 3 cannot cover three Availability Zones. 0, with max_execution_environments = 0, switches the function off."
   type        = number
   default     = 3
   nullable    = false
@@ -121,19 +155,20 @@ variable "min_execution_environments" {
   }
 
   validation {
-    condition     = var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu <= var.capacity_provider_max_vcpu
-    error_message = "min_execution_environments = ${var.min_execution_environments} needs ${var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu} vCPUs, more than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}: lower the one or raise the other."
+    # Lambda starts the first three on three instances, and each instance reserves a vCPU.
+    condition     = var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(var.min_execution_environments, 3) <= var.capacity_provider_max_vcpu
+    error_message = "min_execution_environments = ${var.min_execution_environments} needs ${var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(var.min_execution_environments, 3)} vCPUs, of which the instances reserve ${min(var.min_execution_environments, 3)}. That is more than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}: lower the minimum or raise the ceiling."
   }
 }
 
 variable "max_execution_environments" {
-  description = "Execution environments that run at most. Default: as many as capacity_provider_max_vcpu has room for."
+  description = "Maximum number of execution environments. Default: as many as fit under capacity_provider_max_vcpu on instances of 4 vCPUs (or larger, if an environment needs it), each of which reserves one vCPU."
   type        = number
   default     = null
 
   validation {
     condition     = var.max_execution_environments == null || try(var.max_execution_environments >= 0 && var.max_execution_environments <= 15000 && floor(var.max_execution_environments) == var.max_execution_environments, false)
-    error_message = "max_execution_environments must be a whole number from 0 to 15000; leave it out for as many as the vCPU ceiling allows."
+    error_message = "max_execution_environments must be a whole number from 0 to 15000; leave it out for as many as fit under the vCPU ceiling."
   }
 
   validation {
@@ -143,12 +178,60 @@ variable "max_execution_environments" {
 
   validation {
     condition     = var.min_execution_environments > 0 || var.max_execution_environments == 0
-    error_message = "Lambda takes min_execution_environments = 0 only together with max_execution_environments = 0, which switches the function off: set both to 0, or the minimum to 1 or more."
+    error_message = "Lambda accepts min_execution_environments = 0 only together with max_execution_environments = 0, which switches the function off: set both to 0, or the minimum to 1 or more."
+  }
+}
+
+variable "scaling_schedules" {
+  description = "Changes of the minimum and maximum number of execution environments at set times, by name. Each holds until the next. cron has the six fields of EventBridge Scheduler, such as \"45 7 ? * MON-FRI *\"; time_zone is an IANA name."
+  type = map(object({
+    cron                       = string
+    time_zone                  = optional(string, "UTC")
+    min_execution_environments = number
+    max_execution_environments = number
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.scaling_schedules) : can(regex("^[0-9a-zA-Z-_.]{1,64}$", name))])
+    error_message = "The names of scaling_schedules must be 1 to 64 letters, digits, hyphens, underscores or dots."
+  }
+
+  validation {
+    condition     = alltrue([for schedule in var.scaling_schedules : can(regex("^[0-9*,/-]+ [0-9*,/-]+ ([?] [0-9A-Z*,/-]+ [0-9A-Z*,/#-]+|[0-9LW*,/-]+ [0-9A-Z*,/-]+ [?]) [0-9*,/-]+$", schedule.cron))])
+    error_message = "cron must have six fields (minutes, hours, day of the month, month, day of the week, year), with a ? for one of the two days and names in capitals, such as \"45 7 ? * MON-FRI *\"."
+  }
+
+  validation {
+    condition     = alltrue([for schedule in var.scaling_schedules : can(regex("^[A-Za-z]+([/_+-][A-Za-z0-9]+)*$", schedule.time_zone))])
+    error_message = "time_zone must be the IANA name of a time zone, such as Europe/Berlin or UTC."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for schedule in var.scaling_schedules : [for bound in [schedule.min_execution_environments, schedule.max_execution_environments] : try(bound >= 0 && bound <= 15000 && floor(bound) == bound, false)]]))
+    error_message = "The bounds of a schedule must be whole numbers from 0 to 15000."
+  }
+
+  # A bound that is null is refused above, and must not fail the conditions below with an error.
+  validation {
+    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.max_execution_environments >= schedule.min_execution_environments && (schedule.min_execution_environments > 0 || schedule.max_execution_environments == 0)]), true)
+    error_message = "The maximum of a schedule must not be less than its minimum, and a minimum of 0 needs a maximum of 0, which switches the function off."
+  }
+
+  validation {
+    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(schedule.min_execution_environments, 3) <= var.capacity_provider_max_vcpu]), true)
+    error_message = "The minimum of a schedule needs more vCPUs than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}, of which the first three instances reserve one each: lower the minimum or raise the ceiling."
+  }
+
+  validation {
+    condition     = length(var.scaling_schedules) == 0 || try(anytrue([for schedule in var.scaling_schedules : schedule.min_execution_environments > 0]), true)
+    error_message = "At least one schedule must have a minimum above 0: a function that a schedule switched off does not come back by itself."
   }
 }
 
 variable "capacity_provider_max_vcpu" {
-  description = "vCPUs that the capacity provider may run at most: the ceiling of what it costs. With capacity_provider_arn, that provider's own ceiling (for the alarm and the default of max_execution_environments)."
+  description = "Maximum number of vCPUs of the capacity provider, which limits the cost of the instances. With capacity_provider_arn, set it to the maximum of that provider."
   type        = number
   default     = 16
   nullable    = false
@@ -160,7 +243,7 @@ variable "capacity_provider_max_vcpu" {
 }
 
 variable "scaling_mode" {
-  description = "Auto, where Lambda chooses the CPU utilization to scale at, or Manual, where target_cpu_utilization does."
+  description = "Auto: Lambda chooses the CPU utilization to scale at. Manual: target_cpu_utilization sets it."
   type        = string
   default     = "Auto"
   nullable    = false
@@ -172,7 +255,7 @@ variable "scaling_mode" {
 }
 
 variable "target_cpu_utilization" {
-  description = "Average CPU utilization of the instances, in percent, that the scaling policy of scaling_mode = \"Manual\" keeps. Lower leaves more room for bursts."
+  description = "Average CPU utilization of the instances, in percent, that scaling_mode = \"Manual\" aims at. A lower value leaves more room for bursts."
   type        = number
   default     = null
 
@@ -192,6 +275,35 @@ variable "target_cpu_utilization" {
   }
 }
 
+variable "allowed_instance_types" {
+  description = "Instance types that Lambda may launch, such as [\"c7i.xlarge\"] or [\"c7i.*\"]. Default: any of the architecture. Changing it replaces the capacity provider and the function."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(var.allowed_instance_types) <= 400 && alltrue([for type in var.allowed_instance_types : can(regex("^[a-zA-Z0-9.*-]{1,30}$", type))])
+    error_message = "allowed_instance_types must be at most 400 instance types, such as c7i.xlarge, or patterns, such as c7i.*."
+  }
+
+  validation {
+    condition     = length(var.allowed_instance_types) == 0 || length(var.excluded_instance_types) == 0
+    error_message = "Lambda accepts only one of allowed_instance_types and excluded_instance_types."
+  }
+}
+
+variable "excluded_instance_types" {
+  description = "Instance types that Lambda must not launch. Default: none. Changing it replaces the capacity provider and the function."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(var.excluded_instance_types) <= 400 && alltrue([for type in var.excluded_instance_types : can(regex("^[a-zA-Z0-9.*-]{1,30}$", type))])
+    error_message = "excluded_instance_types must be at most 400 instance types, such as c7i.48xlarge, or patterns, such as c5.*."
+  }
+}
+
 variable "subnet_ids" {
   description = "Subnets for the instances, in two Availability Zones or more. Default: one private subnet of the VPC per zone."
   type        = set(string)
@@ -200,7 +312,7 @@ variable "subnet_ids" {
 
   validation {
     condition     = contains(concat([0], range(2, 17)), length(var.subnet_ids))
-    error_message = "subnet_ids must name 2 to 16 subnets, in two Availability Zones or more; leave it out to have one per zone chosen."
+    error_message = "subnet_ids must name 2 to 16 subnets, in two Availability Zones or more; leave it out to use one private subnet per zone."
   }
 
   validation {
@@ -210,7 +322,7 @@ variable "subnet_ids" {
 }
 
 variable "capacity_provider_arn" {
-  description = "Existing capacity provider to run on, instead of a new one with its role and security group. Its architecture must be the function's."
+  description = "Existing capacity provider, instead of a new one with its role and security group. It must have the architecture of the function."
   type        = string
   default     = null
 
@@ -220,27 +332,30 @@ variable "capacity_provider_arn" {
   }
 
   validation {
-    condition     = var.capacity_provider_arn == null || (length(var.subnet_ids) == 0 && var.kms_key_arn == null && var.scaling_mode == "Auto" && !var.create_logs_endpoint)
-    error_message = "With capacity_provider_arn the provider keeps its own subnets, key, scaling and network: leave out subnet_ids, kms_key_arn, scaling_mode and create_logs_endpoint."
+    condition = var.capacity_provider_arn == null || (
+      length(var.subnet_ids) == 0 && var.kms_key_arn == null && var.scaling_mode == "Auto" && !var.create_logs_endpoint &&
+      length(var.allowed_instance_types) == 0 && length(var.excluded_instance_types) == 0
+    )
+    error_message = "An existing capacity provider keeps its own subnets, key, scaling, instance types and network: with capacity_provider_arn, leave out subnet_ids, kms_key_arn, scaling_mode, create_logs_endpoint, allowed_instance_types and excluded_instance_types."
   }
 }
 
 variable "create_logs_endpoint" {
-  description = "Interface endpoint for CloudWatch Logs, for a VPC without NAT. It takes over the name logs.<region>.amazonaws.com in the whole VPC and admits the instances only."
+  description = "Create an interface endpoint for CloudWatch Logs, for a VPC without NAT. It takes over the name logs.<region>.amazonaws.com in the whole VPC and admits only the instances."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "create_function_url" {
-  description = "Function URL for callers with IAM credentials."
+  description = "Create a Function URL for callers with IAM credentials."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "create_monitoring" {
-  description = "Alarms and a dashboard in CloudWatch."
+  description = "Create alarms and a dashboard in CloudWatch."
   type        = bool
   default     = true
   nullable    = false
@@ -253,24 +368,24 @@ variable "alarm_topic_arn" {
 
   validation {
     condition     = var.alarm_topic_arn == null || can(regex("^arn:aws[a-z-]*:sns:${var.region}:[0-9]{12}:[a-zA-Z0-9-_]{1,256}$", var.alarm_topic_arn))
-    error_message = "alarm_topic_arn must be the ARN of a standard SNS topic in ${var.region}, such as arn:aws:sns:${var.region}:123456789012:name (CloudWatch alarms notify no FIFO topic)."
+    error_message = "alarm_topic_arn must be the ARN of a standard SNS topic in ${var.region}, such as arn:aws:sns:${var.region}:123456789012:name (CloudWatch alarms cannot notify a FIFO topic)."
   }
 }
 
 variable "log_retention_days" {
-  description = "Days that CloudWatch keeps the function's log."
+  description = "Days for which CloudWatch keeps the logs of the function and of the capacity provider."
   type        = number
   default     = 30
   nullable    = false
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
-    error_message = "log_retention_days must be one that CloudWatch Logs knows (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653), not ${var.log_retention_days}."
+    error_message = "log_retention_days must be one that CloudWatch Logs accepts (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653), not ${var.log_retention_days}."
   }
 }
 
 variable "kms_key_arn" {
-  description = "KMS key for the instances' volumes. Default: an AWS-managed one. Changing it replaces capacity provider and function."
+  description = "KMS key for the instances' volumes. Default: AWS's. Setting, changing or removing it replaces the capacity provider and the function."
   type        = string
   default     = null
 
@@ -281,12 +396,35 @@ variable "kms_key_arn" {
 }
 
 variable "logs_kms_key_arn" {
-  description = "KMS key for the function's log group; its policy must admit logs.<region>.amazonaws.com. Default: CloudWatch's own encryption."
+  description = "KMS key for the log groups. Its policy must admit logs.<region>.amazonaws.com. Default: CloudWatch's own encryption."
   type        = string
   default     = null
 
   validation {
     condition     = var.logs_kms_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:${var.region}:[0-9]{12}:key/[a-zA-Z0-9-]+$", var.logs_kms_key_arn))
     error_message = "logs_kms_key_arn must be the ARN of a key (not of an alias) in ${var.region}, such as arn:aws:kms:${var.region}:123456789012:key/<id>."
+  }
+}
+
+variable "iam_path" {
+  description = "Path of the IAM roles. Changing it replaces the roles, the capacity provider and the function."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([!-.0-~]+/)*$", var.iam_path)) && length(var.iam_path) <= 512
+    error_message = "iam_path must begin and end with a slash, such as /platform/, not \"${var.iam_path}\"."
+  }
+}
+
+variable "permissions_boundary_arn" {
+  description = "Permissions boundary of the IAM roles. Default: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary_arn == null || can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/.+$", var.permissions_boundary_arn))
+    error_message = "permissions_boundary_arn must be the ARN of an IAM policy, such as arn:aws:iam::123456789012:policy/boundary."
   }
 }

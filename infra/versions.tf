@@ -10,13 +10,14 @@ terraform {
   }
 }
 
+locals {
+  tags = merge({ Application = var.function_name, ManagedBy = "Terraform" }, var.tags)
+}
+
 provider "aws" {
   region = var.region
 
   default_tags {
-    tags = {
-      Application = var.function_name
-      ManagedBy   = "Terraform"
-    }
+    tags = local.tags
   }
 }

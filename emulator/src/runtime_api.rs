@@ -226,7 +226,7 @@ async fn accept_reply(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    if response.status() != StatusCode::ACCEPTED {
+    if response.status() != StatusCode::ACCEPTED && !streams {
         warn!(
             "Runtime API: {} to the reply to {request_id:?}",
             response.status()

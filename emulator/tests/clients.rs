@@ -294,7 +294,7 @@ async fn runs_a_python_function() {
         let mut settings = Settings::new(&bootstrap);
         settings.max_concurrency = workers;
         let emulator = start(settings).await;
-        all_poll(&emulator, workers.map_or(1, |workers| workers.get())).await;
+        all_poll(&emulator, workers.map_or(1, std::num::NonZero::get)).await;
         let reply = call(&emulator, r#"{"n": 10}"#).await;
         let returned = payload(&reply);
         assert_eq!(returned["event"], json!({ "n": 10 }));

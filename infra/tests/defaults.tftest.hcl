@@ -10,6 +10,37 @@ variables {
   filename = "versions.tf" # stands for the zip, which mocks do not read
 }
 
+# First, because an execution role that exists keeps its name.
+run "names_everything_after_the_function_and_what_is_global_after_the_region" {
+  command = plan
+
+  variables {
+    function_name = "canary"
+    scaling_schedules = {
+      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  assert {
+    condition = [
+      aws_lambda_function.fibonacci.function_name,
+      aws_lambda_capacity_provider.main[0].name,
+      aws_iam_role.lambda_role.name,
+      aws_iam_role.capacity_provider_operator[0].name_prefix,
+      aws_security_group.lambda_managed_instances[0].name_prefix,
+      aws_cloudwatch_log_group.function.name,
+      aws_cloudwatch_log_group.capacity_provider[0].name,
+      aws_scheduler_schedule_group.scaling[0].name,
+      aws_iam_role.scheduler[0].name,
+      aws_cloudwatch_dashboard.main[0].dashboard_name,
+      ] == [
+      "canary", "canary-capacity-provider", "canary-us-east-1-role", "canary-cp-operator-", "canary-managed-instances-", "/aws/lambda/canary",
+      "/aws/lambda/capacity-provider/canary-capacity-provider", "canary", "canary-us-east-1-scheduler", "canary-us-east-1"
+    ]
+    error_message = "Two functions in one account, or one function in two Regions, must not collide."
+  }
+}
+
 run "publishes_the_function_to_latest_published" {
   command = plan
 
@@ -28,13 +59,13 @@ run "runs_the_zip_as_an_os_only_function_with_json_logs" {
   }
 
   assert {
-    condition     = aws_lambda_function.fibonacci.source_code_hash == filebase64sha256("versions.tf")
+    condition     = aws_lambda_function.fibonacci.filename == "versions.tf" && aws_lambda_function.fibonacci.source_code_hash != null
     error_message = "Without the hash, new code is not deployed."
   }
 
   assert {
     condition     = aws_lambda_function.fibonacci.logging_config[0].log_format == "JSON" && aws_lambda_function.fibonacci.logging_config[0].system_log_level == "WARN" && aws_lambda_function.fibonacci.logging_config[0].log_group == "/aws/lambda/fibonacci-generator"
-    error_message = "Managed Instances take JSON only, and the log belongs in the group with a retention."
+    error_message = "Managed Instances accept only JSON, and the log belongs in the group with a retention."
   }
 
   assert {
@@ -43,7 +74,7 @@ run "runs_the_zip_as_an_os_only_function_with_json_logs" {
   }
 }
 
-run "gives_an_environment_one_vcpu_and_eight_invocations_at_once" {
+run "gives_an_environment_one_vcpu_and_sixteen_invocations_at_once" {
   command = apply # the ARN is known then
 
   assert {
@@ -55,7 +86,7 @@ run "gives_an_environment_one_vcpu_and_eight_invocations_at_once" {
     condition = aws_lambda_function.fibonacci.capacity_provider_config[0].lambda_managed_instances_capacity_provider_config[0] == {
       capacity_provider_arn                     = aws_lambda_capacity_provider.main[0].arn
       execution_environment_memory_gib_per_vcpu = 2
-      per_execution_environment_max_concurrency = 8
+      per_execution_environment_max_concurrency = 16
     }
     error_message = "The function must run on the capacity provider, with its ratio and its concurrency written out."
   }
@@ -70,13 +101,13 @@ run "scales_the_concurrency_with_the_vcpus" {
   }
 
   assert {
-    condition     = aws_lambda_function.fibonacci.capacity_provider_config[0].lambda_managed_instances_capacity_provider_config[0].per_execution_environment_max_concurrency == 32
-    error_message = "16 GiB at 4 GiB per vCPU are 4 vCPUs, with 8 invocations each."
+    condition     = aws_lambda_function.fibonacci.capacity_provider_config[0].lambda_managed_instances_capacity_provider_config[0].per_execution_environment_max_concurrency == 64
+    error_message = "16 GiB at 4 GiB per vCPU are 4 vCPUs, with 16 invocations each."
   }
 
   assert {
-    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0].max_execution_environments == 4
-    error_message = "16 vCPUs have room for 4 environments of 4 vCPUs."
+    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0].max_execution_environments == 3
+    error_message = "Two instances of 8 vCPUs hold one such environment each, but the maximum is not below the minimum."
   }
 }
 
@@ -89,8 +120,8 @@ run "scales_latest_published_from_three_environments_to_the_vcpu_ceiling" {
   }
 
   assert {
-    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 3, max_execution_environments = 16 }
-    error_message = "Both bounds must be given, because Lambda resets the one that is not."
+    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 3, max_execution_environments = 12 }
+    error_message = "Four instances of 4 vCPUs hold three environments each, because each reserves one vCPU."
   }
 }
 
@@ -99,17 +130,17 @@ run "lets_lambda_scale_and_choose_instance_types_under_a_ceiling" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].scaling_mode == "Auto" && aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].max_vcpu_count == 16
-    error_message = "The mode is Auto, and what it may cost has a limit."
+    error_message = "The mode must be Auto, with a ceiling."
   }
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].scaling_policies == null
-    error_message = "Auto takes no scaling policies."
+    error_message = "Auto accepts no scaling policies."
   }
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].instance_requirements[0].architectures == tolist(["x86_64"]) && aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types == null && aws_lambda_capacity_provider.main[0].instance_requirements[0].excluded_instance_types == null
-    error_message = "Nothing but the architecture is required of the instances."
+    error_message = "Only the architecture of the instances is restricted."
   }
 }
 
@@ -130,15 +161,26 @@ run "lets_only_lambda_in_this_account_assume_the_roles" {
   command = plan
 
   assert {
-    condition = alltrue([for role in [aws_iam_role.capacity_provider_operator[0], aws_iam_role.lambda_role] :
-      jsondecode(role.assume_role_policy).Statement == [{
-        Effect    = "Allow"
-        Action    = "sts:AssumeRole"
-        Principal = { Service = "lambda.amazonaws.com" }
-        Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
-      }]
-    ])
-    error_message = "Both trust policies must name Lambda and the account."
+    condition = jsondecode(aws_iam_role.lambda_role.assume_role_policy).Statement == [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+      Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
+    }]
+    error_message = "The trust policy of the execution role must name Lambda and the account."
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role.capacity_provider_operator[0].assume_role_policy).Statement == [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = "123456789012" }
+        ArnEquals    = { "aws:SourceArn" = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:fibonacci-generator-capacity-provider" }
+      }
+    }]
+    error_message = "The trust policy of the operator role must name Lambda, the account and the capacity provider."
   }
 }
 
@@ -169,44 +211,65 @@ run "lets_the_function_write_to_its_own_log_group_only" {
   }
 }
 
-run "keeps_the_log_for_thirty_days" {
+run "keeps_the_logs_of_function_and_capacity_provider_for_thirty_days" {
   command = plan
 
   assert {
-    condition     = aws_cloudwatch_log_group.function.name == "/aws/lambda/fibonacci-generator" && aws_cloudwatch_log_group.function.retention_in_days == 30
-    error_message = "A log without retention is kept, and paid for, for ever."
+    condition = [for group in concat([aws_cloudwatch_log_group.function], aws_cloudwatch_log_group.capacity_provider) : [group.name, group.retention_in_days]] == [
+      ["/aws/lambda/fibonacci-generator", 30], ["/aws/lambda/capacity-provider/fibonacci-generator-capacity-provider", 30]
+    ]
+    error_message = "A log without retention is kept, and billed, forever."
   }
 }
 
-run "names_everything_after_the_function" {
-  command = plan
-
-  variables {
-    function_name = "canary"
-  }
-
-  assert {
-    condition = [
-      aws_lambda_function.fibonacci.function_name,
-      aws_lambda_capacity_provider.main[0].name,
-      aws_iam_role.lambda_role.name,
-      aws_iam_role.capacity_provider_operator[0].name_prefix,
-      aws_security_group.lambda_managed_instances[0].name_prefix,
-      aws_cloudwatch_log_group.function.name,
-      aws_cloudwatch_dashboard.main[0].dashboard_name,
-    ] == ["canary", "canary-capacity-provider", "canary-role", "canary-cp-operator-", "canary-managed-instances-", "/aws/lambda/canary", "canary"]
-    error_message = "Two functions in one account must not collide."
-  }
-}
-
-run "hands_out_what_the_python_system_did_and_more" {
+run "has_the_outputs_of_the_python_system_and_more" {
   command = apply
 
   assert {
     condition = alltrue([for value in [
-      output.lambda_function_arn, output.lambda_function_name, output.capacity_provider_arn, output.capacity_provider_name,
+      output.lambda_function_arn, output.lambda_function_name, output.invoke_arn, output.capacity_provider_arn, output.capacity_provider_name,
       output.operator_role_arn, output.security_group_id, output.log_group_name, output.dashboard_url,
     ] : value != null])
     error_message = "Scripts read these outputs."
+  }
+}
+
+# tests/zips are laid out as cargo-lambda lays out its zip. The first two differ in the time of the build only.
+run "hashes_a_build" {
+  command = plan
+
+  variables {
+    filename = "tests/zips/built.zip"
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.source_code_hash == "g+o0Vtxi94AM9ayOlS/HTGcQtZOOCjYyEk+jFYVfYLc="
+    error_message = "The next runs compare with this hash."
+  }
+}
+
+run "gives_the_same_build_at_another_time_the_same_hash" {
+  command = plan
+
+  variables {
+    filename = "tests/zips/rebuilt.zip"
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.source_code_hash == "g+o0Vtxi94AM9ayOlS/HTGcQtZOOCjYyEk+jFYVfYLc=" && filebase64sha256("tests/zips/rebuilt.zip") != filebase64sha256("tests/zips/built.zip")
+    error_message = "The files differ, and yet a build that changes nothing must plan nothing."
+  }
+}
+
+run "gives_another_executable_another_hash" {
+  command = plan
+
+  variables {
+    filename = "tests/zips/changed.zip"
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.source_code_hash != "g+o0Vtxi94AM9ayOlS/HTGcQtZOOCjYyEk+jFYVfYLc="
+    error_message = "A change of one bit must be deployed."
   }
 }

@@ -20,6 +20,34 @@ run "rejects_a_zip_that_is_not_there" {
   expect_failures = [aws_lambda_function.fibonacci]
 }
 
+run "accepts_regions_of_every_partition" {
+  command = plan
+
+  variables {
+    region = "us-isob-east-1"
+  }
+
+  override_data {
+    target = data.aws_subnets.vpc
+    values = { ids = ["subnet-0a000001", "subnet-0b000001"] }
+  }
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0a000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-isob-east-1a" }
+  }
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0b000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-isob-east-1b" }
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0b000001"])
+    error_message = "Region names may have more than two letters and two hyphens."
+  }
+}
+
 run "rejects_a_region_that_is_a_zone" {
   command = plan
 
@@ -30,7 +58,7 @@ run "rejects_a_region_that_is_a_zone" {
   expect_failures = [var.region]
 }
 
-run "rejects_a_vpc_that_is_no_id" {
+run "rejects_a_vpc_by_name" {
   command = plan
 
   variables {
@@ -133,7 +161,7 @@ run "rejects_a_concurrency_of_zero" {
   expect_failures = [var.max_concurrency]
 }
 
-run "rejects_a_concurrency_above_what_lambda_takes" {
+run "rejects_a_concurrency_above_what_lambda_accepts" {
   command = plan
 
   variables {
@@ -157,7 +185,7 @@ run "rejects_a_concurrency_above_64_per_vcpu" {
   expect_failures = [var.max_concurrency]
 }
 
-run "rejects_a_timeout_above_fifteen_minutes" {
+run "rejects_a_timeout_above_what_the_provider_accepts" {
   command = plan
 
   variables {
@@ -187,17 +215,17 @@ run "rejects_a_negative_minimum_of_environments" {
   expect_failures = [var.min_execution_environments]
 }
 
-run "rejects_a_minimum_of_environments_above_the_vcpu_ceiling" {
+run "rejects_a_minimum_of_environments_that_leaves_no_vcpu_to_the_instances" {
   command = plan
 
   variables {
-    min_execution_environments = 17
+    min_execution_environments = 14
   }
 
   expect_failures = [var.min_execution_environments]
 }
 
-run "rejects_a_maximum_of_environments_above_what_lambda_takes" {
+run "rejects_a_maximum_of_environments_above_what_lambda_accepts" {
   command = plan
 
   variables {
@@ -310,7 +338,7 @@ run "rejects_more_than_16_subnets" {
   expect_failures = [var.subnet_ids]
 }
 
-run "rejects_subnets_that_are_no_ids" {
+run "rejects_subnets_by_name" {
   command = plan
 
   variables {
@@ -405,7 +433,7 @@ run "rejects_a_retention_that_cloudwatch_does_not_know" {
   expect_failures = [var.log_retention_days]
 }
 
-run "rejects_logs_kept_for_ever" {
+run "rejects_logs_kept_forever" {
   command = plan
 
   variables {
@@ -435,23 +463,275 @@ run "rejects_an_alias_as_the_key_of_the_log_group" {
   expect_failures = [var.logs_kms_key_arn]
 }
 
-run "takes_the_largest_environments_that_fit" {
+run "rejects_a_schedule_with_a_space_in_its_name" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      "every morning" = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_cron_expression_of_unix" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 * * 1-5", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_cron_expression_that_names_both_days" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 1 * MON *", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_cron_expression_inside_cron" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "cron(0 8 ? * * *)", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_time_zone_that_is_an_offset" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", time_zone = "+02:00", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_with_a_fraction_of_an_environment" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", min_execution_environments = 1.5, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_with_a_bound_that_is_null" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", min_execution_environments = null, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_above_what_lambda_accepts" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 15001 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_whose_maximum_is_below_its_minimum" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 2 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_that_waits_for_traffic_with_no_environment" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 12 }
+      evening = { cron = "0 19 ? * * *", min_execution_environments = 0, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_above_the_vcpu_ceiling" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", min_execution_environments = 14, max_execution_environments = 14 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_schedules_that_never_switch_the_function_on" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      evening = { cron = "0 19 ? * * *", min_execution_environments = 0, max_execution_environments = 0 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_tag_that_is_reserved_for_aws" {
+  command = plan
+
+  variables {
+    tags = { "aws:owner" = "me" }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "rejects_more_tags_than_a_resource_may_have" {
+  command = plan
+
+  variables {
+    tags = { for n in range(49) : "tag${n}" => "" }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "rejects_a_bucket_with_its_scheme" {
+  command = plan
+
+  variables {
+    s3_object = { bucket = "s3://artefacts", key = "fibonacci.zip" }
+  }
+
+  expect_failures = [var.s3_object]
+}
+
+run "rejects_an_object_without_a_key" {
+  command = plan
+
+  variables {
+    s3_object = { bucket = "artefacts", key = "" }
+  }
+
+  expect_failures = [var.s3_object]
+}
+
+run "rejects_allowed_and_excluded_instance_types_at_once" {
+  command = plan
+
+  variables {
+    allowed_instance_types  = ["c7i.*"]
+    excluded_instance_types = ["c7i.48xlarge"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "rejects_an_invalid_allowed_instance_type" {
+  command = plan
+
+  variables {
+    allowed_instance_types = ["c7i xlarge"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "rejects_an_invalid_excluded_instance_type" {
+  command = plan
+
+  variables {
+    excluded_instance_types = [""]
+  }
+
+  expect_failures = [var.excluded_instance_types]
+}
+
+run "rejects_instance_types_for_an_existing_capacity_provider" {
+  command = plan
+
+  variables {
+    capacity_provider_arn  = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
+    allowed_instance_types = ["c7i.xlarge"]
+  }
+
+  expect_failures = [var.capacity_provider_arn]
+}
+
+run "rejects_a_path_without_slashes" {
+  command = plan
+
+  variables {
+    iam_path = "platform"
+  }
+
+  expect_failures = [var.iam_path]
+}
+
+run "rejects_the_name_of_a_policy_as_boundary" {
+  command = plan
+
+  variables {
+    permissions_boundary_arn = "boundary"
+  }
+
+  expect_failures = [var.permissions_boundary_arn]
+}
+
+run "accepts_the_largest_environments_that_fit" {
   command = plan
 
   variables {
     memory_size                = 32768
     max_concurrency            = 1024
     timeout                    = 900
-    capacity_provider_max_vcpu = 48
+    capacity_provider_max_vcpu = 96
   }
 
   assert {
     condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 3, max_execution_environments = 3 }
-    error_message = "Three environments of 16 vCPUs fit under 48 exactly."
+    error_message = "Three instances of 32 vCPUs hold one environment of 16 each."
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.timeout == 900 && aws_lambda_function.fibonacci.capacity_provider_config[0].lambda_managed_instances_capacity_provider_config[0].per_execution_environment_max_concurrency == 1024
+    error_message = "The largest timeout and concurrency must be accepted."
   }
 }
 
-run "takes_zero_environments_to_switch_the_function_off" {
+run "accepts_zero_environments_to_switch_the_function_off" {
   command = plan
 
   variables {
@@ -462,5 +742,32 @@ run "takes_zero_environments_to_switch_the_function_off" {
   assert {
     condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 0, max_execution_environments = 0 }
     error_message = "Both bounds at 0 is how Lambda deactivates a version."
+  }
+}
+
+run "accepts_a_minimum_that_leaves_each_instance_a_vcpu" {
+  command = plan
+
+  variables {
+    min_execution_environments = 13
+  }
+
+  assert {
+    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 13, max_execution_environments = 13 }
+    error_message = "On three instances with 16 vCPUs in total, 13 environments of one vCPU may fit."
+  }
+}
+
+run "assumes_larger_instances_if_an_environment_needs_them" {
+  command = plan
+
+  variables {
+    memory_size                = 4096
+    capacity_provider_max_vcpu = 40
+  }
+
+  assert {
+    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0].max_execution_environments == 10
+    error_message = "Ten instances of 4 vCPUs hold one environment of 2 each: of the other two vCPUs the instance reserves one."
   }
 }

@@ -17,7 +17,7 @@ run "raises_an_alarm_at_the_first_function_error" {
     condition = [for alarm in aws_cloudwatch_metric_alarm.errors : [alarm.namespace, alarm.metric_name, alarm.dimensions, alarm.statistic, alarm.period, alarm.comparison_operator, alarm.threshold]] == [
       ["AWS/Lambda", "Errors", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60, "GreaterThanThreshold", 0]
     ]
-    error_message = "Errors of the function, per minute."
+    error_message = "The alarm must be on the errors of the function, per minute."
   }
 }
 
@@ -29,7 +29,7 @@ run "raises_an_alarm_when_over_one_percent_is_throttled" {
       throttles   = [["Throttles", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60]]
       invocations = [["Invocations", tomap({ FunctionName = "fibonacci-generator" }), "Sum", 60]]
     }
-    error_message = "Throttles and invocations of the function, per minute."
+    error_message = "The alarm must be on throttles and invocations of the function, per minute."
   }
 
   assert {
@@ -39,11 +39,11 @@ run "raises_an_alarm_when_over_one_percent_is_throttled" {
 
   assert {
     condition     = aws_cloudwatch_metric_alarm.throttles[0].threshold == 1
-    error_message = "One percent."
+    error_message = "The threshold must be one percent."
   }
 }
 
-run "raises_an_alarm_when_the_slowest_come_near_the_timeout" {
+run "raises_an_alarm_when_the_slowest_invocations_come_near_the_timeout" {
   command = plan
 
   variables {
@@ -54,7 +54,7 @@ run "raises_an_alarm_when_the_slowest_come_near_the_timeout" {
     condition = [for alarm in aws_cloudwatch_metric_alarm.duration : [alarm.namespace, alarm.metric_name, alarm.dimensions, alarm.extended_statistic, alarm.period, alarm.threshold]] == [
       ["AWS/Lambda", "Duration", tomap({ FunctionName = "fibonacci-generator" }), "p99", 60, 24000]
     ]
-    error_message = "80 % of 30 s, in the metric's milliseconds."
+    error_message = "The threshold must be 80 % of 30 s, in milliseconds."
   }
 }
 
@@ -71,27 +71,73 @@ run "raises_an_alarm_when_the_concurrency_comes_near_its_limit" {
 
   assert {
     condition     = [for query in aws_cloudwatch_metric_alarm.concurrency[0].metric_query : query.expression if query.return_data == true] == ["100 * concurrency / concurrency_limit"] && aws_cloudwatch_metric_alarm.concurrency[0].threshold == 80
-    error_message = "The alarm is on one in percent of the other."
+    error_message = "The alarm must be on the one in percent of the other."
   }
 }
 
-run "raises_an_alarm_when_the_vcpus_come_near_the_ceiling" {
+run "raises_an_alarm_when_the_environments_are_at_their_maximum" {
+  command = plan
+
+  assert {
+    condition = [for alarm in aws_cloudwatch_metric_alarm.environments : [alarm.metric_name, alarm.dimensions, alarm.statistic, alarm.period, alarm.comparison_operator, alarm.threshold]] == [
+      ["ExecutionEnvironmentConcurrency", tomap({ CapacityProviderName = "fibonacci-generator-capacity-provider", FunctionName = "fibonacci-generator", Resource = "fibonacci-generator:$LATEST.PUBLISHED" }), "SampleCount", 300, "GreaterThanOrEqualToThreshold", 12]
+    ]
+    error_message = "Each environment sends one value per period, and 12 fit under the ceiling."
+  }
+}
+
+run "raises_no_alarm_when_a_fixed_number_of_environments_is_at_its_maximum" {
   command = plan
 
   variables {
-    capacity_provider_max_vcpu = 40
+    max_execution_environments = 3
   }
 
   assert {
-    condition = [for query in aws_cloudwatch_metric_alarm.vcpu[0].metric_query : [query.expression, query.period]] == [
-      ["SELECT SUM(vCPUAllocated) FROM SCHEMA(\"AWS/Lambda\", CapacityProviderName, InstanceType) WHERE CapacityProviderName = 'fibonacci-generator-capacity-provider'", 300]
+    condition     = length(aws_cloudwatch_metric_alarm.environments) == 0
+    error_message = "Three of three environments always run."
+  }
+}
+
+run "raises_an_alarm_when_instances_keep_failing" {
+  command = plan
+
+  assert {
+    condition     = aws_cloudwatch_log_metric_filter.instances[0].log_group_name == "/aws/lambda/capacity-provider/fibonacci-generator-capacity-provider" && aws_cloudwatch_log_metric_filter.instances[0].pattern == "{ $.level = \"WARN\" || $.level = \"ERROR\" }"
+    error_message = "Failed launches are warnings in the capacity provider's log."
+  }
+
+  assert {
+    condition = [for alarm in aws_cloudwatch_metric_alarm.instances : [alarm.namespace, alarm.metric_name, alarm.statistic, alarm.period, alarm.threshold]] == [
+      [aws_cloudwatch_log_metric_filter.instances[0].metric_transformation[0].namespace, aws_cloudwatch_log_metric_filter.instances[0].metric_transformation[0].name, "Sum", 300, 0]
     ]
-    error_message = "The metric has two dimensions, and the instance type is not known."
+    error_message = "The alarm must be on the filter's metric."
+  }
+}
+
+run "stays_quiet_while_nothing_runs" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+      evening = { cron = "0 19 ? * MON-FRI *", min_execution_environments = 0, max_execution_environments = 0 }
+    }
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.vcpu[0].threshold == 28
-    error_message = "70 % of 40."
+    condition = alltrue([
+      for alarm in concat(
+        aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency,
+        aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules,
+      ) : alarm.treat_missing_data == "notBreaching"
+    ])
+    error_message = "A function that is switched off sends no metrics."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.environments[0].threshold == 12
+    error_message = "The maximum of the night must not be the alarm's."
   }
 }
 
@@ -109,14 +155,17 @@ run "notifies_the_topic_of_every_alarm_and_of_its_end" {
 
   variables {
     alarm_topic_arn = "arn:aws:sns:us-east-1:123456789012:alarms"
+    scaling_schedules = {
+      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+    }
   }
 
   assert {
     condition = alltrue([
-      for alarm in concat(aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.vcpu) :
+      for alarm in concat(aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules) :
       alarm.alarm_actions == toset(["arn:aws:sns:us-east-1:123456789012:alarms"]) && alarm.ok_actions == alarm.alarm_actions
     ])
-    error_message = "Every alarm goes to the topic."
+    error_message = "Every alarm must notify the topic."
   }
 }
 
@@ -131,7 +180,7 @@ run "draws_the_metrics_of_managed_instances" {
         "ExecutionEnvironmentConcurrency", "ExecutionEnvironmentConcurrencyLimit", "ExecutionEnvironmentCPUUtilization", "ExecutionEnvironmentMemoryUtilization",
       ] : contains(flatten([for widget in jsondecode(aws_cloudwatch_dashboard.main[0].dashboard_body).widgets : [for metric in widget.properties.metrics : try(metric[1], "")]]), name)
     ])
-    error_message = "Each of these metrics belongs on the dashboard."
+    error_message = "The dashboard must show each of these metrics."
   }
 
   assert {
@@ -148,6 +197,6 @@ run "draws_the_metrics_of_managed_instances" {
         for metric in widget.properties.metrics : widget.properties.period >= 300 if strcontains(jsonencode(metric), "CapacityProviderName")
       ]
     ]))
-    error_message = "What comes every 5 minutes is not drawn per minute."
+    error_message = "Metrics that arrive every 5 minutes must not be drawn per minute."
   }
 }

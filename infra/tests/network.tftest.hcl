@@ -19,7 +19,197 @@ run "chooses_one_private_subnet_per_zone" {
   }
 }
 
-run "takes_the_subnets_that_are_given" {
+run "prefers_a_subnet_with_a_default_route" {
+  command = plan
+
+  override_data {
+    target = data.aws_route_tables.vpc
+    values = { ids = ["rtb-main", "rtb-database"] }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
+    }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-database"]
+    values = {
+      associations = [{ main = false, subnet_id = "subnet-0a000001" }, { main = false, subnet_id = "subnet-0b000000" }]
+      routes       = []
+    }
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000002", "subnet-0b000001", "subnet-0c000001"])
+    error_message = "The isolated subnets have lower ids, but the instances there reach nothing."
+  }
+}
+
+run "counts_a_default_route_of_ipv6" {
+  command = plan
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = [{ ipv6_cidr_block = "::/0", egress_only_gateway_id = "eigw-01234567" }]
+    }
+  }
+
+  assert {
+    condition     = length(local.isolated_subnet_ids) == 0
+    error_message = "An egress-only internet gateway is a way to AWS's dual-stack endpoints."
+  }
+}
+
+run "leaves_out_a_zone_without_a_default_route_if_two_others_have_one" {
+  command = plan
+
+  override_data {
+    target = data.aws_route_tables.vpc
+    values = { ids = ["rtb-main", "rtb-database"] }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
+    }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-database"]
+    values = {
+      associations = [{ main = false, subnet_id = "subnet-0c000001" }]
+      routes       = []
+    }
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0b000000"])
+    error_message = "In the third zone the instances would reach nothing."
+  }
+}
+
+run "uses_isolated_subnets_if_the_logs_have_an_endpoint" {
+  command = plan
+
+  variables {
+    create_logs_endpoint = true
+  }
+
+  override_data {
+    target = data.aws_route_tables.vpc
+    values = { ids = ["rtb-main", "rtb-database"] }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
+    }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-database"]
+    values = {
+      associations = [{ main = false, subnet_id = "subnet-0a000001" }, { main = false, subnet_id = "subnet-0c000001" }]
+      routes       = []
+    }
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000002", "subnet-0b000000", "subnet-0c000001"])
+    error_message = "A zone uses the subnet with a default route if there is one, otherwise the isolated one."
+  }
+}
+
+run "uses_isolated_subnets_if_there_are_too_few_others_and_warns" {
+  command = plan
+
+  override_data {
+    target = data.aws_route_tables.vpc
+    values = { ids = ["rtb-main", "rtb-private"] }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = []
+    }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-private"]
+    values = {
+      associations = [{ main = false, subnet_id = "subnet-0b000001" }]
+      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
+    }
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0b000001", "subnet-0c000001"])
+    error_message = "One zone with a default route is not enough."
+  }
+
+  expect_failures = [check.instances_reach_cloudwatch_logs]
+}
+
+run "never_chooses_subnets_outside_of_availability_zones" {
+  command = plan
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0a000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-east-1a", outpost_arn = "arn:aws:outposts:us-east-1:123456789012:outpost/op-01234567" }
+  }
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0b000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-east-1-bos-1a" }
+  }
+
+  override_data {
+    target = data.aws_route_tables.vpc
+    values = { ids = ["rtb-main"] }
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
+    }
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000002", "subnet-0b000000", "subnet-0c000001"])
+    error_message = "Lambda launches no instances on the Outpost or in the Local Zone."
+  }
+}
+
+run "rejects_a_subnet_in_a_wavelength_zone" {
+  command = plan
+
+  variables {
+    subnet_ids = ["subnet-0a000001", "subnet-0b000001", "subnet-0c000001"]
+  }
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0c000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-east-1-wl1-bos-wlz-1" }
+  }
+
+  expect_failures = [aws_lambda_capacity_provider.main]
+}
+
+run "uses_the_given_subnets" {
   command = plan
 
   variables {
@@ -28,7 +218,7 @@ run "takes_the_subnets_that_are_given" {
 
   assert {
     condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0a000002", "subnet-0c000001"])
-    error_message = "Given subnets are used as they are, two of a zone included."
+    error_message = "Given subnets are used as they are, even two in one zone."
   }
 }
 
@@ -113,7 +303,7 @@ run "warns_of_subnets_without_nat_or_endpoint" {
   expect_failures = [check.instances_reach_cloudwatch_logs]
 }
 
-run "is_content_with_an_endpoint_instead_of_nat" {
+run "accepts_an_endpoint_instead_of_nat" {
   command = plan
 
   variables {

@@ -10,12 +10,12 @@ variables {
   filename = "versions.tf"
 }
 
-run "makes_no_optional_part_by_default_but_the_monitoring" {
+run "creates_no_optional_part_by_default_except_monitoring" {
   command = plan
 
   assert {
     condition     = length(aws_lambda_function_url.main) == 0 && output.function_url == null
-    error_message = "A URL is asked for, not given."
+    error_message = "A Function URL must be requested."
   }
 
   assert {
@@ -24,8 +24,30 @@ run "makes_no_optional_part_by_default_but_the_monitoring" {
   }
 
   assert {
-    condition     = aws_lambda_capacity_provider.main[0].kms_key_arn == null && aws_cloudwatch_log_group.function.kms_key_id == null
-    error_message = "Without keys of one's own AWS's are used."
+    condition     = aws_lambda_capacity_provider.main[0].kms_key_arn == null && aws_cloudwatch_log_group.function.kms_key_id == null && aws_cloudwatch_log_group.capacity_provider[0].kms_key_id == null
+    error_message = "Without given keys, AWS's keys are used."
+  }
+
+  assert {
+    condition = length(concat(
+      aws_scheduler_schedule_group.scaling, values(aws_scheduler_schedule.scaling), aws_iam_role.scheduler, aws_iam_role_policy.scheduler, aws_cloudwatch_metric_alarm.schedules,
+    )) == 0
+    error_message = "Without schedules nothing changes the number of environments."
+  }
+
+  assert {
+    condition     = length(aws_lambda_function.fibonacci.environment) == 0
+    error_message = "The function needs no environment variables."
+  }
+
+  assert {
+    condition     = alltrue([for role in [aws_iam_role.lambda_role, aws_iam_role.capacity_provider_operator[0]] : role.path == "/" && role.permissions_boundary == null])
+    error_message = "Path and boundary must be requested."
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.filename == "versions.tf" && aws_lambda_function.fibonacci.s3_bucket == null && aws_lambda_function.fibonacci.s3_key == null
+    error_message = "The zip must be the local file."
   }
 }
 
@@ -43,7 +65,7 @@ run "gives_a_function_url_to_callers_with_iam_credentials" {
 
   assert {
     condition     = aws_lambda_function_url.main[0].qualifier == null && aws_lambda_function_url.main[0].function_name == "fibonacci-generator"
-    error_message = "Lambda takes no version as the qualifier of a URL; without one it is $LATEST.PUBLISHED."
+    error_message = "Lambda accepts no version as the qualifier of a URL; without one it is $LATEST.PUBLISHED."
   }
 }
 
@@ -57,11 +79,11 @@ run "makes_an_endpoint_for_logs_in_one_subnet_per_zone" {
 
   assert {
     condition     = aws_vpc_endpoint.logs[0].vpc_endpoint_type == "Interface" && aws_vpc_endpoint.logs[0].subnet_ids == toset(["subnet-0a000001", "subnet-0c000001"])
-    error_message = "An interface endpoint takes one subnet per zone."
+    error_message = "An interface endpoint accepts one subnet per zone."
   }
 }
 
-run "scales_at_a_utilization_of_ones_own" {
+run "scales_at_a_given_utilization" {
   command = plan
 
   variables {
@@ -80,7 +102,7 @@ run "scales_at_a_utilization_of_ones_own" {
   }
 }
 
-run "encrypts_with_keys_of_ones_own" {
+run "encrypts_with_given_keys" {
   command = plan
 
   variables {
@@ -94,8 +116,8 @@ run "encrypts_with_keys_of_ones_own" {
   }
 
   assert {
-    condition     = aws_cloudwatch_log_group.function.kms_key_id == "arn:aws:kms:us-east-1:123456789012:key/logs"
-    error_message = "The log group must have its key."
+    condition     = aws_cloudwatch_log_group.function.kms_key_id == "arn:aws:kms:us-east-1:123456789012:key/logs" && aws_cloudwatch_log_group.capacity_provider[0].kms_key_id == aws_cloudwatch_log_group.function.kms_key_id
+    error_message = "The log groups must have their key."
   }
 
   assert {
@@ -105,7 +127,7 @@ run "encrypts_with_keys_of_ones_own" {
 
   assert {
     condition     = length(regexall("[*]", aws_iam_role_policy.operator_kms[0].policy)) == 0
-    error_message = "No wildcard among the actions on a key."
+    error_message = "The actions on the key must have no wildcard."
   }
 }
 
@@ -124,14 +146,14 @@ run "runs_on_an_existing_capacity_provider" {
   assert {
     condition = length(concat(
       aws_lambda_capacity_provider.main, aws_iam_role.capacity_provider_operator, aws_iam_role_policy_attachment.operator_policy,
-      aws_security_group.lambda_managed_instances, values(data.aws_subnet.candidate), values(data.aws_route_table.vpc),
+      aws_security_group.lambda_managed_instances, aws_cloudwatch_log_group.capacity_provider, aws_cloudwatch_metric_alarm.instances, values(data.aws_subnet.candidate), values(data.aws_route_table.vpc),
     )) == 0
-    error_message = "Neither provider, role nor security group are made, and no subnets are looked up."
+    error_message = "No provider, role or security group is created, and no subnets are looked up."
   }
 
   assert {
     condition     = output.capacity_provider_name == "shared" && output.operator_role_arn == null && output.security_group_id == null
-    error_message = "The outputs must tell the provider's name, and null for what is not ours."
+    error_message = "The outputs must be the provider's name, and null for what does not exist here."
   }
 
   assert {
@@ -150,13 +172,171 @@ run "leaves_out_the_monitoring" {
   assert {
     condition = length(concat(
       aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration,
-      aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.vcpu, aws_cloudwatch_dashboard.main,
+      aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances,
+      aws_cloudwatch_log_metric_filter.instances, aws_cloudwatch_dashboard.main,
     )) == 0 && output.dashboard_url == null
-    error_message = "Neither alarms nor dashboard."
+    error_message = "There must be no alarms and no dashboard."
   }
 
   assert {
     condition     = aws_cloudwatch_log_group.function.retention_in_days == 30
-    error_message = "The log group stays: it is no option."
+    error_message = "The log group must stay."
+  }
+}
+
+run "switches_pipelining_off" {
+  command = plan
+
+  variables {
+    runtime_api_pipelining = false
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.environment[0].variables == tomap({ RUNTIME_API_PIPELINING = "off" })
+    error_message = "The function reads this variable."
+  }
+}
+
+run "deploys_the_zip_from_s3" {
+  command = plan
+
+  variables {
+    filename  = "../target/no-such.zip"
+    s3_object = { bucket = "artefacts", key = "fibonacci-generator/0123456789abcdef.zip", version = "v1" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.filename == null && [aws_lambda_function.fibonacci.s3_bucket, aws_lambda_function.fibonacci.s3_key, aws_lambda_function.fibonacci.s3_object_version] == ["artefacts", "fibonacci-generator/0123456789abcdef.zip", "v1"]
+    error_message = "No local file is needed, and all three arguments must name the object."
+  }
+}
+
+run "deploys_the_zip_from_s3_without_a_version" {
+  command = plan
+
+  variables {
+    s3_object = { bucket = "artefacts", key = "fibonacci-generator/0123456789abcdef.zip" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.s3_object_version == null
+    error_message = "In a bucket without versioning, the key identifies the zip."
+  }
+}
+
+run "gives_every_role_the_path_and_the_boundary" {
+  command = plan
+
+  variables {
+    iam_path                 = "/platform/lambda/"
+    permissions_boundary_arn = "arn:aws:iam::123456789012:policy/boundary"
+    scaling_schedules = {
+      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      for role in [aws_iam_role.lambda_role, aws_iam_role.capacity_provider_operator[0], aws_iam_role.scheduler[0]] :
+      role.path == "/platform/lambda/" && role.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"
+    ])
+    error_message = "An account that requires them requires them for all roles."
+  }
+}
+
+run "launches_allowed_instance_types_only" {
+  command = plan
+
+  variables {
+    allowed_instance_types = ["c7i.xlarge", "c7i.2xlarge"]
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types == tolist(["c7i.2xlarge", "c7i.xlarge"]) && aws_lambda_capacity_provider.main[0].instance_requirements[0].excluded_instance_types == null
+    error_message = "Both types must be allowed, and no other."
+  }
+}
+
+run "launches_no_excluded_instance_types" {
+  command = plan
+
+  variables {
+    excluded_instance_types = ["c5.*"]
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].instance_requirements[0].excluded_instance_types == tolist(["c5.*"]) && aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types == null
+    error_message = "All types but these must be allowed."
+  }
+}
+
+# local.tags are the default_tags of the provider, which mocks do not merge into tags_all.
+run "tags_with_the_name_of_the_application_by_default" {
+  command = plan
+
+  assert {
+    condition     = local.tags == { Application = "fibonacci-generator", ManagedBy = "Terraform" }
+    error_message = "Cost reports find the resources by these two tags."
+  }
+}
+
+run "adds_tags" {
+  command = plan
+
+  variables {
+    tags = { CostCenter = "1234", Application = "sequences" }
+  }
+
+  assert {
+    condition     = local.tags == { CostCenter = "1234", Application = "sequences", ManagedBy = "Terraform" }
+    error_message = "Given tags are added, and win over the default ones."
+  }
+}
+
+run "links_to_the_console_of_the_partition" {
+  command = plan
+
+  variables {
+    region     = "eusc-de-east-1"
+    subnet_ids = ["subnet-0a000001", "subnet-0b000001"]
+  }
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws-eusc" }
+  }
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0a000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "eusc-de-east-1a" }
+  }
+
+  override_data {
+    target = data.aws_subnet.candidate["subnet-0b000001"]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "eusc-de-east-1b" }
+  }
+
+  assert {
+    condition     = startswith(output.dashboard_url, "https://eusc-de-east-1.console.amazonaws-eusc.eu/cloudwatch/home?region=eusc-de-east-1#dashboards/dashboard/fibonacci-generator-eusc-de-east-1")
+    error_message = "Each partition has a console of its own."
+  }
+
+  assert {
+    condition     = aws_iam_role_policy_attachment.operator_policy[0].policy_arn == "arn:aws-eusc:iam::aws:policy/AWSLambdaManagedEC2ResourceOperator"
+    error_message = "Each partition has ARNs of its own."
+  }
+}
+
+run "links_to_no_console_that_it_does_not_know" {
+  command = plan
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws-iso" }
+  }
+
+  assert {
+    condition     = output.dashboard_url == null
+    error_message = "A wrong link is worse than none."
   }
 }

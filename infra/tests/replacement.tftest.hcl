@@ -25,7 +25,7 @@ run "keeps_the_function_when_ceiling_and_code_change" {
   }
 
   assert {
-    condition     = aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].max_vcpu_count == 32 && aws_lambda_function.fibonacci.source_code_hash == filebase64sha256("main.tf")
+    condition     = aws_lambda_capacity_provider.main[0].capacity_provider_scaling_config[0].max_vcpu_count == 32 && aws_lambda_function.fibonacci.filename == "main.tf"
     error_message = "Both must change."
   }
 
@@ -57,7 +57,7 @@ run "rejects_other_subnets_without_replacement" {
   expect_failures = [aws_lambda_capacity_provider.main]
 }
 
-run "replaces_what_hangs_on_the_capacity_provider" {
+run "replaces_what_depends_on_the_capacity_provider" {
   plan_options {
     replace = [aws_lambda_capacity_provider.main[0]]
   }
@@ -87,13 +87,42 @@ run "replaces_what_hangs_on_the_capacity_provider" {
   }
 }
 
+run "keeps_the_endpoint_in_the_subnets_of_the_capacity_provider" {
+  variables {
+    create_logs_endpoint = true
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000002", "subnet-0b000001"]) && aws_vpc_endpoint.logs[0].subnet_ids == toset(["subnet-0a000002", "subnet-0b000001"])
+    error_message = "The endpoint must be where the instances are, not where they would be put today."
+  }
+}
+
+run "encrypts_the_volumes" {
+  variables {
+    kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/volumes"
+  }
+
+  assert {
+    condition     = length(aws_iam_role_policy.operator_kms) == 1
+    error_message = "The next run starts from this."
+  }
+}
+
+run "replaces_the_capacity_provider_when_its_key_is_removed" {
+  assert {
+    condition     = length(aws_iam_role_policy.operator_kms) == 0 && output.lambda_function_arn != run.encrypts_the_volumes.lambda_function_arn
+    error_message = "Without the policy the old capacity provider could not use its key any more."
+  }
+}
+
 run "replaces_the_function_when_its_capacity_provider_goes" {
   variables {
     capacity_provider_arn = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
   }
 
   assert {
-    condition     = output.lambda_function_arn != run.replaces_what_hangs_on_the_capacity_provider.lambda_function_arn
+    condition     = output.lambda_function_arn != run.replaces_the_capacity_provider_when_its_key_is_removed.lambda_function_arn
     error_message = "A provider with a function on it cannot be deleted."
   }
 }

@@ -32,6 +32,21 @@ override_data {
   values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-east-1c" }
 }
 
+override_data {
+  target = data.aws_subnet.of_capacity_provider
+  values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-east-1a" }
+}
+
+override_data {
+  target = data.aws_subnet.of_capacity_provider["subnet-0b000001"]
+  values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-east-1b" }
+}
+
+override_data {
+  target = data.aws_subnet.of_capacity_provider["subnet-0c000001"]
+  values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "us-east-1c" }
+}
+
 mock_data "aws_route_tables" {
   defaults = { ids = ["rtb-main", "rtb-public"] }
 }

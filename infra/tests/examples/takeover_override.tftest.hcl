@@ -1,5 +1,5 @@
-# Our configuration applied to the Python system's state. Needs Terraform 1.11 (state_key):
-#   terraform test -test-directory=tests/takeover
+# Our configuration applied to the state of the Python system, with examples/takeover_override.tf beside it.
+# Needs Terraform 1.11 (state_key).
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -15,7 +15,7 @@ run "starts_from_the_python_system" {
   state_key = "one"
 
   module {
-    source = "./tests/takeover/python_system"
+    source = "./tests/python_system"
   }
 }
 
@@ -49,6 +49,11 @@ run "keeps_what_the_python_system_made" {
       attached_operator_policy      = [aws_iam_role_policy_attachment.operator_policy[0].role, aws_iam_role_policy_attachment.operator_policy[0].policy_arn]
     }
     error_message = "These arguments must stay as they are, or AWS's provider replaces the resource."
+  }
+
+  assert {
+    condition     = [for role in [aws_iam_role.capacity_provider_operator[0], aws_iam_role.lambda_role] : [role.description, role.assume_role_policy]] == run.starts_from_the_python_system.roles
+    error_message = "Trust policies are narrowed in a step of its own, after the switch."
   }
 
   assert {

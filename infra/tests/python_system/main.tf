@@ -15,6 +15,13 @@ variable "function_name" {
   default = "fibonacci-generator"
 }
 
+locals {
+  trust_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{ Action = "sts:AssumeRole", Effect = "Allow", Principal = { Service = "lambda.amazonaws.com" } }]
+  })
+}
+
 resource "aws_security_group" "lambda_managed_instances" {
   name_prefix = "${var.function_name}-managed-instances-"
   description = "Security group for Lambda Managed Instances - allows outbound traffic for Lambda service communication"
@@ -35,7 +42,8 @@ resource "aws_security_group" "lambda_managed_instances" {
 
 resource "aws_iam_role" "capacity_provider_operator" {
   name_prefix        = "${var.function_name}-cp-operator-"
-  assume_role_policy = "{}"
+  description        = "Operator role for Lambda Managed Instances capacity provider - grants Lambda service permissions to manage EC2 resources"
+  assume_role_policy = local.trust_policy
 }
 
 resource "aws_iam_role_policy_attachment" "operator_policy" {
@@ -72,7 +80,7 @@ resource "aws_lambda_capacity_provider" "main" {
 
 resource "aws_iam_role" "lambda_role" {
   name               = "${var.function_name}-role"
-  assume_role_policy = "{}"
+  assume_role_policy = local.trust_policy
 }
 
 resource "aws_iam_role_policy_attachment" "lambda_basic_execution" {
@@ -119,7 +127,11 @@ output "arguments_that_force_replacement" {
   }
 }
 
-# Computed values: new in a resource that is made anew, the same in one that is taken over.
+output "roles" {
+  value = [for role in [aws_iam_role.capacity_provider_operator, aws_iam_role.lambda_role] : [role.description, role.assume_role_policy]]
+}
+
+# Computed values: new in a resource that is replaced, the same in one that is taken over.
 output "identities" {
   value = [
     aws_lambda_capacity_provider.main.region,
