@@ -1,27 +1,28 @@
 //! What a run sends, and what must come back.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
-use aws_sdk_lambda::primitives::Blob;
+use bytes::Bytes;
 use fibonacci_generator::event;
 use fibonacci_generator::reply::Reply;
 use fibonacci_generator::sequence::MAX_INDEX;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// A payload and the reply that the function owes to it.
+/// A payload and the reply that the function must send to it.
 pub(crate) struct Event {
-    pub payload: Blob,
-    /// N, where the payload is no more than `{"n": N}`.
+    pub payload: Bytes,
+    /// N, if the payload is `{"n": N}` and nothing else.
     pub n: Option<u16>,
     reply: Reply,
 }
 
 /// How a reply differs from the table.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Difference {
-    /// Of the first byte that is wrong, missing or too many.
+    /// Where the first byte is that is wrong, missing or surplus.
     pub offset: usize,
-    /// What should stand there, up to 16 bytes.
+    /// The bytes that belong there, up to 16.
     pub expected: String,
     pub received: String,
 }
@@ -29,27 +30,39 @@ pub(crate) struct Difference {
 impl Event {
     fn new(payload: &str, n: Option<u16>) -> Self {
         Self {
-            payload: Blob::new(payload),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
             n,
             reply: Reply::from(event::parse(payload.as_bytes())),
         }
     }
 
-    /// Compares a reply with the table, byte for byte.
-    pub(crate) fn verify(&self, received: &[u8]) -> Result<(), Difference> {
-        let mut rest = received;
-        let mut is_same = true;
-        for slice in self.reply.slices() {
-            match rest.strip_prefix(slice) {
-                Some(after) => rest = after,
-                None => is_same = false,
+    /// Compares a reply, which comes in pieces, with the table, byte for byte.
+    pub(crate) fn verify(&self, received: &[Bytes]) -> Result<(), Difference> {
+        let mut expected = self
+            .reply
+            .slices()
+            .into_iter()
+            .filter(|slice| !slice.is_empty());
+        let mut rest: &[u8] = &[];
+        let is_same = received.iter().all(|piece| {
+            let mut piece = &piece[..];
+            while !piece.is_empty() {
+                if rest.is_empty() {
+                    rest = expected.next().unwrap_or_default();
+                }
+                let length = rest.len().min(piece.len());
+                if length == 0 || rest[..length] != piece[..length] {
+                    return false;
+                }
+                (rest, piece) = (&rest[length..], &piece[length..]);
             }
-        }
-        if is_same && rest.is_empty() {
+            true
+        });
+        if is_same && rest.is_empty() && expected.next().is_none() {
             return Ok(());
         }
 
-        let expected = self.reply.slices().concat();
+        let (expected, received) = (self.reply.slices().concat(), received.concat());
         let offset = received
             .iter()
             .zip(&expected)
@@ -62,27 +75,53 @@ impl Event {
         Err(Difference {
             offset,
             expected: excerpt(&expected),
-            received: excerpt(received),
+            received: excerpt(&received),
         })
     }
 }
 
-/// One event for each N of a range.
-pub(crate) fn direct(range: RangeInclusive<u16>) -> Vec<Event> {
+/// Which events a run sends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Events {
+    /// `{"n": N}`, for each N of a range.
+    N(RangeInclusive<u16>),
+    /// Every N up to 1000, and as many events of other kinds, most of them invalid.
+    Mix,
+}
+
+impl Events {
+    pub(crate) fn all(&self) -> Vec<Event> {
+        match self {
+            Self::N(range) => direct(range.clone()),
+            Self::Mix => {
+                let mut events = direct(0..=MAX_INDEX);
+                let others = OTHERS.iter().cycle().take(events.len());
+                events.extend(others.map(|payload| Event::new(payload, None)));
+                events
+            }
+        }
+    }
+}
+
+impl fmt::Display for Events {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::N(range) if range.start() == range.end() => write!(f, "n = {}", range.start()),
+            Self::N(range) => write!(f, "n = {}..={}", range.start(), range.end()),
+            Self::Mix => f.write_str("a mix of events"),
+        }
+    }
+}
+
+fn direct(range: RangeInclusive<u16>) -> Vec<Event> {
     range
         .map(|n| Event::new(&format!(r#"{{"n": {n}}}"#), Some(n)))
         .collect()
 }
 
-/// Every valid N, and as many events of other kinds, most of them invalid.
-pub(crate) fn mix() -> Vec<Event> {
-    let mut events = direct(0..=MAX_INDEX);
-    let others = OTHERS.iter().cycle().take(events.len());
-    events.extend(others.map(|payload| Event::new(payload, None)));
-    events
-}
-
-/// The Invoke API itself refuses what is not JSON, so that comes in the body of an HTTP event.
+/// The Invoke API itself refuses a payload that is not JSON, so such text is in the body of an HTTP
+/// event.
 const OTHERS: [&str; 21] = [
     "{}",
     "null",
@@ -115,13 +154,18 @@ mod tests {
 
     #[test]
     fn the_reply_of_the_contract_is_right() {
-        assert_eq!(direct(10..=10)[0].verify(TEN.as_bytes()), Ok(()));
+        assert_eq!(direct(10..=10)[0].verify(&[TEN.into()]), Ok(()));
     }
 
     #[test]
     fn a_wrong_a_missing_and_a_surplus_byte_are_found_where_they_are() {
         let event = &direct(10..=10)[0];
-        let offset_of = |received: &str| event.verify(received.as_bytes()).unwrap_err().offset;
+        let offset_of = |received: &str| {
+            event
+                .verify(&[Bytes::copy_from_slice(received.as_bytes())])
+                .unwrap_err()
+                .offset
+        };
 
         assert_eq!(offset_of(&TEN.replace("55]", "54]")), TEN.len() - 5);
         assert_eq!(offset_of(&TEN[..TEN.len() - 1]), TEN.len() - 1);
@@ -136,7 +180,7 @@ mod tests {
                 r#"{{"statusCode": 400, "headers": {{"Content-Type": "application/json"}}, "body": "{{\"error\": \"{message}\"}}"}}"#
             )
         };
-        let mix = mix();
+        let mix = Events::Mix.all();
         for reply in [
             TEN,
             &error("Input parameter 'n' is required"),
@@ -146,8 +190,9 @@ mod tests {
             &error("Input must be valid JSON"),
         ] {
             assert!(
-                mix.iter()
-                    .any(|event| event.verify(reply.as_bytes()).is_ok()),
+                mix.iter().any(|event| event
+                    .verify(&[Bytes::copy_from_slice(reply.as_bytes())])
+                    .is_ok()),
                 "no event expects {reply}"
             );
         }

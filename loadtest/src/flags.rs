@@ -1,66 +1,100 @@
-//! The command line: rlt's letters for what both have. rlt's own flags are not embedded, since half
-//! of them (baselines, collectors) belong to its own report and runner.
+//! The command line.
 
-use std::num::{NonZeroU16, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use clap::{Parser, ValueEnum};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use fibonacci_generator::sequence::MAX_INDEX;
-use http::Uri;
 
-use crate::events::{self, Event};
+use crate::events::Events;
+use crate::http::Endpoint;
 use crate::load::{Load, Schedule};
+use crate::target::FunctionName;
+
+/// The most requests per second that one load tester schedules.
+const HIGHEST_RATE: u32 = 100_000;
 
 /// Invokes the function, compares every byte of every reply with the table, and reports.
 ///
 /// Fails on any wrong reply, function error or transport error, if no reply was right, and over
 /// --max-p99 or --max-throttled.
 #[derive(Parser)]
+#[command(bin_name = "cargo loadtest", args_conflicts_with_subcommands = true)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Merge the JSON reports of runs that started together
+    Merge(MergeFlags),
+}
+
+#[derive(Args)]
 pub(crate) struct Flags {
     /// Function to invoke: its name or ARN
-    #[arg(long, default_value = "fibonacci-generator")]
-    pub function_name: String,
+    #[arg(long, value_name = "NAME", default_value = "fibonacci-generator", value_parser = NonEmptyStringValueParser::new())]
+    function_name: String,
 
     /// Version or alias to invoke
-    #[arg(long)]
-    pub qualifier: Option<String>,
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    qualifier: Option<String>,
 
-    /// Invoke API to use instead of AWS's, such as the emulator's
-    #[arg(long, env = "AWS_ENDPOINT_URL", value_name = "URL", value_parser = parse_url)]
-    pub endpoint_url: Option<Uri>,
+    /// Invoke API to use, such as the emulator's [default: what `AWS_ENDPOINT_URL_LAMBDA`,
+    /// `AWS_ENDPOINT_URL` or the profile says, or else AWS's]
+    #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
+    pub endpoint_url: Option<Endpoint>,
 
-    /// N of the events: one, or a range to choose from at random
-    #[arg(long, value_name = "N|FIRST..=LAST", default_value = "10", value_parser = parse_range)]
-    pub n: RangeInclusive<u16>,
+    /// N of the events: one, or a range to choose from at random (not -n, the number of requests)
+    #[arg(
+        long,
+        value_name = "N|FIRST..=LAST",
+        default_value = "10",
+        value_parser = parse_range,
+        allow_negative_numbers = true
+    )]
+    n: RangeInclusive<u16>,
 
     /// Send valid and invalid events of every kind
     #[arg(long, conflicts_with = "n")]
-    pub mix: bool,
+    mix: bool,
 
     /// Requests in flight at once, at most
-    #[arg(long, short, value_name = "COUNT", default_value = "1")]
+    #[arg(long, short, value_name = "COUNT", default_value = "1", value_parser = parse_count)]
     concurrency: NonZeroU16,
 
-    /// Requests to send
-    #[arg(long, short = 'n', value_name = "COUNT")]
+    /// Number of requests to send (not --n, the N of the events)
+    #[arg(
+        long,
+        short = 'n',
+        value_name = "COUNT",
+        value_parser = parse_requests,
+        allow_negative_numbers = true
+    )]
     requests: Option<NonZeroU64>,
 
-    /// Time to send requests for, as 30s or 5m [default: 10s, unless --requests is given]
+    /// How long to send requests, such as 30s or 5m [default: 10s, unless --requests is given]
     #[arg(long, short)]
     duration: Option<humantime::Duration>,
 
-    /// Requests to send before the clock starts
+    /// Number of requests to send before the clock starts
     #[arg(long, short, value_name = "COUNT", default_value_t = 0)]
     pub warmup: u64,
 
-    /// Requests per second, due whether or not replies have come; else a caller sends on its reply
-    #[arg(long, short, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rate: Option<u32>,
+    /// Requests per second, sent on schedule even if replies are late. Without it, each caller sends
+    /// its next request when its reply arrives
+    #[arg(long, short, value_name = "PER_SECOND", value_parser = parse_rate)]
+    rate: Option<NonZeroU32>,
 
-    /// Let the rate rise from 0, linearly, in this time
+    /// Raise the rate linearly from 0 during this time
     #[arg(long, value_name = "DURATION", requires = "rate")]
     ramp: Option<humantime::Duration>,
 
@@ -68,6 +102,54 @@ pub(crate) struct Flags {
     #[arg(long)]
     retry: bool,
 
+    /// Split the load over this many invocations of --generator-function
+    #[arg(long, value_name = "COUNT", requires = "generator_function", value_parser = parse_count)]
+    pub generators: Option<NonZeroU16>,
+
+    /// This load tester, deployed as a Lambda function: its name or ARN
+    #[arg(long, value_name = "NAME", requires = "generators", value_parser = NonEmptyStringValueParser::new())]
+    pub generator_function: Option<String>,
+
+    /// Invoke API of the generators [default: that of the function]
+    #[arg(long, value_name = "URL", requires = "generators", value_parser = Endpoint::parse)]
+    pub generator_endpoint_url: Option<Endpoint>,
+
+    /// How long to wait for CloudWatch's metrics after a run on Managed Instances; 0s skips them
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    pub cloudwatch: humantime::Duration,
+
+    /// Dollars that an allocated vCPU costs per hour [default: a c7i.xlarge in us-east-1 with Lambda's
+    /// 15 %, divided by the 3 vCPUs that functions can use]
+    #[arg(long, value_name = "DOLLARS", default_value_t = 0.1785 * 1.15 / 3.0, hide_default_value = true, value_parser = parse_price)]
+    pub vcpu_hour: f64,
+
+    /// Show no live display
+    #[arg(long, short)]
+    pub quiet: bool,
+
+    #[command(flatten)]
+    pub limits: Limits,
+
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+#[derive(Args)]
+pub(crate) struct MergeFlags {
+    /// Reports that `--output json` wrote
+    #[arg(required = true, num_args = 2.., value_name = "REPORT")]
+    pub reports: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub limits: Limits,
+
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+/// What a run must not exceed.
+#[derive(Args)]
+pub(crate) struct Limits {
     /// Fail if the 99th percentile of the latency is longer
     #[arg(long, value_name = "DURATION")]
     pub max_p99: Option<humantime::Duration>,
@@ -75,20 +157,26 @@ pub(crate) struct Flags {
     /// Fail if a larger share of the requests is throttled
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub max_throttled: Option<f64>,
+}
 
-    /// No live display
-    #[arg(long, short)]
-    pub quiet: bool,
+impl Limits {
+    pub(crate) const NONE: Self = Self {
+        max_p99: None,
+        max_throttled: None,
+    };
+}
 
+#[derive(Args)]
+pub(crate) struct OutputFlags {
     /// Format of the report
-    #[arg(long, short, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
+    #[arg(long = "output", short = 'o', value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 
     /// Write the report to this file instead of standard output
-    #[arg(long, short = 'O', value_name = "FILE")]
-    pub output_file: Option<PathBuf>,
+    #[arg(long = "output-file", short = 'O', value_name = "FILE")]
+    pub file: Option<PathBuf>,
 
-    /// Write the report to this file too, as a page with charts
+    /// Also write the report to this file as a page with charts
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
@@ -100,8 +188,25 @@ pub(crate) enum Format {
 }
 
 impl Flags {
-    /// What the flags ask to send.
-    pub(crate) fn load(&self) -> Result<Load> {
+    pub(crate) fn function(&self) -> FunctionName {
+        FunctionName {
+            name: self.function_name.clone(),
+            qualifier: self.qualifier.clone(),
+        }
+    }
+
+    pub(crate) fn events(&self) -> Events {
+        if self.mix {
+            Events::Mix
+        } else {
+            Events::N(self.n.clone())
+        }
+    }
+
+    /// # Errors
+    ///
+    /// If nothing could be sent.
+    pub(crate) fn to_load(&self) -> Result<Load> {
         let requests = self.requests.map(NonZeroU64::get);
         let duration = match (requests, self.duration) {
             (Some(_), None) => None,
@@ -120,38 +225,27 @@ impl Flags {
                 "the run ends after {time}, before the --ramp: give a longer --duration"
             );
         }
-        if self.html.is_some() && self.html == self.output_file {
-            bail!("--html and --output-file name the same file: give two");
+        if let Some(rate) = self.rate {
+            let generators = self.generators.map_or(1, NonZeroU16::get);
+            let highest = u32::from(generators) * HIGHEST_RATE;
+            ensure!(
+                rate.get() <= highest,
+                "--rate {rate} is more than one load tester can schedule: give at most {highest}, \
+                 or more --generators"
+            );
         }
         Ok(Load {
             concurrency: self.concurrency,
             requests,
             duration,
-            schedule: self.rate.map(|rate_per_second| Schedule {
-                rate_per_second,
+            schedule: self.rate.map(|rate| Schedule {
+                rate_per_second: rate.get(),
                 ramp,
+                first: 0,
+                step: 1,
             }),
             retry: self.retry,
         })
-    }
-
-    pub(crate) fn events(&self) -> Vec<Event> {
-        if self.mix {
-            events::mix()
-        } else {
-            events::direct(self.n.clone())
-        }
-    }
-
-    /// The events, for people.
-    pub(crate) fn events_name(&self) -> String {
-        if self.mix {
-            "a mix of events".to_owned()
-        } else if self.n.start() == self.n.end() {
-            format!("n = {}", self.n.start())
-        } else {
-            format!("n = {}..={}", self.n.start(), self.n.end())
-        }
     }
 }
 
@@ -159,29 +253,46 @@ fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {
     let (first, last) = text.split_once("..=").unwrap_or((text, text));
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) if first <= last && last <= MAX_INDEX => Ok(first..=last),
-        _ => bail!("give a number up to {MAX_INDEX}, or a range as 0..={MAX_INDEX}"),
+        _ => bail!(
+            "give an N up to {MAX_INDEX}, or a range such as 0..={MAX_INDEX}; -n, with one hyphen, \
+             is the number of requests"
+        ),
     }
 }
 
-fn parse_url(text: &str) -> Result<Uri> {
-    match text.parse::<Uri>() {
-        Ok(url) if has_valid_port(&url) && matches!(url.scheme_str(), Some("http" | "https")) => {
-            Ok(url)
-        }
-        _ => bail!("give a URL as http://127.0.0.1:9000"),
+fn parse_count(text: &str) -> Result<NonZeroU16> {
+    match text.parse() {
+        Ok(count) => Ok(count),
+        Err(_) => bail!("give a number from 1 to {}", u16::MAX),
     }
 }
 
-/// A port that does not exist is none to `Uri`.
-fn has_valid_port(url: &Uri) -> bool {
-    url.authority().is_some_and(|authority| {
-        authority.port().is_some() || authority.as_str().ends_with(authority.host())
-    })
+fn parse_rate(text: &str) -> Result<NonZeroU32> {
+    match text.parse() {
+        Ok(rate) => Ok(rate),
+        Err(_) => bail!("give a whole number of requests per second, at least 1"),
+    }
+}
+
+fn parse_requests(text: &str) -> Result<NonZeroU64> {
+    match text.parse() {
+        Ok(requests) => Ok(requests),
+        Err(_) => bail!(
+            "give a number of requests, at least 1; --n, with two hyphens, is the N of the events"
+        ),
+    }
 }
 
 fn parse_percent(text: &str) -> Result<f64> {
     match text.strip_suffix('%').unwrap_or(text).parse() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
         _ => bail!("give a percentage from 0 to 100"),
+    }
+}
+
+fn parse_price(text: &str) -> Result<f64> {
+    match text.parse() {
+        Ok(dollars) if (0.0..=1_000.0).contains(&dollars) => Ok(dollars),
+        _ => bail!("give a price in dollars, such as 0.068"),
     }
 }

@@ -1,157 +1,207 @@
 //! `cargo loadtest`: see README.md.
 
+mod aws;
+mod cloudwatch;
+mod display;
 mod events;
 mod flags;
+mod generator;
+mod generators;
+mod histogram;
+mod http;
 mod load;
+mod merge;
+mod output;
 mod recorder;
 mod report;
 mod target;
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
-use std::num::NonZeroU8;
-use std::path::Path;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rlt::BenchOpts;
-use rlt::clock::Clock;
-use rlt::collector::{ReportCollector, TuiCollector};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::flags::{Flags, Format};
+use crate::aws::Aws;
+use crate::cloudwatch::{DOLLARS_PER_MILLION_REQUESTS, Fleet};
+use crate::display::Display;
+use crate::events::Events;
+use crate::flags::{Command, CommandLine, Flags};
+use crate::generator::Share;
 use crate::load::Load;
-use crate::recorder::Recorder;
-use crate::report::Report;
-use crate::target::Target;
+use crate::output::Output;
+use crate::report::{Measured, Report, Subject};
+use crate::target::{Description, FunctionName, Target};
 
-const FRAMES_PER_SECOND: NonZeroU8 = NonZeroU8::new(8).unwrap();
-
-const DOLLARS_PER_MILLION_REQUESTS: f64 = 0.20;
-
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let flags = match Flags::try_parse() {
-        Ok(flags) => flags,
+    // Each caller needs a file descriptor, and there may be thousands.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        return generator::serve().await;
+    }
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
         Err(error) if error.use_stderr() => {
-            // Its first paragraph, on one line; the usage is a --help away.
+            // Only the first paragraph, on one line: --help shows the usage.
             let text = error.to_string();
             let paragraph = text.split("\n\n").next().unwrap_or_default();
-            eprintln!("{} (see --help)", one_line(paragraph));
+            say(&format!("{} (see --help)", one_line(paragraph)));
             return ExitCode::from(2);
         }
         Err(help) => help.exit(),
     };
-    // Each caller takes a descriptor, and there may be thousands.
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
-    match run(flags).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
-    }
+    let ended = match command_line.command {
+        Some(Command::Merge(flags)) => merge::merge_files(&flags)
+            .and_then(|report| Output::open(&flags.output)?.write(&report)),
+        None => run(command_line.flags).await,
+    };
+    ended.unwrap_or_else(|error| {
+        say(&format!("error: {}", one_line(&format!("{error:#}"))));
+        ExitCode::FAILURE
+    })
+}
+
+/// Writes a line to standard error. Unlike `eprintln`, it does not panic if that is closed.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns whether the run passed.
-async fn run(flags: Flags) -> Result<bool> {
-    let load = flags.load()?;
-    let events = Arc::from(flags.events());
-    let target = Arc::new(
-        Target::new(
-            flags.function_name.clone(),
-            flags.qualifier.clone(),
-            flags.endpoint_url.as_ref(),
-        )
-        .await?,
-    );
-    let capacity_provider = target.inspect().await?;
-    if !target.is_local {
-        match &capacity_provider {
-            Some(provider) => eprintln!("{provider}"),
-            None => eprintln!("no capacity provider: the function is not on Managed Instances"),
+async fn run(flags: Flags) -> Result<ExitCode> {
+    let load = flags.to_load()?;
+    let loads = flags
+        .generators
+        .map(|count| generators::split(&load, count))
+        .transpose()?;
+    let aws = Aws::load(flags.endpoint_url.as_ref()).await?;
+    let target = Target::new(aws.lambda(flags.endpoint_url.clone())?, flags.function())?;
+    let target = Arc::new(target);
+    let description = target.describe().await?;
+    let generators = match (&flags.generator_function, loads) {
+        (Some(name), Some(loads)) => {
+            let endpoint = flags
+                .generator_endpoint_url
+                .clone()
+                .or_else(|| flags.endpoint_url.clone());
+            let function = FunctionName {
+                name: name.clone(),
+                qualifier: None,
+            };
+            let target = Arc::new(Target::new(aws.lambda(endpoint)?, function)?);
+            let timeout = generators::check(&target, &load)
+                .await
+                .context("--generator-function")?;
+            Some((target, loads, timeout))
         }
-        eprintln!("{}", cost(&load, flags.warmup));
+        _ => None,
+    };
+    let fleet = fleet(&aws, &target, &description, &flags)?;
+    let output = Output::open(&flags.output)?;
+    say(&format!(
+        "invoking {} at {}",
+        flags.function(),
+        target.url()
+    ));
+    if !target.is_loopback() {
+        match &description.capacity_provider {
+            Some(provider) => say(&provider.to_string()),
+            None => say("no capacity provider: the function is not on Managed Instances"),
+        }
+        say(&cost(&load, flags.warmup));
     }
-
-    let output = create(flags.output_file.as_deref())?;
-    let html = create(flags.html.as_deref())?;
 
     let stop = CancellationToken::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         tokio::spawn(stop_on(signal(kind)?, stop.clone()));
     }
-    let mut warm_up = Recorder::new(None)?;
-    let (pause, paused) = watch::channel(false);
-    if flags.warmup > 0 {
-        let load = Load {
-            requests: Some(flags.warmup),
-            duration: None,
-            schedule: None,
-            ..load
-        };
-        let (target, events) = (Arc::clone(&target), Arc::clone(&events));
-        let ended = load::run(target, events, load, warm_up, stop.clone(), paused.clone()).await?;
-        warm_up = ended.recorder;
-    }
-
-    let (display, showing) = if flags.quiet || !io::stdout().is_terminal() {
-        (None, None)
-    } else {
-        let (display, shown) = mpsc::unbounded_channel();
-        let collector = show(&load, flags.warmup, shown, pause, stop.clone())?;
-        (Some(display), Some(collector))
+    let events = flags.events();
+    let (measured, parts) = match generators {
+        Some((generator, loads, timeout)) => {
+            let share = Share {
+                version: generator::VERSION,
+                sent_unix_ms: 0,
+                start_unix_ms: 0,
+                function: flags.function(),
+                endpoint_url: target.url(),
+                events: events.clone(),
+                warm_up: flags.warmup,
+                load,
+            };
+            generators::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
+        }
+        None => (
+            measure(&target, &events, load, &flags, &stop).await?,
+            Vec::new(),
+        ),
     };
-    let recorder = Recorder::new(display)?;
-    let location = target.location.clone();
-    let mut ended = load::run(target, events, load, recorder, stop, paused).await?;
-    ended.recorder.display = None;
-    // It gives the terminal back.
-    if let Some(showing) = showing
-        && let Err(error) = showing.await?
-    {
-        eprintln!("no live display: {error:#}");
+    let run = (measured.started, measured.started + measured.elapsed);
+    let subject = Subject::new(flags.function(), &target, &events, &load);
+    let provider = description.capacity_provider;
+    let mut report = Report::new(subject, provider, measured, parts, &flags.limits)?;
+    if let Some(fleet) = fleet {
+        let limit = *flags.cloudwatch;
+        report.add_metrics(
+            fleet
+                .metrics(run, report.replies(), limit, flags.quiet, &stop)
+                .await,
+        );
     }
-
-    let report = Report::new(&flags, location, capacity_provider, &load, warm_up, ended);
-    let text = match flags.output {
-        Format::Text => report.to_string(),
-        Format::Json => serde_json::to_string_pretty(&report)? + "\n",
-    };
-    let is_ok = report.violations().is_empty();
-    if !is_ok && (output.is_some() || flags.output == Format::Json) {
-        eprintln!("failed: {}", report.violations().join("; "));
-    }
-    match output {
-        Some(mut file) => file.write_all(text.as_bytes()).context("--output-file")?,
-        None => io::stdout()
-            .write_all(text.as_bytes())
-            .context("standard output")?,
-    }
-    if let Some(mut file) = html {
-        file.write_all(report.page()?.as_bytes())
-            .context("--html")?;
-    }
-    Ok(is_ok)
+    output.write(&report)
 }
 
-/// Creates a file before the load, not after an hour of it.
-fn create(path: Option<&Path>) -> Result<Option<File>> {
-    path.map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())))
-        .transpose()
+/// `None` unless CloudWatch has metrics of the function: the emulator sends it none.
+fn fleet(
+    aws: &Aws,
+    target: &Target,
+    description: &Description,
+    flags: &Flags,
+) -> Result<Option<Fleet>> {
+    let Some(provider) = &description.capacity_provider else {
+        return Ok(None);
+    };
+    if target.is_loopback() || flags.cloudwatch.is_zero() {
+        return Ok(None);
+    }
+    Ok(Some(Fleet {
+        service: aws.cloudwatch()?,
+        function_name: description.function_name.clone(),
+        version: description.version.clone(),
+        capacity_provider: provider.name.clone(),
+        vcpus: description.vcpus,
+        dollars_per_vcpu_hour: flags.vcpu_hour,
+    }))
+}
+
+async fn measure(
+    target: &Arc<Target>,
+    events: &Events,
+    load: Load,
+    flags: &Flags,
+    stop: &CancellationToken,
+) -> Result<Measured> {
+    let mut display = None;
+    let measured = load::measure(target, events, load, flags.warmup, None, stop, |recorder| {
+        let started = Instant::now();
+        display = Display::start(flags.quiet, move || {
+            load::progress(&recorder, started, &load)
+        });
+    });
+    let (warm_up, ended) = measured
+        .await?
+        .context("interrupted while warming up: nothing was measured")?;
+    drop(display);
+    Ok(Measured::new(&load, warm_up, ended))
 }
 
 fn cost(load: &Load, warm_up: u64) -> String {
@@ -167,29 +217,10 @@ fn cost(load: &Load, warm_up: u64) -> String {
             } else {
                 ""
             };
-            format!("cost: ${dollars:.2} for {requests} requests at most{retries}")
+            format!("cost: ${dollars:.2} for at most {requests} requests{retries}")
         }
         None => format!("cost: ${DOLLARS_PER_MILLION_REQUESTS:.2} per million requests"),
     }
-}
-
-/// rlt's display.
-fn show(
-    load: &Load,
-    warm_up: u64,
-    shown: mpsc::UnboundedReceiver<Result<rlt::IterReport>>,
-    pause: watch::Sender<bool>,
-    stop: CancellationToken,
-) -> Result<JoinHandle<Result<()>>> {
-    let options = BenchOpts {
-        clock: Clock::start_at(tokio::time::Instant::now()),
-        concurrency: load.concurrency.get().into(),
-        iterations: load.requests,
-        duration: load.duration,
-        warmups: warm_up,
-    };
-    let mut collector = TuiCollector::new(options, FRAMES_PER_SECOND, shown, pause, stop, true)?;
-    Ok(tokio::spawn(async move { collector.run().await.map(drop) }))
 }
 
 /// The first Ctrl-C ends the run, which then reports; the second ends the process.

@@ -1,34 +1,96 @@
-//! What a run showed: for people, for programs and for a browser.
+//! What a run measured: for people, for programs and for a browser.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
-use serde::Serialize;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 
-use crate::flags::Flags;
-use crate::load::{Ended, Load};
-use crate::recorder::{Interval, Outcomes, Recorder, WrongReply};
-use crate::target::CapacityProvider;
+use crate::cloudwatch::Metrics;
+use crate::events::Events;
+use crate::flags::Limits;
+use crate::histogram::{self, microseconds};
+use crate::load::{Due, Ended, Load};
+use crate::recorder::{
+    DIGITS, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes, Recorder,
+    WrongReply,
+};
+use crate::target::{CapacityProvider, FunctionName, Target};
 
-/// The page, around the report as JSON.
+/// The page, with a place for the report as JSON.
 const PAGE: &str = include_str!("report.html");
 
+/// The version of the JSON report. A change that older load testers cannot merge raises it.
+const VERSION: u64 = 1;
+
+/// What was loaded, and how. Reports are merged only if they agree on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Subject {
+    #[serde(flatten)]
+    pub function: FunctionName,
+    pub endpoint: String,
+    pub events: String,
+    pub retry: bool,
+    pub latency_measured_from: MeasuredFrom,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MeasuredFrom {
+    Due,
+    Sending,
+}
+
+/// What one load tester measured, or several of them together.
+pub(crate) struct Measured {
+    /// The identity of each run, so that none is counted twice.
+    pub runs: Vec<String>,
+    pub started: SystemTime,
+    pub elapsed: Duration,
+    pub concurrency: u64,
+    pub due: Option<Due>,
+    pub interrupted: bool,
+    pub recorder: Recorder,
+    pub warm_up: Outcomes,
+    /// CPU time of the load testers. `None` if a process served other runs at the same time.
+    pub cpu: Option<Duration>,
+}
+
+/// A report that was merged into this one, or should have been.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub name: String,
+    pub requests: u64,
+    /// Why it is missing, or what is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// A generator's clock, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Clock {
+    /// When it received its event.
+    pub received_unix_ms: u64,
+    /// When it replied.
+    pub replied_unix_ms: u64,
+}
+
 /// Serialised, it is the JSON report.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Report {
-    function_name: String,
-    qualifier: Option<String>,
-    endpoint: String,
+    version: u64,
+    runs: Vec<String>,
+    #[serde(flatten)]
+    subject: Subject,
     capacity_provider: Option<CapacityProvider>,
-    events: String,
-    concurrency: u16,
-    retry: bool,
+    concurrency: u64,
     interrupted: bool,
-    /// What fails the run; empty if it passed.
+    /// Why the run failed. Empty if it passed.
     violations: Vec<String>,
+    started_unix_ms: u64,
     elapsed_seconds: f64,
-    /// On average, a ramp included.
+    due: Option<Due>,
+    /// The average over the run, ramp included.
     requested_rate_per_second: Option<f64>,
     achieved_rate_per_second: f64,
     verified_per_second: f64,
@@ -36,28 +98,27 @@ pub(crate) struct Report {
     throttled_percent: f64,
     retries: u64,
     warm_up_outcomes: Outcomes,
-    latency_measured_from: MeasuredFrom,
     latency_microseconds: Option<Latency>,
+    histogram: String,
     percentiles: Vec<Percentile>,
+    interval_ms: u64,
     intervals: Vec<IntervalReport>,
     wrong_replies: Vec<WrongReply>,
     errors: Vec<ErrorReport>,
+    load_tester_cpu: Option<Cpu>,
+    parts: Vec<Part>,
+    cloudwatch: Option<Metrics>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<Clock>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct ErrorReport {
     message: String,
     count: u64,
 }
 
-#[derive(Clone, Copy, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum MeasuredFrom {
-    Due,
-    Sending,
-}
-
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Latency {
     min: u64,
     mean: f64,
@@ -70,13 +131,13 @@ struct Latency {
     max: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Percentile {
     percentile: f64,
     microseconds: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct IntervalReport {
     start_seconds: f64,
     length_seconds: f64,
@@ -86,106 +147,311 @@ struct IntervalReport {
     p50_microseconds: Option<u64>,
     p99_microseconds: Option<u64>,
     max_microseconds: Option<u64>,
+    histogram: String,
 }
 
-impl Report {
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Cpu {
+    seconds: f64,
+    microseconds_per_request: f64,
+}
+
+impl Subject {
     pub(crate) fn new(
-        flags: &Flags,
-        endpoint: String,
-        capacity_provider: Option<CapacityProvider>,
+        function: FunctionName,
+        target: &Target,
+        events: &Events,
         load: &Load,
-        warm_up: Recorder,
-        ended: Ended,
     ) -> Self {
-        let Ended {
-            recorder,
-            elapsed,
-            due,
-            interrupted,
-        } = ended;
-        let outcomes = recorder.outcomes;
-        let answered = outcomes.requests() - outcomes.unsent;
-        // A schedule of 10 requests, 1 a second, lasts 10 seconds, whenever the last is answered.
-        let span = due.map_or(elapsed, |(_, time)| elapsed.max(time));
-        let throttled_percent = per(outcomes.throttled, answered) * 100.0;
-        let microseconds = &recorder.microseconds;
-        let latency = (!microseconds.is_empty()).then(|| Latency {
-            min: microseconds.min(),
-            mean: microseconds.mean(),
-            p50: microseconds.value_at_quantile(0.5),
-            p90: microseconds.value_at_quantile(0.9),
-            p95: microseconds.value_at_quantile(0.95),
-            p99: microseconds.value_at_quantile(0.99),
-            p99_9: microseconds.value_at_quantile(0.999),
-            p99_99: microseconds.value_at_quantile(0.9999),
-            max: microseconds.max(),
-        });
-        let mut wrong_replies = warm_up.wrong_replies;
-        wrong_replies.extend(recorder.wrong_replies);
-        let mut errors = warm_up.errors;
-        for (message, count) in recorder.errors {
-            *errors.entry(message).or_default() += count;
-        }
         Self {
-            function_name: flags.function_name.clone(),
-            qualifier: flags.qualifier.clone(),
-            endpoint,
-            capacity_provider,
-            events: flags.events_name(),
-            concurrency: load.concurrency.get(),
+            function,
+            endpoint: target.url(),
+            events: events.to_string(),
             retry: load.retry,
-            interrupted,
-            violations: violations(
-                flags,
-                warm_up.outcomes,
-                outcomes,
-                throttled_percent,
-                latency,
-            ),
-            elapsed_seconds: elapsed.as_secs_f64(),
-            requested_rate_per_second: due.map(|(requests, time)| per_second(requests, time)),
-            achieved_rate_per_second: per_second(answered, span),
-            verified_per_second: per_second(outcomes.ok, span),
-            outcomes,
-            throttled_percent,
-            retries: recorder.retries,
-            warm_up_outcomes: warm_up.outcomes,
             latency_measured_from: match load.schedule {
                 Some(_) => MeasuredFrom::Due,
                 None => MeasuredFrom::Sending,
             },
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} at {}, {}", self.function, self.endpoint, self.events)
+    }
+}
+
+impl Measured {
+    pub(crate) fn new(load: &Load, warm_up: Recorder, ended: Ended) -> Self {
+        let mut recorder = ended.recorder;
+        recorder.add_examples(warm_up.wrong_replies, warm_up.errors);
+        Self {
+            runs: vec![format!("{:016x}", fastrand::u64(..))],
+            started: ended.started,
+            elapsed: ended.elapsed,
+            concurrency: load.concurrency.get().into(),
+            due: ended.due,
+            interrupted: ended.interrupted,
+            recorder,
+            warm_up: warm_up.outcomes,
+            cpu: Some(ended.cpu),
+        }
+    }
+
+    /// Nothing, for [`Measured::add`] to add to.
+    pub(crate) fn nothing() -> Result<Self> {
+        Ok(Self {
+            runs: Vec::new(),
+            started: UNIX_EPOCH,
+            elapsed: Duration::ZERO,
+            concurrency: 0,
+            due: None,
+            interrupted: false,
+            recorder: Recorder::new()?,
+            warm_up: Outcomes::default(),
+            cpu: Some(Duration::ZERO),
+        })
+    }
+
+    /// Adds what another load tester measured that started no earlier.
+    pub(crate) fn add(&mut self, other: Self) {
+        if self.runs.is_empty() {
+            self.started = other.started;
+        }
+        let later = other
+            .started
+            .duration_since(self.started)
+            .unwrap_or_default();
+        self.runs.extend(other.runs);
+        self.elapsed = self.elapsed.max(later + other.elapsed);
+        self.concurrency = self.concurrency.saturating_add(other.concurrency);
+        self.due = match (self.due, other.due) {
+            (Some(one), Some(other)) => Some(Due {
+                requests: one.requests.saturating_add(other.requests),
+                time: one.time.max(other.time),
+            }),
+            (one, other) => one.or(other),
+        };
+        self.interrupted |= other.interrupted;
+        self.recorder.add(other.recorder, later);
+        self.warm_up.add(&other.warm_up);
+        self.cpu = self.cpu.zip(other.cpu).map(|(one, other)| one + other);
+    }
+}
+
+impl Report {
+    pub(crate) fn new(
+        subject: Subject,
+        capacity_provider: Option<CapacityProvider>,
+        measured: Measured,
+        parts: Vec<Part>,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let recorder = measured.recorder;
+        let outcomes = recorder.outcomes;
+        let sent = outcomes.requests().saturating_sub(outcomes.unsent);
+        // A schedule of 10 requests at 1 per second lasts 10 s, even if the last reply comes earlier.
+        let span = measured
+            .due
+            .map_or(measured.elapsed, |due| measured.elapsed.max(due.time));
+        let throttled_percent = per(outcomes.throttled, sent) * 100.0;
+        let histogram = &recorder.microseconds;
+        let latency = (!histogram.is_empty()).then(|| Latency {
+            min: histogram.min(),
+            mean: histogram.mean(),
+            p50: histogram.value_at_quantile(0.5),
+            p90: histogram.value_at_quantile(0.9),
+            p95: histogram.value_at_quantile(0.95),
+            p99: histogram.value_at_quantile(0.99),
+            p99_9: histogram.value_at_quantile(0.999),
+            p99_99: histogram.value_at_quantile(0.9999),
+            max: histogram.max(),
+        });
+        let intervals = recorder.intervals.iter().zip(0..);
+        let mut report = Self {
+            version: VERSION,
+            runs: measured.runs,
+            subject,
+            capacity_provider,
+            concurrency: measured.concurrency,
+            interrupted: measured.interrupted,
+            violations: Vec::new(),
+            started_unix_ms: unix_ms(measured.started),
+            elapsed_seconds: measured.elapsed.as_secs_f64(),
+            due: measured.due,
+            requested_rate_per_second: measured.due.map(|due| per_second(due.requests, due.time)),
+            achieved_rate_per_second: per_second(sent, span),
+            verified_per_second: per_second(outcomes.ok, span),
+            outcomes,
+            throttled_percent,
+            retries: recorder.retries,
+            warm_up_outcomes: measured.warm_up,
             latency_microseconds: latency,
-            percentiles: microseconds
+            histogram: histogram::encode(histogram)?,
+            percentiles: histogram
                 .iter_quantiles(5)
                 .map(|value| Percentile {
                     percentile: value.quantile_iterated_to() * 100.0,
                     microseconds: value.value_iterated_to(),
                 })
                 .collect(),
-            intervals: recorder
-                .intervals
-                .iter()
-                .zip(0..)
+            interval_ms: recorder.interval.as_millis().try_into()?,
+            intervals: intervals
                 .map(|(interval, index)| {
-                    IntervalReport::new(
-                        interval,
-                        recorder.interval * index,
-                        recorder.interval,
-                        elapsed,
-                    )
+                    let start = recorder.interval * index;
+                    // The last one ends with the run.
+                    let length = recorder
+                        .interval
+                        .min(measured.elapsed.saturating_sub(start));
+                    IntervalReport::new(interval, start, length)
                 })
-                .collect(),
-            wrong_replies,
-            errors: errors
+                .collect::<Result<_>>()?,
+            wrong_replies: recorder.wrong_replies,
+            errors: recorder
+                .errors
                 .into_iter()
                 .map(|(message, count)| ErrorReport { message, count })
                 .collect(),
-        }
+            load_tester_cpu: measured.cpu.filter(|_| sent > 0).map(|cpu| Cpu {
+                seconds: cpu.as_secs_f64(),
+                microseconds_per_request: cpu.as_secs_f64() * 1e6 * per(1, sent),
+            }),
+            parts,
+            cloudwatch: None,
+            clock: None,
+        };
+        report.violations = report.find_violations(limits);
+        Ok(report)
     }
 
-    /// What fails the run; empty if it passed.
+    pub(crate) fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    pub(crate) fn add_metrics(&mut self, metrics: Metrics) {
+        self.cloudwatch = Some(metrics);
+    }
+
+    /// How many replies the function sent, right or wrong.
+    pub(crate) fn replies(&self) -> u64 {
+        let of = |outcomes: &Outcomes| {
+            let replies = [outcomes.ok, outcomes.function_error, outcomes.wrong_reply];
+            replies.into_iter().fold(0, u64::saturating_add)
+        };
+        of(&self.outcomes).saturating_add(of(&self.warm_up_outcomes))
+    }
+
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub(crate) fn capacity_provider(&self) -> Option<&CapacityProvider> {
+        self.capacity_provider.as_ref()
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    pub(crate) fn clock(&self) -> Option<Clock> {
+        self.clock
+    }
+
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        self.outcomes
+    }
+
+    pub(crate) fn started(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.started_unix_ms)
+    }
+
     pub(crate) fn violations(&self) -> &[String] {
         &self.violations
+    }
+
+    /// Reads a JSON report.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not a report, or one of another version.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
+        let Versioned { version } =
+            serde_json::from_slice(json).context("not a report of the load tester")?;
+        if version != VERSION {
+            bail!(
+                "version {version} of the report, where this load tester reads version {VERSION}"
+            );
+        }
+        serde_json::from_slice(json).context("not a report of the load tester")
+    }
+
+    /// Restores what was measured.
+    ///
+    /// # Errors
+    ///
+    /// If the report contradicts itself.
+    pub(crate) fn measured(&self) -> Result<Measured> {
+        const MAX_TIME: Duration = Duration::from_hours(24 * 366);
+        let elapsed = Duration::try_from_secs_f64(self.elapsed_seconds)?;
+        let interval = Duration::from_millis(self.interval_ms);
+        ensure!(
+            elapsed < MAX_TIME && interval < MAX_TIME,
+            "it lasted more than a year"
+        );
+        ensure!(
+            interval >= FIRST_INTERVAL && self.intervals.len() <= MAX_INTERVALS,
+            "its intervals are too short or too many"
+        );
+        ensure!(!self.runs.is_empty(), "it consists of no run");
+        let mut recorder = Recorder::new()?;
+        recorder.outcomes = self.outcomes;
+        recorder.retries = self.retries;
+        recorder.interval = interval;
+        recorder.microseconds =
+            histogram::decode(&self.histogram, DIGITS).context("its histogram")?;
+        recorder.intervals = self
+            .intervals
+            .iter()
+            .map(IntervalReport::interval)
+            .collect::<Result<_>>()
+            .context("the histogram of an interval")?;
+        let latencies = self.outcomes.ok.saturating_add(self.outcomes.unsent);
+        let ok = self
+            .intervals
+            .iter()
+            .fold(0, |ok: u64, interval| ok.saturating_add(interval.ok));
+        ensure!(
+            recorder.microseconds.len() == latencies && ok == self.outcomes.ok,
+            "its counts do not add up"
+        );
+        let errors = self
+            .errors
+            .iter()
+            .map(|error| (error.message.clone(), error.count));
+        recorder.add_examples(
+            self.wrong_replies.clone(),
+            errors.collect::<BTreeMap<_, _>>(),
+        );
+        let cpu = self
+            .load_tester_cpu
+            .map(|cpu| Duration::try_from_secs_f64(cpu.seconds));
+        Ok(Measured {
+            runs: self.runs.clone(),
+            started: self.started(),
+            elapsed,
+            concurrency: self.concurrency,
+            due: self.due.filter(|due| due.time < MAX_TIME),
+            interrupted: self.interrupted,
+            recorder,
+            warm_up: self.warm_up_outcomes,
+            cpu: cpu.transpose()?.filter(|cpu| *cpu < MAX_TIME),
+        })
     }
 
     /// The report as a page that needs nothing else.
@@ -194,104 +460,137 @@ impl Report {
         let json = serde_json::to_string(self)?.replace('<', r"\u003c");
         Ok(PAGE.replace("{{report}}", &json))
     }
+
+    fn find_violations(&self, limits: &Limits) -> Vec<String> {
+        let (outcomes, warm_up) = (&self.outcomes, &self.warm_up_outcomes);
+        let mut violations: Vec<String> = self
+            .parts
+            .iter()
+            .filter_map(|part| Some(format!("{}: {}", part.name, part.problem.as_ref()?)))
+            .collect();
+        for (count, in_warm_up, what) in [
+            (outcomes.wrong_reply, warm_up.wrong_reply, "wrong replies"),
+            (
+                outcomes.function_error,
+                warm_up.function_error,
+                "function errors",
+            ),
+            (outcomes.transport, warm_up.transport, "transport errors"),
+        ] {
+            let count = count.saturating_add(in_warm_up);
+            if count > 0 {
+                violations.push(format!("{what}: {count}"));
+            }
+        }
+        if outcomes.ok == 0 {
+            violations.push("no reply was right".to_owned());
+        }
+        if let Some(latency) = self.latency_microseconds
+            && let Some(max) = limits.max_p99
+            && latency.p99 > microseconds(*max)
+        {
+            let p99 = milliseconds(latency.p99);
+            violations.push(format!("p99: {p99} ms, more than --max-p99 {max}"));
+        }
+        if let Some(max) = limits.max_throttled
+            && self.throttled_percent > max
+        {
+            violations.push(format!(
+                "throttled: {:.2} %, more than --max-throttled {max}",
+                self.throttled_percent
+            ));
+        }
+        violations
+    }
 }
 
 impl IntervalReport {
-    fn new(interval: &Interval, start: Duration, length: Duration, elapsed: Duration) -> Self {
-        let microseconds = &interval.microseconds;
-        let of_ok = |value: u64| (!microseconds.is_empty()).then_some(value);
-        Self {
+    fn new(interval: &Interval, start: Duration, length: Duration) -> Result<Self> {
+        let histogram = &interval.microseconds;
+        let of_ok = |value: u64| (!histogram.is_empty()).then_some(value);
+        Ok(Self {
             start_seconds: start.as_secs_f64(),
-            // The last one is cut short.
-            length_seconds: length.min(elapsed.saturating_sub(start)).as_secs_f64(),
-            ok: microseconds.len(),
+            length_seconds: length.as_secs_f64(),
+            ok: histogram.len(),
             throttled: interval.throttled,
             failed: interval.failed,
-            p50_microseconds: of_ok(microseconds.value_at_quantile(0.5)),
-            p99_microseconds: of_ok(microseconds.value_at_quantile(0.99)),
-            max_microseconds: of_ok(microseconds.max()),
-        }
+            p50_microseconds: of_ok(histogram.value_at_quantile(0.5)),
+            p99_microseconds: of_ok(histogram.value_at_quantile(0.99)),
+            max_microseconds: of_ok(histogram.max()),
+            histogram: histogram::encode(histogram)?,
+        })
     }
-}
 
-fn violations(
-    flags: &Flags,
-    warm_up: Outcomes,
-    outcomes: Outcomes,
-    throttled_percent: f64,
-    latency: Option<Latency>,
-) -> Vec<String> {
-    let mut violations = Vec::new();
-    for (count, what) in [
-        (warm_up.wrong_reply + outcomes.wrong_reply, "wrong replies"),
-        (
-            warm_up.function_error + outcomes.function_error,
-            "function errors",
-        ),
-        (warm_up.transport + outcomes.transport, "transport errors"),
-    ] {
-        if count > 0 {
-            violations.push(format!("{what}: {count}"));
-        }
+    fn interval(&self) -> Result<Interval> {
+        let microseconds = histogram::decode(&self.histogram, INTERVAL_DIGITS)?;
+        ensure!(microseconds.len() == self.ok, "its counts do not add up");
+        Ok(Interval {
+            microseconds,
+            throttled: self.throttled,
+            failed: self.failed,
+        })
     }
-    if outcomes.ok == 0 {
-        violations.push("no reply was right".to_owned());
-    }
-    if let Some(latency) = latency
-        && let Some(max) = flags.max_p99
-        && Duration::from_micros(latency.p99) > *max
-    {
-        let p99 = milliseconds(latency.p99);
-        violations.push(format!("p99: {p99} ms, more than --max-p99 {max}"));
-    }
-    if let Some(max) = flags.max_throttled
-        && throttled_percent > max
-    {
-        violations.push(format!(
-            "throttled: {throttled_percent:.2} %, more than --max-throttled {max}"
-        ));
-    }
-    violations
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self {
-            function_name,
-            endpoint,
-            events,
-            concurrency,
-            outcomes,
-            ..
-        } = self;
-        write!(f, "{function_name}")?;
-        if let Some(qualifier) = &self.qualifier {
-            write!(f, ":{qualifier}")?;
-        }
-        writeln!(f, " at {endpoint}, {events}, concurrency {concurrency}")?;
+        writeln!(f, "{}, concurrency {}", self.subject, self.concurrency)?;
         if let Some(provider) = &self.capacity_provider {
             writeln!(f, "{provider}")?;
         }
+        self.write_rates(f)?;
+        self.write_outcomes(f)?;
+        self.write_latency(f)?;
+        self.write_problems(f)?;
+        if let Some(metrics) = &self.cloudwatch {
+            write!(f, "\n{metrics}")?;
+        }
+        if !self.violations.is_empty() {
+            writeln!(f, "\nfailed: {}", self.violations.join("; "))?;
+        }
+        Ok(())
+    }
+}
 
+impl Report {
+    fn write_rates(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let interrupted = if self.interrupted {
             ", interrupted"
         } else {
             ""
         };
-        writeln!(
-            f,
-            "\n{:>16}  {:.2} s{interrupted}",
-            "time", self.elapsed_seconds
-        )?;
-        write!(
-            f,
-            "{:>16}  {:.1}/s achieved",
-            "rate", self.achieved_rate_per_second
-        )?;
-        if let Some(requested) = self.requested_rate_per_second {
-            write!(f, " of {requested:.1}/s requested")?;
+        let time = format!("{:.2} s{interrupted}", self.elapsed_seconds);
+        writeln!(f, "\n{}", Row("time", &time))?;
+        let requested = self.requested_rate_per_second;
+        let requested = requested.map(|rate| format!(" of {rate:.1}/s requested"));
+        let rate = format!(
+            "{:.1}/s achieved{}, {:.1}/s verified",
+            self.achieved_rate_per_second,
+            requested.unwrap_or_default(),
+            self.verified_per_second
+        );
+        writeln!(f, "{}", Row("rate", &rate))?;
+        if !self.parts.is_empty() {
+            let complete = self
+                .parts
+                .iter()
+                .filter(|part| part.problem.is_none())
+                .count();
+            let parts = format!("{} merged, {complete} without a problem", self.parts.len());
+            writeln!(f, "{}", Row("reports", &parts))?;
         }
-        writeln!(f, ", {:.1}/s verified", self.verified_per_second)?;
+        if let Some(cpu) = self.load_tester_cpu {
+            let cpu = format!(
+                "{:.1} us per request, {:.2} s in all",
+                cpu.microseconds_per_request, cpu.seconds
+            );
+            writeln!(f, "{}", Row("load tester CPU", &cpu))?;
+        }
+        Ok(())
+    }
+
+    fn write_outcomes(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let outcomes = &self.outcomes;
         for (name, count) in [
             ("ok", outcomes.ok),
             ("throttled", outcomes.throttled),
@@ -300,39 +599,50 @@ impl fmt::Display for Report {
             ("transport errors", outcomes.transport),
         ] {
             let percent = per(count, outcomes.requests()) * 100.0;
-            writeln!(f, "{name:>16}  {count} ({percent:.2} %)")?;
+            writeln!(f, "{}", Row(name, &format!("{count} ({percent:.2} %)")))?;
         }
         if outcomes.unsent > 0 {
+            let unsent = format!(
+                "{} (due, but all {} callers were busy until the end)",
+                outcomes.unsent, self.concurrency
+            );
+            writeln!(f, "{}", Row("unsent", &unsent))?;
+        }
+        if self.subject.retry {
+            writeln!(f, "{}", Row("retries", &self.retries.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn write_latency(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Some(latency) = &self.latency_microseconds else {
+            return Ok(());
+        };
+        let from = match self.subject.latency_measured_from {
+            MeasuredFrom::Due => "from when the request was due",
+            MeasuredFrom::Sending => "from sending",
+        };
+        writeln!(f, "\nlatency in ms, {from}")?;
+        for (name, microseconds) in [
+            ("min", latency.min),
+            ("p50", latency.p50),
+            ("p90", latency.p90),
+            ("p95", latency.p95),
+            ("p99", latency.p99),
+            ("p99.9", latency.p99_9),
+            ("p99.99", latency.p99_99),
+            ("max", latency.max),
+        ] {
             writeln!(
                 f,
-                "{:>16}  {} (due, but all {concurrency} callers were busy until the end)",
-                "unsent", outcomes.unsent
+                "{}",
+                Row(name, &format!("{:>9}", milliseconds(microseconds)))
             )?;
         }
-        if self.retry {
-            writeln!(f, "{:>16}  {}", "retries", self.retries)?;
-        }
+        Ok(())
+    }
 
-        if let Some(latency) = &self.latency_microseconds {
-            let from = match self.latency_measured_from {
-                MeasuredFrom::Due => "from when the request was due",
-                MeasuredFrom::Sending => "from sending",
-            };
-            writeln!(f, "\nlatency in ms, {from}")?;
-            for (name, microseconds) in [
-                ("min", latency.min),
-                ("p50", latency.p50),
-                ("p90", latency.p90),
-                ("p95", latency.p95),
-                ("p99", latency.p99),
-                ("p99.9", latency.p99_9),
-                ("p99.99", latency.p99_99),
-                ("max", latency.max),
-            ] {
-                writeln!(f, "{name:>16}  {:>9}", milliseconds(microseconds))?;
-            }
-        }
-
+    fn write_problems(&self, f: &mut fmt::Formatter) -> fmt::Result {
         for wrong in &self.wrong_replies {
             let (event, difference) = (&wrong.event, &wrong.difference);
             writeln!(
@@ -347,11 +657,23 @@ impl fmt::Display for Report {
         for ErrorReport { message, count } in &self.errors {
             writeln!(f, "{count} x {message}")?;
         }
-        if !self.violations.is_empty() {
-            writeln!(f, "\nfailed: {}", self.violations.join("; "))?;
-        }
         Ok(())
     }
+}
+
+/// A name and a value. Names are aligned at their end.
+pub(crate) struct Row<'a>(pub &'a str, pub &'a str);
+
+impl fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self(name, value) = self;
+        write!(f, "{name:>16}  {value}")
+    }
+}
+
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 fn milliseconds(microseconds: u64) -> String {

@@ -1,41 +1,54 @@
 //! The function under load, through the Invoke API.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use aws_config::environment::{
-    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
-};
-use aws_config::meta::credentials::CredentialsProviderChain;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
-use aws_sdk_lambda::Client;
-use aws_sdk_lambda::config::retry::RetryConfig;
-use aws_sdk_lambda::config::timeout::TimeoutConfig;
-use aws_sdk_lambda::config::{
-    BehaviorVersion, Credentials, ProvideCredentials, Region, StalledStreamProtectionConfig,
-};
-use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
-use aws_sdk_lambda::types::InvocationType;
-use http::Uri;
-use serde::Serialize;
+use anyhow::{Error, Result, anyhow};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::timeout;
 
+use crate::aws::{Operation, Service, ServiceError};
 use crate::events::{Difference, Event};
+use crate::http::{Client, Response};
 
-/// An invocation that takes longer has failed: the function answers within milliseconds.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// An invocation that takes longer has failed: the function replies within milliseconds.
+pub(crate) const INVOCATION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The function that a run invokes.
+/// How long to wait for the description of a function.
+const DESCRIPTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What is percent-encoded in a path or a query.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The name of a function, with a version or an alias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FunctionName {
+    /// The name itself, or an ARN.
+    #[serde(rename = "function_name")]
+    pub name: String,
+    pub qualifier: Option<String>,
+}
+
+/// A function that a run invokes.
 pub(crate) struct Target {
+    service: Service,
+    function: FunctionName,
+    invoke: Operation,
+}
+
+/// One caller's connection to the Invoke API.
+pub(crate) struct Caller {
+    target: Arc<Target>,
     client: Client,
-    function_name: String,
-    qualifier: Option<String>,
-    /// Where the Invoke API is, for people.
-    pub location: String,
-    pub is_local: bool,
 }
 
 /// What became of a request.
@@ -48,230 +61,224 @@ pub(crate) enum Outcome {
     FunctionError(String),
     /// The reply is not what the table says.
     WrongReply(Difference),
-    /// No answer of the function: no connection, a time-out, an error of the service.
+    /// No reply: no connection, a timeout, an error of the service.
     Transport(String),
 }
 
+/// What Lambda says about a function before a run.
+pub(crate) struct Description {
+    pub timeout: Option<Duration>,
+    /// Without ARN and qualifier.
+    pub function_name: String,
+    /// The version that invocations reach.
+    pub version: String,
+    /// vCPUs of an execution environment on Managed Instances.
+    pub vcpus: Option<f64>,
+    pub capacity_provider: Option<CapacityProvider>,
+    /// The response's `Date`.
+    pub date: Option<String>,
+}
+
 /// The fleet behind the function.
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CapacityProvider {
-    name: String,
-    state: String,
-    architecture: String,
-    max_vcpus: Option<i32>,
+    pub name: String,
+    /// `None` if it cannot be described, for lack of a permission for example.
+    pub state: Option<String>,
+    pub architecture: Option<String>,
+    pub max_vcpus: Option<u64>,
 }
 
 impl Target {
-    /// Finds region and credentials as every AWS tool does; a loopback endpoint needs neither.
-    pub(crate) async fn new(
-        function_name: String,
-        qualifier: Option<String>,
-        endpoint_url: Option<&Uri>,
-    ) -> Result<Self> {
-        let is_local = endpoint_url.and_then(Uri::host).is_some_and(is_loopback);
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12());
-        if is_local {
-            // Not the whole chain: it ends by waiting for an EC2 instance's metadata.
-            loader = loader
-                .region(
-                    RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-                        .or_else(ProfileFileRegionProvider::new())
-                        .or_else(Region::from_static("us-east-1")),
-                )
-                .credentials_provider(
-                    CredentialsProviderChain::first_try(
-                        "environment",
-                        EnvironmentVariableCredentialsProvider::new(),
-                    )
-                    .or_else("profile", ProfileFileCredentialsProvider::builder().build())
-                    .or_else(
-                        "dummies",
-                        Credentials::new("local", "local", None, None, "dummies"),
-                    ),
-                );
-        }
-        let config = loader.load().await;
-
-        let Some(region) = config.region() else {
-            bail!("no AWS region: set AWS_REGION or AWS_PROFILE");
-        };
-        let location = endpoint_url.map_or_else(|| format!("Lambda in {region}"), Uri::to_string);
-        config
-            .credentials_provider()
-            .context("no AWS credentials")?
-            .provide_credentials()
-            .await
-            .context("no AWS credentials: run `aws configure`, or set AWS_PROFILE")?;
-
-        let mut builder = aws_sdk_lambda::config::Builder::from(&config)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().operation_timeout(TIMEOUT).build())
-            // It would watch the throughput of every reply; the time-out suffices.
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if let Some(url) = endpoint_url {
-            builder = builder.endpoint_url(url.to_string());
-        }
+    pub(crate) fn new(service: Service, function: FunctionName) -> Result<Self> {
+        let path = function.path("invocations");
+        let invoke =
+            service.operation(Method::POST, &path, [("content-type", "application/json")])?;
         Ok(Self {
-            client: Client::from_conf(builder.build()),
-            function_name,
-            qualifier,
-            location,
-            is_local,
+            service,
+            function,
+            invoke,
         })
     }
 
-    /// Makes sure that there is such a function, and looks up the fleet behind it. A local endpoint
-    /// is asked to validate an invocation, since it need not know Lambda's other operations.
-    pub(crate) async fn inspect(&self) -> Result<Option<CapacityProvider>> {
-        if self.is_local {
-            self.client
-                .invoke()
-                .function_name(&self.function_name)
-                .set_qualifier(self.qualifier.clone())
-                .invocation_type(InvocationType::DryRun)
-                .send()
-                .await
-                .map_err(|error| self.explain(error))?;
-            return Ok(None);
-        }
-
-        let configuration = self
-            .client
-            .get_function_configuration()
-            .function_name(&self.function_name)
-            .set_qualifier(self.qualifier.clone())
-            .send()
-            .await
-            .map_err(|error| self.explain(error))?;
-        let Some(name) = configuration
-            .capacity_provider_config()
-            .and_then(|config| config.lambda_managed_instances_capacity_provider_config())
-            .and_then(|config| config.capacity_provider_arn().rsplit(':').next())
-        else {
-            return Ok(None);
+    /// Makes sure that the function exists, and describes it.
+    ///
+    /// # Errors
+    ///
+    /// If the function cannot be described, with advice.
+    pub(crate) async fn describe(&self) -> Result<Description> {
+        let path = self.function.path("configuration");
+        let response = self.get(&path).await.map_err(|error| self.advise(&error))?;
+        let configuration = response.json().map_err(|error| self.advise(&error))?;
+        let text = |pointer: &str| Some(configuration.pointer(pointer)?.as_str()?.to_owned());
+        let fleet = "/CapacityProviderConfig/LambdaManagedInstancesCapacityProviderConfig";
+        let capacity_provider = match text(&format!("{fleet}/CapacityProviderArn")) {
+            Some(arn) => Some(
+                self.capacity_provider(arn.rsplit(':').next().unwrap_or_default())
+                    .await,
+            ),
+            None => None,
         };
-        let provider = self
-            .client
-            .get_capacity_provider()
-            .capacity_provider_name(name)
-            .send()
-            .await
-            .map_err(|error| self.explain(error))?
-            .capacity_provider
-            .with_context(|| format!("Lambda does not describe the capacity provider {name}"))?;
-        Ok(Some(CapacityProvider {
+        let number = |pointer: &str| configuration.pointer(pointer)?.as_f64();
+        let gib_per_vcpu = number(&format!("{fleet}/ExecutionEnvironmentMemoryGiBPerVCpu"));
+        let date = response.headers.get("date");
+        Ok(Description {
+            timeout: configuration["Timeout"].as_u64().map(Duration::from_secs),
+            function_name: text("/FunctionName").unwrap_or_default(),
+            // On Managed Instances, an invocation without a qualifier reaches what is published.
+            version: match text("/Version") {
+                Some(version) if version != "$LATEST" => version,
+                _ => "$LATEST.PUBLISHED".to_owned(),
+            },
+            vcpus: number("/MemorySize")
+                .zip(gib_per_vcpu)
+                .map(|(mib, gib)| mib / 1024.0 / gib),
+            capacity_provider,
+            date: date.and_then(|date| Some(date.to_str().ok()?.to_owned())),
+        })
+    }
+
+    /// Describes a capacity provider. The run goes on even if that fails.
+    async fn capacity_provider(&self, name: &str) -> CapacityProvider {
+        let path = format!("/2025-11-30/capacity-providers/{}", encode(name));
+        let mut provider = Value::Null;
+        // The emulator's capacity provider is only a name.
+        if !self.is_loopback() {
+            let response = self.get(&path).await.and_then(|response| response.json());
+            provider = response.unwrap_or_default();
+        }
+        let text = |pointer: &str| Some(provider.pointer(pointer)?.as_str()?.to_owned());
+        CapacityProvider {
             name: name.to_owned(),
-            state: provider.state.to_string(),
-            architecture: provider
-                .instance_requirements
-                .and_then(|requirements| requirements.architectures?.pop())
-                .map_or_else(
-                    || "x86_64".to_owned(),
-                    |architecture| architecture.to_string(),
-                ),
+            state: text("/CapacityProvider/State"),
+            architecture: text("/CapacityProvider/InstanceRequirements/Architectures/0"),
             max_vcpus: provider
-                .capacity_provider_scaling_config
-                .and_then(|config| config.max_v_cpu_count),
-        }))
+                .pointer("/CapacityProvider/CapacityProviderScalingConfig/MaxVCpuCount")
+                .and_then(Value::as_u64),
+        }
     }
 
-    pub(crate) async fn invoke(
-        &self,
-        event: &Event,
-    ) -> Result<InvokeOutput, SdkError<InvokeError>> {
-        self.client
-            .invoke()
-            .function_name(&self.function_name)
-            .set_qualifier(self.qualifier.clone())
-            .payload(event.payload.clone())
-            .send()
-            .await
+    async fn get(&self, path: &str) -> Result<Response> {
+        let operation = self.service.operation(Method::GET, path, [])?;
+        operation.call(Bytes::new(), DESCRIPTION_TIMEOUT).await
     }
 
-    fn explain<E>(&self, error: SdkError<E>) -> anyhow::Error
-    where
-        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
-    {
-        let advice = match error
-            .as_service_error()
-            .and_then(ProvideErrorMetadata::code)
-        {
+    fn advise(&self, error: &Error) -> Error {
+        let service_error = error.downcast_ref::<ServiceError>();
+        let advice = match service_error.and_then(|error| error.code.as_deref()) {
             Some("ResourceNotFoundException") => {
-                "check --function-name, --qualifier and the region"
+                "check the function's name, --qualifier and the Region"
             }
             Some("AccessDeniedException") => {
                 "the load tester needs lambda:InvokeFunction, lambda:GetFunctionConfiguration and \
                  lambda:GetCapacityProvider"
             }
-            Some(_) => "nothing was sent",
-            None if self.is_local => "is the emulator running? (`cargo local`)",
-            None => "check the region and the network",
+            _ if service_error.is_some() => "nothing was sent",
+            _ if self.service.endpoint.is_loopback() => "is the emulator running? (`cargo local`)",
+            _ => "check the Region and the network",
         };
-        anyhow!("{}: {} ({advice})", self.location, describe(error))
+        anyhow!("{}: {error:#} ({advice})", self.url())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.service.endpoint.url("/")
+    }
+
+    pub(crate) fn function(&self) -> &FunctionName {
+        &self.function
+    }
+
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.service.endpoint.is_loopback()
+    }
+
+    pub(crate) fn caller(self: &Arc<Self>) -> Caller {
+        Caller {
+            target: Arc::clone(self),
+            client: self.service.client(),
+        }
+    }
+}
+
+impl FunctionName {
+    fn path(&self, operation: &str) -> String {
+        let path = format!("/2015-03-31/functions/{}/{operation}", encode(&self.name));
+        match &self.qualifier {
+            Some(qualifier) => format!("{path}?Qualifier={}", encode(qualifier)),
+            None => path,
+        }
+    }
+}
+
+impl fmt::Display for FunctionName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match &self.qualifier {
+            Some(qualifier) => write!(f, ":{qualifier}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Caller {
+    pub(crate) async fn invoke(&mut self, payload: Bytes, limit: Duration) -> Result<Response> {
+        let request = self.target.invoke.request(payload)?;
+        match timeout(limit, self.client.send(request)).await {
+            Ok(response) => response,
+            Err(_) => Err(anyhow!("no response within {limit:?}")),
+        }
+    }
+}
+
+impl Response {
+    pub(crate) fn is_throttled(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// The function's own error, if it failed.
+    pub(crate) fn function_error(&self) -> Option<String> {
+        self.headers.get("x-amz-function-error")?;
+        Some(String::from_utf8_lossy(&self.body.concat()).into_owned())
     }
 }
 
 impl Outcome {
-    pub(crate) fn of(answer: Result<InvokeOutput, SdkError<InvokeError>>, event: &Event) -> Self {
-        match answer {
-            Ok(output) => {
-                let payload = output.payload.unwrap_or_default().into_inner();
-                if output.function_error.is_some() {
-                    return Self::FunctionError(String::from_utf8_lossy(&payload).into_owned());
-                }
-                match event.verify(&payload) {
-                    Ok(()) => Self::Ok,
-                    Err(difference) => Self::WrongReply(difference),
-                }
-            }
-            Err(error) if is_throttled(&error) => Self::Throttled,
-            Err(error) => Self::Transport(describe(error)),
+    pub(crate) fn of(response: Result<Response>, event: &Event) -> Self {
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => return Self::Transport(format!("{error:#}")),
+        };
+        if response.is_throttled() {
+            return Self::Throttled;
+        }
+        if !response.status.is_success() {
+            return Self::Transport(ServiceError::of(&response).to_string());
+        }
+        if let Some(error) = response.function_error() {
+            return Self::FunctionError(error);
+        }
+        match event.verify(&response.body) {
+            Ok(()) => Self::Ok,
+            Err(difference) => Self::WrongReply(difference),
         }
     }
 }
 
 impl fmt::Display for CapacityProvider {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self {
-            name,
-            state,
-            architecture,
-            max_vcpus,
-        } = self;
-        write!(f, "capacity provider {name}: {state}, {architecture}, ")?;
-        match max_vcpus {
+        write!(f, "capacity provider {}", self.name)?;
+        let Some(state) = &self.state else {
+            return Ok(());
+        };
+        let architecture = self.architecture.as_deref().unwrap_or("x86_64");
+        write!(f, ": {state}, {architecture}, ")?;
+        match self.max_vcpus {
             Some(ceiling) => write!(f, "at most {ceiling} vCPUs"),
             None => f.write_str("no vCPU ceiling set"),
         }
     }
 }
 
-pub(crate) fn is_throttled<E>(error: &SdkError<E>) -> bool {
-    error
-        .raw_response()
-        .is_some_and(|response| response.status().as_u16() == 429)
-}
-
-/// One line about an error: the service's own words, or else every cause.
-fn describe<E>(error: SdkError<E>) -> String
-where
-    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
-{
-    if let Some(service) = error.as_service_error()
-        && let Some(code) = service.code()
-    {
-        return match service.message() {
-            Some(message) => format!("{code}: {message}"),
-            None => code.to_owned(),
-        };
-    }
-    format!("{:#}", anyhow::Error::from(error))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
 }

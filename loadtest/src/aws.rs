@@ -1,0 +1,422 @@
+//! AWS's APIs: Region, credentials and endpoints from the usual places, and signed requests.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use aws_config::environment::{
+    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
+};
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::identity::Identity;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use aws_types::service_config::ServiceConfigKey;
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::http::{Client, Endpoint, Response};
+
+/// Region and credentials, and what the environment and the profile say about endpoints.
+#[derive(Clone)]
+pub(crate) struct Aws {
+    config: SdkConfig,
+    pub region: String,
+    identity: watch::Receiver<Identity>,
+}
+
+/// One of AWS's APIs.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub endpoint: Endpoint,
+    /// The name in signatures.
+    name: &'static str,
+    region: String,
+    identity: watch::Receiver<Identity>,
+}
+
+/// A request without its body, to be signed and sent many times.
+pub(crate) struct Operation {
+    service: Service,
+    method: Method,
+    /// Absolute, for the signature.
+    url: String,
+    /// Without scheme and host, for the request line.
+    path: Uri,
+    headers: HeaderMap,
+}
+
+/// An API refused a request, in its own words.
+#[derive(Debug)]
+pub(crate) struct ServiceError {
+    pub status: StatusCode,
+    pub code: Option<String>,
+    message: String,
+}
+
+impl Aws {
+    /// Finds Region and credentials where every AWS tool looks. If `lambda` is on this machine and they
+    /// are not found, it uses placeholders: the emulator checks neither.
+    ///
+    /// # Errors
+    ///
+    /// If there is no Region, there are no credentials, or a configured endpoint is not a URL.
+    pub(crate) async fn load(lambda: Option<&Endpoint>) -> Result<Self> {
+        let client = http_client_fn(|settings, _| {
+            SharedHttpConnector::new(Connector {
+                settings: settings.clone(),
+            })
+        });
+        let loader =
+            || aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(client.clone());
+        let configured = loader()
+            .no_credentials()
+            .region(
+                RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+                    .or_else(ProfileFileRegionProvider::new()),
+            )
+            .load()
+            .await;
+        let lambda = match lambda {
+            Some(endpoint) => Some(endpoint.clone()),
+            None => configured_endpoint(&configured, "Lambda")?,
+        };
+        let config = if lambda.is_some_and(|endpoint| endpoint.is_loopback()) {
+            // Not the default chain: it takes seconds, because it ends by asking EC2's metadata service.
+            let region = configured.region().cloned();
+            let provider = aws_config::provider_config::ProviderConfig::default()
+                .with_http_client(client.clone())
+                .with_region(region.clone());
+            loader()
+                .region(region.unwrap_or(Region::from_static("us-east-1")))
+                .credentials_provider(
+                    CredentialsProviderChain::first_try(
+                        "environment",
+                        EnvironmentVariableCredentialsProvider::new(),
+                    )
+                    .or_else(
+                        "profile",
+                        ProfileFileCredentialsProvider::builder()
+                            .configure(&provider)
+                            .build(),
+                    )
+                    .or_else(
+                        "placeholder",
+                        Credentials::new("local", "local", None, None, "placeholder"),
+                    ),
+                )
+                .load()
+                .await
+        } else {
+            loader().load().await
+        };
+
+        let region = config
+            .region()
+            .context("no AWS Region: set AWS_REGION, or AWS_PROFILE to a profile with a Region")?;
+        let provider = config
+            .credentials_provider()
+            .context("no AWS credentials")?;
+        let credentials = provider.provide_credentials().await.context(
+            "no AWS credentials: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
+        )?;
+        let expiry = credentials.expiry();
+        let (sender, identity) = watch::channel(credentials.into());
+        tokio::spawn(refresh(provider, expiry, sender));
+        Ok(Self {
+            region: region.to_string(),
+            config,
+            identity,
+        })
+    }
+
+    pub(crate) fn lambda(&self, endpoint: Option<Endpoint>) -> Result<Service> {
+        self.service("lambda", "Lambda", endpoint)
+    }
+
+    pub(crate) fn cloudwatch(&self) -> Result<Service> {
+        self.service("monitoring", "CloudWatch", None)
+    }
+
+    fn service(
+        &self,
+        name: &'static str,
+        id: &'static str,
+        endpoint: Option<Endpoint>,
+    ) -> Result<Service> {
+        let endpoint = match endpoint {
+            Some(endpoint) => endpoint,
+            None => match configured_endpoint(&self.config, id)? {
+                Some(endpoint) => endpoint,
+                None => default_endpoint(&self.config, name, &self.region)?,
+            },
+        };
+        Ok(Service {
+            endpoint,
+            name,
+            region: self.region.clone(),
+            identity: self.identity.clone(),
+        })
+    }
+}
+
+/// The endpoint that a variable or the profile names for a service, or else for all of them:
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+fn configured_endpoint(config: &SdkConfig, service_id: &str) -> Result<Option<Endpoint>> {
+    let key = ServiceConfigKey::builder()
+        .service_id(service_id)
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()?;
+    let url = config
+        .service_config()
+        .and_then(|settings| settings.load_config(key));
+    url.map(|url| Endpoint::parse(&url)).transpose()
+}
+
+/// <https://docs.aws.amazon.com/general/latest/gr/rande.html>
+fn default_endpoint(config: &SdkConfig, name: &str, region: &str) -> Result<Endpoint> {
+    let (domain, dual_stack_domain) = if region.starts_with("cn-") {
+        ("amazonaws.com.cn", "api.amazonwebservices.com.cn")
+    } else if region.starts_with("eusc-") {
+        ("amazonaws.eu", "api.amazonwebservices.eu")
+    } else {
+        ("amazonaws.com", "api.aws")
+    };
+    let fips = if config.use_fips() == Some(true) {
+        "-fips"
+    } else {
+        ""
+    };
+    let domain = if config.use_dual_stack() == Some(true) {
+        dual_stack_domain
+    } else {
+        domain
+    };
+    Endpoint::parse(&format!("https://{name}{fips}.{region}.{domain}"))
+}
+
+/// Replaces credentials five minutes before they expire, for as long as somebody uses them.
+async fn refresh(
+    provider: SharedCredentialsProvider,
+    mut expiry: Option<SystemTime>,
+    identity: watch::Sender<Identity>,
+) {
+    const BEFORE: Duration = Duration::from_mins(5);
+    const RETRY: Duration = Duration::from_secs(1);
+    let mut is_failing = false;
+    while let Some(time) = expiry {
+        let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+        let wait = left.saturating_sub(BEFORE).max(left / 2).max(RETRY);
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = identity.closed() => return,
+        }
+        match provider.provide_credentials().await {
+            Ok(credentials) => {
+                expiry = credentials.expiry();
+                identity.send_replace(credentials.into());
+                is_failing = false;
+            }
+            Err(error) => {
+                if !is_failing {
+                    crate::say(&format!(
+                        "cannot renew the credentials: {:#}",
+                        anyhow::Error::from(error)
+                    ));
+                }
+                is_failing = true;
+            }
+        }
+    }
+}
+
+impl Service {
+    /// An operation with this path, which begins with a slash and is percent-encoded.
+    pub(crate) fn operation(
+        &self,
+        method: Method,
+        path: &str,
+        headers: impl IntoIterator<Item = (&'static str, &'static str)>,
+    ) -> Result<Operation> {
+        let url = self.endpoint.url(path);
+        let path = url
+            .parse::<Uri>()?
+            .into_parts()
+            .path_and_query
+            .context("no path")?;
+        let mut all = HeaderMap::new();
+        all.insert(HOST, HeaderValue::from_str(&self.endpoint.authority)?);
+        for (name, value) in headers {
+            all.insert(name, HeaderValue::from_static(value));
+        }
+        Ok(Operation {
+            service: self.clone(),
+            method,
+            url,
+            path: path.into(),
+            headers: all,
+        })
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.endpoint.clone())
+    }
+}
+
+impl Operation {
+    /// Signs a request with this body.
+    pub(crate) fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>> {
+        let Service {
+            endpoint,
+            name,
+            region,
+            identity,
+        } = &self.service;
+        let instructions = {
+            let identity = identity.borrow();
+            let parameters = v4::SigningParams::builder()
+                .identity(&identity)
+                .region(region)
+                .name(name)
+                .time(SystemTime::now())
+                .settings(SigningSettings::default())
+                .build()?
+                .into();
+            let signable = SignableRequest::new(
+                self.method.as_str(),
+                self.url.as_str(),
+                [(HOST.as_str(), endpoint.authority.as_str())].into_iter(),
+                SignableBody::Bytes(&body),
+            )?;
+            sign(signable, &parameters)?.into_parts().0
+        };
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.path.clone();
+        *request.headers_mut() = self.headers.clone();
+        instructions.apply_to_request_http1x(&mut request);
+        Ok(request)
+    }
+
+    /// Sends one request over a connection of its own, and waits no longer than `limit`.
+    pub(crate) async fn call(&self, body: Bytes, limit: Duration) -> Result<Response> {
+        let mut client = self.service.client();
+        let response = timeout(limit, client.send(self.request(body)?))
+            .await
+            .unwrap_or_else(|_| bail!("no response within {limit:?}"))?;
+        if response.status.is_success() {
+            Ok(response)
+        } else {
+            Err(ServiceError::of(&response).into())
+        }
+    }
+}
+
+impl Response {
+    /// # Errors
+    ///
+    /// If the body is not JSON.
+    pub(crate) fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body.concat()).context("the response is not JSON")
+    }
+}
+
+impl ServiceError {
+    /// Reads the error that a response reports, where AWS's JSON protocols put it.
+    pub(crate) fn of(response: &Response) -> Self {
+        let body = response.body.concat();
+        let json = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        let text = |keys: &[&str]| keys.iter().find_map(|key| json.get(*key)?.as_str());
+        let code = match response.headers.get("x-amzn-errortype") {
+            Some(code) => code.to_str().ok(),
+            None => text(&["__type", "code"]),
+        };
+        // A namespace may precede the code, and a URL may follow it.
+        let code = code.and_then(|code| code.split(':').next()?.rsplit('#').next());
+        let message = text(&["message", "Message", "errorMessage"]);
+        Self {
+            status: response.status,
+            code: code.map(str::to_owned),
+            message: match message {
+                Some(message) => message.to_owned(),
+                None => String::from_utf8_lossy(&body).chars().take(300).collect(),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.code {
+            Some(code) => f.write_str(code)?,
+            None => write!(f, "status {}", self.status.as_u16())?,
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ServiceError {}
+
+/// The HTTP client of `aws-config`, for credentials.
+#[derive(Debug)]
+struct Connector {
+    settings: HttpConnectorSettings,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let connect_timeout = self.settings.connect_timeout();
+        let limit = self
+            .settings
+            .read_timeout()
+            .unwrap_or(Duration::from_secs(30));
+        HttpConnectorFuture::new(async move {
+            match timeout(limit, send(request, connect_timeout)).await {
+                Ok(response) => response.map_err(|error| ConnectorError::io(error.into())),
+                Err(late) => Err(ConnectorError::timeout(late.into())),
+            }
+        })
+    }
+}
+
+async fn send(request: HttpRequest, connect_timeout: Option<Duration>) -> Result<HttpResponse> {
+    let (mut head, body) = request.try_into_http1x()?.into_parts();
+    let endpoint = Endpoint::of(&head.uri).with_context(|| format!("cannot use {}", head.uri))?;
+    head.headers
+        .insert(HOST, HeaderValue::from_str(&endpoint.authority)?);
+    head.uri = head
+        .uri
+        .into_parts()
+        .path_and_query
+        .context("no path")?
+        .into();
+    let body = Bytes::copy_from_slice(body.bytes().context("a streamed body")?);
+    let request = Request::from_parts(head, Full::new(body));
+    let mut client = Client::new(endpoint);
+    client.connect_timeout = connect_timeout.unwrap_or(client.connect_timeout);
+    let response = client.send(request).await?;
+    let mut converted = http::Response::new(SdkBody::from(response.body.concat()));
+    *converted.status_mut() = response.status;
+    *converted.headers_mut() = response.headers;
+    Ok(converted.try_into()?)
+}

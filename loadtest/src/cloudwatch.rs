@@ -1,0 +1,401 @@
+//! The metrics of a run on Managed Instances.
+//!
+//! Every five minutes, Lambda publishes a value for each execution environment and for each instance
+//! type. So the metrics are those of whole periods, from the one in which the run started to the one in
+//! which it ended:
+//! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-monitoring-metrics.html>.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Error, Result};
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::{Service, ServiceError};
+use crate::display::Display;
+use crate::report::{Row, unix_ms};
+use crate::say;
+
+const PERIOD: Duration = Duration::from_mins(5);
+const POLL: Duration = Duration::from_secs(15);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+const NAMESPACE: &str = "AWS/Lambda";
+pub(crate) const DOLLARS_PER_MILLION_REQUESTS: f64 = 0.20;
+
+/// The metrics of a function, with the statistic to read. The last four are the reasons of throttles.
+const FUNCTION_METRICS: [(&str, &str); 6] = [
+    ("Invocations", "Sum"),
+    ("Throttles", "Sum"),
+    ("ConcurrencyThrottles", "Sum"),
+    ("CPUThrottles", "Sum"),
+    ("MemoryThrottles", "Sum"),
+    ("DiskThrottles", "Sum"),
+];
+/// The metrics of a version's execution environments. Each environment sends one value per period.
+const ENVIRONMENT_METRICS: [(&str, &str); 2] = [
+    ("ExecutionEnvironmentCPUUtilization", "Sum"),
+    ("ExecutionEnvironmentConcurrency", "SampleCount"),
+];
+/// The metric of the capacity provider. There is one for each instance type.
+const PROVIDER_METRIC: &str = "vCPUAllocated";
+
+/// A function on Managed Instances, and where its metrics are.
+pub(crate) struct Fleet {
+    pub service: Service,
+    pub function_name: String,
+    pub version: String,
+    pub capacity_provider: String,
+    /// vCPUs of an execution environment.
+    pub vcpus: Option<f64>,
+    pub dollars_per_vcpu_hour: f64,
+}
+
+/// What CloudWatch says about the fleet in the periods of the run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Metrics {
+    start_unix_seconds: u64,
+    end_unix_seconds: u64,
+    invocations: Option<f64>,
+    throttles: Option<f64>,
+    concurrency_throttles: Option<f64>,
+    cpu_throttles: Option<f64>,
+    memory_throttles: Option<f64>,
+    disk_throttles: Option<f64>,
+    /// On average.
+    execution_environments: Option<f64>,
+    cpu_utilization_percent: Option<f64>,
+    /// On average.
+    vcpus_allocated: Option<f64>,
+    cpu_microseconds_per_invocation: Option<f64>,
+    dollars_per_vcpu_hour: f64,
+    dollars_per_million_invocations: Option<f64>,
+    /// Metrics without a value in these periods, or why none could be read.
+    missing: Vec<String>,
+}
+
+/// The values of a metric, by the start of their period.
+type Values = BTreeMap<u64, f64>;
+
+struct Reader<'a> {
+    fleet: &'a Fleet,
+    /// In seconds since 1970, multiples of [`PERIOD`].
+    start: u64,
+    end: u64,
+}
+
+impl Fleet {
+    /// Waits for the metrics of a run, and returns those that came in time.
+    ///
+    /// `replies` is how many of the function's replies the load tester itself has seen.
+    pub(crate) async fn metrics(
+        &self,
+        run: (SystemTime, SystemTime),
+        replies: u64,
+        limit: Duration,
+        is_quiet: bool,
+        stop: &CancellationToken,
+    ) -> Metrics {
+        let seconds = |time: SystemTime| unix_ms(time) / 1000;
+        let period = PERIOD.as_secs();
+        let reader = Reader {
+            fleet: self,
+            start: seconds(run.0) / period * period,
+            end: (seconds(run.1) / period + 1) * period,
+        };
+        let started = Instant::now();
+        say(&format!(
+            "waiting for CloudWatch's metrics of these minutes, for {} at most; Ctrl-C reports without them",
+            humantime::format_duration(limit)
+        ));
+        let _display = Display::start(is_quiet, move || {
+            let left = limit.saturating_sub(started.elapsed()).as_secs();
+            format!("waiting for CloudWatch, {left} s left")
+        });
+        loop {
+            let values = reader.values().await;
+            let is_final = match &values {
+                Ok(values) => reader.is_complete(values, replies),
+                Err(error) => is_refusal(error),
+            };
+            let left = limit.saturating_sub(started.elapsed());
+            if !is_final && !left.is_zero() && !stop.is_cancelled() {
+                tokio::select! {
+                    () = sleep(POLL.min(left)) => continue,
+                    () = stop.cancelled() => {}
+                }
+            }
+            return match values {
+                Ok(values) => reader.metrics(&values),
+                Err(error) => Metrics {
+                    missing: vec![format!("all of them: {error:#}")],
+                    ..reader.metrics(&BTreeMap::new())
+                },
+            };
+        }
+    }
+}
+
+/// Whether a request would be refused again, for lack of a permission for example.
+fn is_refusal(error: &Error) -> bool {
+    error.downcast_ref::<ServiceError>().is_some_and(|error| {
+        let code = error.code.as_deref().unwrap_or_default();
+        error.status.is_client_error() && !code.starts_with("Throttling")
+    })
+}
+
+impl Reader<'_> {
+    async fn values(&self) -> Result<BTreeMap<&'static str, Values>> {
+        let Fleet {
+            function_name,
+            version,
+            capacity_provider,
+            ..
+        } = self.fleet;
+        let function = json!([{"Name": "FunctionName", "Value": function_name}]);
+        let environments = json!([
+            {"Name": "CapacityProviderName", "Value": capacity_provider},
+            {"Name": "FunctionName", "Value": function_name},
+            {"Name": "Resource", "Value": format!("{function_name}:{version}")},
+        ]);
+        let mut wanted = Vec::new();
+        for (name, statistic) in FUNCTION_METRICS {
+            wanted.push((name, statistic, function.clone()));
+        }
+        for (name, statistic) in ENVIRONMENT_METRICS {
+            wanted.push((name, statistic, environments.clone()));
+        }
+        // Lambda chooses the instance types.
+        let list = json!({
+            "Namespace": NAMESPACE,
+            "MetricName": PROVIDER_METRIC,
+            "Dimensions": [{"Name": "CapacityProviderName", "Value": capacity_provider}, {"Name": "InstanceType"}],
+        });
+        let list = self.call("ListMetrics", &list).await?;
+        for metric in list["Metrics"].as_array().into_iter().flatten() {
+            wanted.push((PROVIDER_METRIC, "Sum", metric["Dimensions"].clone()));
+        }
+        let queries: Vec<Value> = wanted
+            .iter()
+            .enumerate()
+            .map(|(index, (name, statistic, dimensions))| {
+                json!({"Id": format!("m{index}"), "MetricStat": {
+                    "Metric": {"Namespace": NAMESPACE, "MetricName": name, "Dimensions": dimensions},
+                    "Period": PERIOD.as_secs(),
+                    "Stat": statistic,
+                }})
+            })
+            .collect();
+        let get =
+            json!({"StartTime": self.start, "EndTime": self.end, "MetricDataQueries": queries});
+        let data = self.call("GetMetricData", &get).await?;
+
+        let mut values: BTreeMap<&str, Values> = BTreeMap::new();
+        for result in data["MetricDataResults"].as_array().into_iter().flatten() {
+            let id = result["Id"]
+                .as_str()
+                .and_then(|id| id.strip_prefix('m')?.parse::<usize>().ok());
+            let Some((name, ..)) = id.and_then(|id| wanted.get(id)) else {
+                continue;
+            };
+            let list = |key: &str| {
+                result[key]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_f64)
+            };
+            for (time, value) in list("Timestamps").zip(list("Values")) {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "seconds since 1970"
+                )]
+                let time = time as u64;
+                *values.entry(name).or_default().entry(time).or_default() += value;
+            }
+        }
+        Ok(values)
+    }
+
+    /// An operation of the AWS JSON protocol.
+    async fn call(&self, operation: &str, input: &Value) -> Result<Value> {
+        let target = match operation {
+            "ListMetrics" => "GraniteServiceVersion20100801.ListMetrics",
+            _ => "GraniteServiceVersion20100801.GetMetricData",
+        };
+        let headers = [
+            ("content-type", "application/x-amz-json-1.0"),
+            ("x-amz-target", target),
+        ];
+        let operation = self.fleet.service.operation(Method::POST, "/", headers)?;
+        let response = operation
+            .call(serde_json::to_vec(input)?.into(), REQUEST_TIMEOUT)
+            .await;
+        response
+            .with_context(|| self.fleet.service.endpoint.url("/"))?
+            .json()
+    }
+
+    /// Whether no more values will come.
+    fn is_complete(&self, values: &BTreeMap<&str, Values>, replies: u64) -> bool {
+        let last = self.end - PERIOD.as_secs();
+        let invocations = values
+            .get("Invocations")
+            .map_or(0.0, |values| values.values().sum());
+        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
+        let replies = replies as f64;
+        let fleet = ENVIRONMENT_METRICS
+            .iter()
+            .map(|(name, _)| *name)
+            .chain([PROVIDER_METRIC]);
+        invocations >= replies
+            && fleet.into_iter().all(|name| {
+                values
+                    .get(name)
+                    .is_some_and(|values| values.contains_key(&last))
+            })
+    }
+
+    fn metrics(&self, values: &BTreeMap<&str, Values>) -> Metrics {
+        let sum = |name: &str| Some(values.get(name)?.values().sum::<f64>());
+        #[expect(clippy::cast_precision_loss, reason = "a few periods")]
+        let average = |name: &str| Some(sum(name)? / values.get(name)?.len() as f64);
+        let per_invocation = |value: f64| {
+            sum("Invocations")
+                .filter(|all| *all > 0.0)
+                .map(|all| value / all)
+        };
+        let period = PERIOD.as_secs_f64();
+
+        let (cpu, environments) = (
+            "ExecutionEnvironmentCPUUtilization",
+            "ExecutionEnvironmentConcurrency",
+        );
+        let samples = sum(environments).filter(|samples| *samples > 0.0);
+        let utilization = sum(cpu)
+            .zip(samples)
+            .map(|(percent, samples)| percent / samples);
+        let cpu_seconds = sum(cpu)
+            .zip(self.fleet.vcpus)
+            .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
+        let dollars = sum(PROVIDER_METRIC)
+            .map(|vcpus| vcpus * period / 3600.0 * self.fleet.dollars_per_vcpu_hour);
+        Metrics {
+            start_unix_seconds: self.start,
+            end_unix_seconds: self.end,
+            invocations: sum("Invocations"),
+            throttles: sum("Throttles"),
+            concurrency_throttles: sum("ConcurrencyThrottles"),
+            cpu_throttles: sum("CPUThrottles"),
+            memory_throttles: sum("MemoryThrottles"),
+            disk_throttles: sum("DiskThrottles"),
+            execution_environments: average(environments),
+            cpu_utilization_percent: utilization,
+            vcpus_allocated: average(PROVIDER_METRIC),
+            cpu_microseconds_per_invocation: cpu_seconds
+                .and_then(per_invocation)
+                .map(|seconds| seconds * 1e6),
+            dollars_per_vcpu_hour: self.fleet.dollars_per_vcpu_hour,
+            dollars_per_million_invocations: dollars
+                .and_then(per_invocation)
+                .map(|dollars| dollars * 1e6 + DOLLARS_PER_MILLION_REQUESTS),
+            missing: self.missing(values),
+        }
+    }
+
+    fn missing(&self, values: &BTreeMap<&str, Values>) -> Vec<String> {
+        let sum = |name: &str| values.get(name).map(|values| values.values().sum::<f64>());
+        // Reasons are published only if there are throttles.
+        let function_metrics = match sum("Throttles") {
+            Some(0.0) => &FUNCTION_METRICS[..2],
+            _ => &FUNCTION_METRICS[..],
+        };
+        let mut missing: Vec<String> = function_metrics
+            .iter()
+            .chain(&ENVIRONMENT_METRICS)
+            .map(|(name, _)| *name)
+            .chain([PROVIDER_METRIC])
+            .filter(|name| !values.contains_key(name))
+            .map(str::to_owned)
+            .collect();
+        if self.fleet.vcpus.is_none() {
+            missing.push(
+                "ExecutionEnvironmentMemoryGiBPerVCpu of the function's configuration".to_owned(),
+            );
+        }
+        missing
+    }
+}
+
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let time =
+            |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
+        let (start, end) = (time(self.start_unix_seconds), time(self.end_unix_seconds));
+        writeln!(f, "CloudWatch, {start} to {end}")?;
+        let mut row = |name: &str, value: Option<String>| match value {
+            Some(value) => writeln!(f, "{}", Row(name, &value)),
+            None => Ok(()),
+        };
+        row(
+            "invocations",
+            self.invocations.map(|count| count.to_string()),
+        )?;
+        row(
+            "throttles",
+            self.throttles.map(|count| {
+                let reasons = [
+                    ("concurrency", self.concurrency_throttles),
+                    ("CPU", self.cpu_throttles),
+                    ("memory", self.memory_throttles),
+                    ("disk", self.disk_throttles),
+                ];
+                let reasons = reasons
+                    .into_iter()
+                    .filter_map(|(name, count)| Some(format!("{name} {}", count?)));
+                let reasons = reasons.collect::<Vec<_>>().join(", ");
+                if reasons.is_empty() {
+                    count.to_string()
+                } else {
+                    format!("{count} ({reasons})")
+                }
+            }),
+        )?;
+        row(
+            "environments",
+            self.execution_environments
+                .map(|count| format!("{count:.1} on average")),
+        )?;
+        row(
+            "their CPU",
+            self.cpu_utilization_percent
+                .map(|percent| format!("{percent:.1} % used")),
+        )?;
+        row(
+            "vCPUs allocated",
+            self.vcpus_allocated
+                .map(|count| format!("{count:.1} on average")),
+        )?;
+        row(
+            "CPU",
+            self.cpu_microseconds_per_invocation
+                .map(|time| format!("{time:.1} us per invocation")),
+        )?;
+        row("cost", self.dollars_per_million_invocations.map(|dollars| {
+            format!(
+                "${dollars:.2} per million invocations, at ${:.4} for a vCPU-hour and $0.20 for a million requests",
+                self.dollars_per_vcpu_hour
+            )
+        }))?;
+        let missing = self.missing.join(", ");
+        row(
+            "missing",
+            Some(missing).filter(|missing| !missing.is_empty()),
+        )
+    }
+}

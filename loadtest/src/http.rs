@@ -1,0 +1,250 @@
+//! A client for HTTP/1.1 with one connection, over TCP or TLS.
+
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, bail};
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// A NAT gateway drops a connection that is idle for 350 s, and an invocation may take 900 s.
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
+
+/// Where a service listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    is_tls: bool,
+    host: String,
+    port: u16,
+    /// The `Host` header.
+    pub authority: String,
+    /// Precedes the path of every operation. It is empty or has no slash at its end.
+    base_path: String,
+}
+
+/// A response. The body is in pieces, as it arrived.
+pub(crate) struct Response {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<Bytes>,
+}
+
+/// Sends one request at a time, over the same connection while the peer keeps it open.
+pub(crate) struct Client {
+    endpoint: Endpoint,
+    pub connect_timeout: Duration,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// Reads and writes while it is polled.
+    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    /// False once the driver has ended.
+    is_open: bool,
+}
+
+enum SendError {
+    /// The connection was closed before a byte of the request was sent.
+    Unsent(Box<Request<Full<Bytes>>>),
+    Failed(Error),
+}
+
+impl Endpoint {
+    /// # Errors
+    ///
+    /// If the URL is not like `http://127.0.0.1:9000`.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let endpoint = url.parse::<Uri>().ok().and_then(|url| Self::of(&url));
+        endpoint.with_context(|| format!("{url} is not a URL such as http://127.0.0.1:9000"))
+    }
+
+    /// `None` if the URL has another scheme, no host, a user, a query, or a port above 65535.
+    pub(crate) fn of(url: &Uri) -> Option<Self> {
+        let is_tls = match url.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return None,
+        };
+        let authority = url.authority()?;
+        if authority.as_str().contains('@') || url.query().is_some() {
+            return None;
+        }
+        let host = authority.host();
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() != host => return None,
+            None if is_tls => 443,
+            None => 80,
+        };
+        Some(Self {
+            is_tls,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            authority: authority.to_string(),
+            base_path: url.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The absolute URL of an operation.
+    pub(crate) fn url(&self, path: &str) -> String {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://{}{}{path}", self.authority, self.base_path)
+    }
+
+    /// Whether this machine serves it.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<std::net::IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl Client {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            connect_timeout: Duration::from_secs(5),
+            connection: None,
+        }
+    }
+
+    /// Sends a request and reads the whole response. If the peer had closed the connection before a
+    /// byte of the request was sent, the request goes over a new connection.
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response> {
+        // Taken out first: if this future is dropped half-way, the connection goes with it.
+        let request = match self.connection.take() {
+            Some(connection) => match self.send_over(connection, request).await {
+                Err(SendError::Unsent(request)) => *request,
+                Err(SendError::Failed(error)) => return Err(error),
+                Ok(response) => return Ok(response),
+            },
+            None => request,
+        };
+        let connection = timeout(self.connect_timeout, self.connect())
+            .await
+            .unwrap_or_else(|_| bail!("no connection within {:?}", self.connect_timeout))?;
+        match self.send_over(connection, request).await {
+            Err(SendError::Unsent(_)) => bail!("the connection was closed at once"),
+            Err(SendError::Failed(error)) => Err(error),
+            Ok(response) => Ok(response),
+        }
+    }
+
+    async fn send_over(
+        &mut self,
+        mut connection: Connection,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response, SendError> {
+        let response = connection.send(request).await?;
+        self.connection = Some(connection).filter(|connection| connection.is_open);
+        Ok(response)
+    }
+
+    async fn connect(&mut self) -> Result<Connection> {
+        let Endpoint {
+            is_tls, host, port, ..
+        } = &self.endpoint;
+        let stream = TcpStream::connect((host.as_str(), *port))
+            .await
+            .context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;
+        if !is_tls {
+            return Connection::open(stream).await;
+        }
+        let name = ServerName::try_from(host.clone())?;
+        let connector = TLS.as_ref().map_err(|error| Error::msg(error.clone()))?;
+        let stream = connector.connect(name, stream).await;
+        Connection::open(stream.context("TLS handshake")?).await
+    }
+}
+
+/// Trusts what the system trusts, or the certificates that `SSL_CERT_FILE` names.
+static TLS: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        return Err(format!(
+            "this machine has no root certificates: install ca-certificates, or set SSL_CERT_FILE {}",
+            errors.join("; ")
+        ));
+    }
+    let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config).into())
+});
+
+impl Connection {
+    async fn open<S>(stream: S) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Self {
+            sender,
+            driver: Box::pin(driver),
+            is_open: true,
+        })
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response, SendError> {
+        let exchange = exchange(&mut self.sender, request);
+        tokio::pin!(exchange);
+        // In one task: waking another one for every request costs more than the request itself.
+        tokio::select! {
+            // The driver first, because it notices that the peer has closed the connection.
+            biased;
+            _ = &mut self.driver => {
+                self.is_open = false;
+                exchange.await
+            }
+            result = &mut exchange => result,
+        }
+    }
+}
+
+async fn exchange(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<Response, SendError> {
+    if sender.ready().await.is_err() {
+        return Err(SendError::Unsent(request.into()));
+    }
+    let response = match sender.try_send_request(request).await {
+        Ok(response) => response,
+        Err(mut error) => {
+            return Err(match error.take_message() {
+                Some(request) => SendError::Unsent(request.into()),
+                None => SendError::Failed(error.into_error().into()),
+            });
+        }
+    };
+    let (head, mut incoming) = response.into_parts();
+    let mut body = Vec::new();
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| SendError::Failed(error.into()))?;
+        body.extend(frame.into_data());
+    }
+    Ok(Response {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}

@@ -1,0 +1,79 @@
+//! Merges reports: counts add up, and percentiles come from the merged histogram.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::flags::MergeFlags;
+use crate::report::{Measured, Part, Report};
+
+/// Reports are merged only if their runs started within this time. Otherwise the runs did not load the
+/// function together, or their clocks differ.
+pub(crate) const MAX_APART: Duration = Duration::from_secs(1);
+
+/// # Errors
+///
+/// If a file is not a report, two reports do not belong together, or one run is in both.
+pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
+    let mut reports = Vec::new();
+    for path in &flags.reports {
+        let name = path.display().to_string();
+        let read = || -> Result<_> {
+            let report = Report::parse(&std::fs::read(path)?)?;
+            let measured = report.measured()?;
+            Ok((report, measured))
+        };
+        let (report, measured) = read().with_context(|| name.clone())?;
+        reports.push((name, report, measured));
+    }
+    reports.sort_by_key(|(_, _, measured)| measured.started);
+
+    let mut runs = BTreeSet::new();
+    let mut parts = Vec::new();
+    let (first_name, first, _) = &reports[0];
+    let (subject, capacity_provider) =
+        (first.subject().clone(), first.capacity_provider().cloned());
+    for (name, report, measured) in &reports {
+        for run in &measured.runs {
+            ensure!(
+                runs.insert(run.clone()),
+                "{name}: its run is in another of these reports, too"
+            );
+        }
+        if *report.subject() != subject {
+            bail!(
+                "{first_name} and {name} report different loads: {subject}; {}",
+                report.subject()
+            );
+        }
+        let apart = measured
+            .started
+            .duration_since(first.started())
+            .unwrap_or_default();
+        ensure!(
+            apart <= MAX_APART,
+            "{first_name} and {name} did not start together: {:.1} s apart, or their clocks differ",
+            apart.as_secs_f64()
+        );
+        parts.extend(match report.parts() {
+            [] => vec![Part {
+                name: name.clone(),
+                requests: report.outcomes().requests(),
+                problem: None,
+            }],
+            parts => parts
+                .iter()
+                .map(|part| Part {
+                    name: format!("{name}: {}", part.name),
+                    ..part.clone()
+                })
+                .collect(),
+        });
+    }
+    let mut whole = Measured::nothing()?;
+    for (_, _, measured) in reports {
+        whole.add(measured);
+    }
+    Report::new(subject, capacity_provider, whole, parts, &flags.limits)
+}

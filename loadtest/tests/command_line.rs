@@ -1,0 +1,212 @@
+//! Flags, files, and what is refused before anything is sent.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use crate::support::{
+    InvokeApi, loadtest, refused, report, right, run, scratch, stderr, throttled,
+};
+
+#[test]
+fn refuses_contradictory_flags_in_one_line() {
+    let api = InvokeApi::start(right);
+    for (flags, complaint) in [
+        (&["--n", "5", "--mix"][..], "cannot be used with '--mix'"),
+        (&["--ramp", "5m"], "--rate"),
+        (&["--ramp", "5m", "-r", "10"], "before the --ramp"),
+        (&["-d", "0s"], "--duration 0"),
+        (&["-d", "10"], "--duration"),
+        (&["--qualifier", ""], "a value is required for '--qualifier"),
+        (
+            &["--function-name="],
+            "a value is required for '--function-name",
+        ),
+        (&["-c", "0"], "from 1 to 65535"),
+        (&["-c", "65536"], "from 1 to 65535"),
+        (&["-r", "0"], "at least 1"),
+        (&["-r", "1.5"], "at least 1"),
+        (
+            &["-r", "100001"],
+            "give at most 100000, or more --generators",
+        ),
+        (&["--max-throttled", "101"], "0 to 100"),
+        (&["--max-throttled", "NaN"], "0 to 100"),
+        (&["--vcpu-hour=-1"], "price in dollars"),
+        (&["-O", "/nowhere/report"], "/nowhere/report"),
+        (&["--generators", "2"], "--generator-function"),
+        (&["--generator-function", "loadtest"], "--generators"),
+        (
+            &["--generator-endpoint-url", "http://127.0.0.1:1"],
+            "--generators",
+        ),
+        (
+            &["--generators", "0", "--generator-function", "loadtest"],
+            "from 1 to 65535",
+        ),
+        (&["merge"], "<REPORT>"),
+        (&["merge", "one.json"], "2 values"),
+        (
+            &["-c", "2", "merge", "one.json", "two.json"],
+            "cannot be used with",
+        ),
+        (&["marge"], "unrecognized subcommand 'marge'"),
+    ] {
+        refused(&mut api.command(flags), complaint);
+    }
+    for url in [
+        "localhost:9000",
+        "http://127.0.0.1:99999",
+        "http://",
+        "ftp://localhost",
+        "http://me@localhost:1",
+        "http://localhost:1?query",
+    ] {
+        refused(
+            &mut loadtest(&["--endpoint-url", url]),
+            "is not a URL such as http://127.0.0.1:9000",
+        );
+    }
+    assert_eq!(api.invocations(), 0);
+}
+
+#[test]
+fn points_out_that_two_flags_differ_by_one_hyphen() {
+    let one_hyphen = "-n, with one hyphen, is the number of requests";
+    for n in ["-1", "1001", "0..=1001", "7..=3", "ten", "0..10"] {
+        refused(&mut loadtest(&["--n", n]), one_hyphen);
+    }
+    let two_hyphens = "--n, with two hyphens, is the N of the events";
+    for requests in ["0..=1000", "0", "ten", "-1"] {
+        refused(&mut loadtest(&["-n", requests]), two_hyphens);
+    }
+    let help = run(&mut loadtest(&["--help"]));
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("(not -n, the number of requests)"), "{help}");
+    assert!(help.contains("(not --n, the N of the events)"), "{help}");
+}
+
+#[test]
+fn refuses_two_outputs_that_are_the_same_file() {
+    let api = InvokeApi::start(right);
+    let (file, link) = (scratch("same-file"), scratch("link-to-same-file"));
+    fs::write(&file, "an older report").unwrap();
+    let _ = fs::remove_file(&link);
+    symlink(&file, &link).unwrap();
+
+    for other in [&file, &link, &scratch(".").join("same-file")] {
+        let mut command = api.command(&["-n", "1", "-O"]);
+        let output = run(command.arg(&file).arg("--html").arg(other));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains("name the same file"), "{output:?}");
+    }
+
+    assert_eq!(api.invocations(), 0);
+    assert_eq!(fs::read_to_string(file).unwrap(), "an older report");
+}
+
+#[test]
+fn replaces_an_older_and_longer_report() {
+    let api = InvokeApi::start(right);
+    let file = scratch("older-report");
+    fs::write(&file, "x".repeat(1_000_000)).unwrap();
+
+    let output = run(api.command(&["-n", "1", "-o", "json", "-O"]).arg(&file));
+
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read(file).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(report["outcomes"]["ok"], 1);
+}
+
+#[test]
+fn refuses_a_function_that_does_not_exist() {
+    let api = InvokeApi::start(right);
+
+    refused(
+        &mut api.command(&["--function-name", "fibonacci"]),
+        "ResourceNotFoundException: ResourceNotFoundException of the test (check the function's name",
+    );
+    assert_eq!(api.invocations(), 0);
+}
+
+#[test]
+fn fails_if_standard_output_is_closed() {
+    let api = InvokeApi::start(right);
+    let mut command = api.command(&["-n", "1"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+
+    let output = command
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+
+    let output = crate::support::wait(output);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        stderr(&output).contains("standard output: Broken pipe"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn works_if_standard_error_is_closed() {
+    let api = InvokeApi::start(async |invocation| match invocation.number {
+        0 => throttled(),
+        _ => right(invocation).await,
+    });
+    let mut command = api.command(&["-n", "10", "-o", "json"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+
+    let output = crate::support::wait(child);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(report(&output)["outcomes"]["ok"], 9);
+}
+
+/// 0.0.0.0 reaches this machine and is not a loopback address.
+#[test]
+fn describes_the_capacity_provider_and_the_cost_before_a_run_on_aws() {
+    let api = InvokeApi::describe(crate::support::on_managed_instances(), right);
+    let url = format!("http://0.0.0.0:{}", api.address.port());
+
+    let mut command = loadtest(&[
+        "-r",
+        "1000",
+        "-d",
+        "1s",
+        "-n",
+        "20",
+        "-w",
+        "5",
+        "-o",
+        "json",
+        "--cloudwatch",
+        "0s",
+    ]);
+    command
+        .args(["--endpoint-url", &url])
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "id")
+        .env("AWS_SECRET_ACCESS_KEY", "secret");
+    let output = run(&mut command);
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        stderr(&output),
+        format!(
+            "invoking fibonacci-generator at {url}/\n\
+             capacity provider fleet: Active, arm64, at most 12 vCPUs\n\
+             cost: $0.00 for at most 25 requests\n"
+        )
+    );
+    assert_eq!(report(&output)["capacity_provider"]["max_vcpus"], 12);
+}

@@ -1,0 +1,277 @@
+//! Endpoints, Region and credentials come from the usual places, and every request is signed.
+
+use std::fs;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::http::HeaderMap;
+use axum::routing::get;
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::support::{
+    BOUND, InvokeApi, closed_port, loadtest, refused, right, run, scratch, stderr, wait,
+};
+
+#[test]
+fn takes_the_endpoint_from_variables_the_profile_or_a_flag() {
+    let api = InvokeApi::start(right);
+    let (right_url, wrong_url) = (api.url(), format!("http://{}", closed_port()));
+    let profile = |name: &str, text: &str| {
+        let path = scratch(name);
+        fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let in_profile = profile(
+        "endpoint",
+        &format!("[default]\nendpoint_url = {right_url}\n"),
+    );
+    let in_services = profile(
+        "services",
+        &format!(
+            "[default]\nservices = mine\nendpoint_url = {wrong_url}\n\n[services mine]\nlambda =\n  endpoint_url = {right_url}\n"
+        ),
+    );
+    let elsewhere = profile(
+        "elsewhere",
+        &format!("[default]\nendpoint_url = {wrong_url}\n"),
+    );
+
+    for (flags, variables) in [
+        (&[][..], &[("AWS_ENDPOINT_URL", &right_url)][..]),
+        (
+            &[],
+            &[
+                ("AWS_ENDPOINT_URL_LAMBDA", &right_url),
+                ("AWS_ENDPOINT_URL", &wrong_url),
+            ],
+        ),
+        (&[], &[("AWS_CONFIG_FILE", &in_profile)]),
+        (&[], &[("AWS_CONFIG_FILE", &in_services)]),
+        (
+            &[],
+            &[
+                ("AWS_CONFIG_FILE", &elsewhere),
+                ("AWS_ENDPOINT_URL", &right_url),
+            ],
+        ),
+        (
+            &["--endpoint-url", &right_url],
+            &[("AWS_ENDPOINT_URL_LAMBDA", &wrong_url)],
+        ),
+    ] {
+        let before = api.invocations();
+        let mut command = loadtest(&[&["-n", "3"], flags].concat());
+        let output =
+            run(command.envs(variables.iter().map(|(name, value)| (name, value.as_str()))));
+
+        assert!(output.status.success(), "{variables:?}: {output:?}");
+        assert_eq!(
+            stderr(&output),
+            format!("invoking fibonacci-generator at {right_url}/\n")
+        );
+        assert_eq!(api.invocations() - before, 3);
+    }
+}
+
+#[test]
+fn keeps_the_path_of_an_endpoint() {
+    let api = InvokeApi::start(right);
+    // Not the API's path: it has no such operation.
+    let url = format!("{}/prefix/", api.url());
+
+    refused(
+        &mut loadtest(&["--endpoint-url", &url]),
+        "/prefix/: status 404",
+    );
+}
+
+#[test]
+fn refuses_a_configured_endpoint_that_is_not_a_url() {
+    let mut command = loadtest(&[]);
+    refused(
+        command.env("AWS_ENDPOINT_URL_LAMBDA", "localhost:9000"),
+        "localhost:9000 is not a URL such as",
+    );
+}
+
+#[test]
+fn refuses_to_start_if_nothing_listens() {
+    let url = format!("http://{}", closed_port());
+
+    refused(
+        &mut loadtest(&["--endpoint-url", &url]),
+        "is the emulator running?",
+    );
+}
+
+#[test]
+fn refuses_to_start_without_credentials_or_a_region() {
+    refused(&mut loadtest(&[]), "no AWS Region");
+    refused(
+        loadtest(&[]).env("AWS_REGION", "eu-central-1"),
+        "no AWS credentials",
+    );
+}
+
+#[test]
+fn refuses_a_region_that_does_not_exist() {
+    let mut command = loadtest(&[]);
+    command
+        .env("AWS_ACCESS_KEY_ID", "id")
+        .env("AWS_SECRET_ACCESS_KEY", "secret");
+
+    refused(
+        command.env("AWS_REGION", "eu-nowhere-1"),
+        "https://lambda.eu-nowhere-1.amazonaws.com/: ",
+    );
+    refused(
+        command.env("AWS_REGION", "no where"),
+        "lambda.no where.amazonaws.com is not a URL",
+    );
+}
+
+#[test]
+fn knows_the_endpoints_of_other_partitions() {
+    for (region, variable, host) in [
+        ("cn-nowhere-1", None, "lambda.cn-nowhere-1.amazonaws.com.cn"),
+        (
+            "eusc-no-where-1",
+            None,
+            "lambda.eusc-no-where-1.amazonaws.eu",
+        ),
+        (
+            "eu-nowhere-1",
+            Some("AWS_USE_FIPS_ENDPOINT"),
+            "lambda-fips.eu-nowhere-1.amazonaws.com",
+        ),
+        (
+            "eu-nowhere-1",
+            Some("AWS_USE_DUALSTACK_ENDPOINT"),
+            "lambda.eu-nowhere-1.api.aws",
+        ),
+    ] {
+        let mut command = loadtest(&[]);
+        command
+            .env("AWS_ACCESS_KEY_ID", "id")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("AWS_REGION", region)
+            .envs(variable.map(|name| (name, "true")));
+        refused(&mut command, &format!("https://{host}/: "));
+    }
+}
+
+fn signed_with(headers: &HeaderMap) -> String {
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let (authorization, date) = (header("authorization"), header("x-amz-date"));
+    let credential = authorization
+        .strip_prefix("AWS4-HMAC-SHA256 Credential=")
+        .and_then(|rest| rest.split_once('/'));
+    let (key, rest) = credential.expect(&authorization);
+    let scope = format!(
+        "{}/eu-north-1/lambda/aws4_request, SignedHeaders=host;x-amz-date;x-amz-security-token, Signature=",
+        &date[..8]
+    );
+    assert!(rest.starts_with(&scope), "{authorization}");
+    assert_eq!(header("x-amz-security-token"), format!("token of {key}"));
+    key.to_owned()
+}
+
+/// The profile's `credential_process` hands out credentials.
+#[test]
+fn signs_every_request_with_the_credentials_of_the_profile() {
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let api = InvokeApi::start({
+        let keys = Arc::clone(&keys);
+        move |invocation| {
+            keys.lock().unwrap().push(signed_with(&invocation.headers));
+            right(invocation)
+        }
+    });
+    let credentials = json!({
+        "Version": 1, "AccessKeyId": "AKID", "SecretAccessKey": "secret", "SessionToken": "token of AKID",
+    });
+    let (process, config) = (scratch("credentials.json"), scratch("credential-process"));
+    fs::write(&process, credentials.to_string()).unwrap();
+    let text = format!(
+        "[profile mine]\nregion = eu-north-1\ncredential_process = cat {}\n",
+        process.display()
+    );
+    fs::write(&config, text).unwrap();
+
+    let mut command = api.command(&["-n", "20", "-c", "2"]);
+    command
+        .env("AWS_PROFILE", "mine")
+        .env("AWS_CONFIG_FILE", config)
+        .env("PATH", "/usr/bin:/bin");
+    let output = run(&mut command);
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(*keys.lock().unwrap(), ["AKID"; 20]);
+}
+
+/// A container's credentials endpoint hands out credentials that expire within seconds.
+#[test]
+fn renews_credentials_before_they_expire() {
+    let (sender, keys) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let sender = Arc::new(sender);
+    let api = InvokeApi::start(move |invocation| {
+        let _ = sender
+            .lock()
+            .unwrap()
+            .send(signed_with(&invocation.headers));
+        right(invocation)
+    });
+    let runtime = Runtime::new().unwrap();
+    let asked = Arc::new(AtomicU64::new(0));
+    let credentials = async move || {
+        let key = format!("AKID{}", asked.fetch_add(1, Ordering::Relaxed));
+        let expiration = SystemTime::now() + Duration::from_secs(4);
+        json!({
+            "AccessKeyId": key, "SecretAccessKey": "secret", "Token": format!("token of {key}"),
+            "Expiration": humantime::format_rfc3339(expiration).to_string(),
+        })
+        .to_string()
+    };
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let url = format!("http://{}/credentials", listener.local_addr().unwrap());
+    runtime.spawn(async {
+        let router = Router::new().route("/credentials", get(credentials));
+        axum::serve(listener, router).await
+    });
+
+    // Not a loopback address, with which the load tester would not ask.
+    let mut command = loadtest(&["-d", "1h", "-o", "json"]);
+    command
+        .env(
+            "AWS_ENDPOINT_URL_LAMBDA",
+            format!("http://0.0.0.0:{}", api.address.port()),
+        )
+        .env("AWS_REGION", "eu-north-1")
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    while keys
+        .recv_timeout(BOUND)
+        .expect("a request with renewed credentials arrives")
+        != "AKID1"
+    {}
+    let pid = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+
+    let output = wait(child);
+    assert!(output.status.success(), "{output:?}");
+}

@@ -1,0 +1,480 @@
+//! Generators: this executable as a Lambda function, in one emulator, loads the function in another.
+
+use std::num::NonZeroU16;
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::response::IntoResponse;
+use emulator::{Emulator, Settings};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::support::{
+    BOUND, InvokeApi, loadtest, refused, report, right, run, scratch, stderr, stdout, wait,
+};
+
+struct Generators {
+    runtime: Runtime,
+    emulator: Emulator,
+}
+
+impl Generators {
+    /// Several generators are invocations of one process: the emulator has one environment.
+    fn start(concurrency: u16, queue: usize) -> Self {
+        let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
+        settings.function_name = "generator".into();
+        settings.max_concurrency = NonZeroU16::new(concurrency);
+        settings.timeout = Duration::from_mins(15);
+        settings.queue = queue;
+        Self::run(settings)
+    }
+
+    fn run(settings: Settings) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let emulator = runtime.block_on(Emulator::start(settings)).unwrap();
+        Self { runtime, emulator }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.emulator.invoke_address())
+    }
+
+    /// A load on `target`, sent by three generators.
+    fn command(&self, target: &str, flags: &[&str]) -> Command {
+        let mut command = loadtest(&["--endpoint-url", target, "-o", "json"]);
+        command
+            .args(["--generators", "3", "--generator-function", "generator"])
+            .args(["--generator-endpoint-url", &self.url()])
+            .args(flags);
+        command
+    }
+
+    fn load(&self, target: &str, flags: &[&str]) -> Output {
+        run(&mut self.command(target, flags))
+    }
+
+    fn invoke(&self, event: &Value) -> emulator::Reply {
+        self.runtime
+            .block_on(self.emulator.invoke(event.to_string()))
+            .unwrap()
+    }
+
+    fn end(self) {
+        self.runtime.block_on(self.emulator.terminate());
+    }
+}
+
+fn problems(report: &Value) -> Vec<Option<&str>> {
+    let parts = report["parts"].as_array().unwrap();
+    parts.iter().map(|part| part["problem"].as_str()).collect()
+}
+
+#[test]
+fn three_generators_send_one_load_and_make_one_report() {
+    let mut settings = Settings::new(emulator::build_function().unwrap());
+    settings.queue = 16;
+    let function = Generators::run(settings);
+    let generators = Generators::start(6, 0);
+    let page = scratch("generators.html");
+    let (output, scheduled) = std::thread::scope(|scope| {
+        let scheduled =
+            scope.spawn(|| generators.load(&function.url(), &["-r", "100", "-d", "1s", "-c", "6"]));
+        let flags = [
+            "-n", "1000", "-c", "7", "-w", "10", "--n", "0..=1000", "--html",
+        ];
+        let output = run(generators.command(&function.url(), &flags).arg(&page));
+        (output, scheduled.join().unwrap())
+    });
+
+    assert!(output.status.success(), "{output:?}");
+    let closed = report(&output);
+    assert_eq!(closed["outcomes"]["ok"], 1_000);
+    assert_eq!(closed["warm_up_outcomes"]["ok"], 10);
+    assert_eq!(closed["concurrency"], 7);
+    assert_eq!(problems(&closed), [None, None, None]);
+    let requests = |index: usize| closed["parts"][index]["requests"].as_u64().unwrap();
+    assert_eq!([requests(0), requests(1), requests(2)], [334, 333, 333]);
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("generator 3 of 3"));
+
+    assert!(scheduled.status.success(), "{scheduled:?}");
+    let scheduled = report(&scheduled);
+    assert_eq!(scheduled["due"]["requests"], 100);
+    assert_eq!(scheduled["requested_rate_per_second"], 100.0);
+    let outcomes = &scheduled["outcomes"];
+    assert_eq!(
+        outcomes["ok"].as_u64().unwrap() + outcomes["unsent"].as_u64().unwrap(),
+        100
+    );
+    generators.end();
+    function.end();
+}
+
+#[test]
+fn names_a_generator_that_was_throttled_and_reports_the_others() {
+    let api = InvokeApi::start(right);
+    let generators = Generators::start(2, 0);
+
+    let output = generators.load(&api.url(), &["-n", "300", "-c", "3"]);
+
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = report(&output);
+    assert_eq!(report["outcomes"]["ok"], 200);
+    assert_eq!(api.invocations(), 200);
+    let problem = problems(&report).into_iter().flatten().collect::<Vec<_>>();
+    assert_eq!(problem.len(), 1, "{problem:?}");
+    assert!(
+        problem[0].starts_with("throttled: TooManyRequestsException"),
+        "{problem:?}"
+    );
+    assert!(
+        stderr(&output).contains("of 3: throttled: TooManyRequestsException"),
+        "{output:?}"
+    );
+    generators.end();
+}
+
+/// Each of them waits until the one before it has replied.
+#[test]
+fn names_generators_that_started_late() {
+    let api = InvokeApi::start(right);
+    let generators = Generators::start(1, 2);
+
+    let output = generators.load(&api.url(), &["-d", "1200ms", "-r", "50", "-c", "3"]);
+
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = report(&output);
+    let late = problems(&report)
+        .into_iter()
+        .flatten()
+        .filter(|problem| problem.starts_with("started ") && problem.ends_with(" s late"));
+    assert!(late.count() >= 2, "{report}");
+    let outcomes = &report["outcomes"];
+    assert_eq!(
+        outcomes["ok"].as_u64().unwrap() + outcomes["unsent"].as_u64().unwrap(),
+        60
+    );
+    generators.end();
+}
+
+#[test]
+fn names_generators_that_failed() {
+    let (arrived, arrivals) = mpsc::channel();
+    let arrived = Arc::new(Mutex::new(arrived));
+    let api = InvokeApi::start(move |invocation| {
+        let _ = arrived.lock().unwrap().send(());
+        right(invocation)
+    });
+    let generators = Generators::start(3, 0);
+    let mut command = generators.command(&api.url(), &["-d", "1h", "-c", "3"]);
+    // An hour is too long for Lambda.
+    refused(
+        &mut command,
+        "Lambda ends an invocation after 15 minutes: give a --duration of at most 13m",
+    );
+
+    let mut command = generators.command(&api.url(), &["-d", "10m", "-c", "3"]);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    arrivals.recv_timeout(BOUND).expect("the generators send");
+    let pid = generators.emulator.pid().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-9", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = report(&output);
+    assert_eq!(report["outcomes"]["ok"], 0);
+    for problem in problems(&report) {
+        assert!(
+            problem.is_some_and(|problem| problem.starts_with("failed: ")),
+            "{report}"
+        );
+    }
+    generators.end();
+}
+
+/// A generator with a timeout of 67 s sends for the first 5 s of them.
+#[test]
+fn names_generators_whose_timeout_came_before_they_had_sent_everything() {
+    let api = InvokeApi::start(right);
+    let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
+    settings.function_name = "generator".into();
+    settings.timeout = Duration::from_secs(67);
+    let generators = Generators::run(settings);
+
+    let output = generators.load(&api.url(), &["-n", "1000000000", "-c", "3"]);
+
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = report(&output);
+    assert_eq!(
+        problems(&report),
+        [Some("its timeout came before it had sent everything"); 3]
+    );
+    assert_eq!(report["outcomes"]["ok"], api.invocations());
+    generators.end();
+}
+
+/// The share of a load that a coordinator sends.
+fn share(api: &InvokeApi, start: SystemTime) -> Value {
+    let start = u64::try_from(start.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    json!({
+        "version": 1, "sent_unix_ms": start, "start_unix_ms": start,
+        "function_name": "fibonacci-generator", "qualifier": null, "endpoint_url": api.url(),
+        "events": {"n": {"start": 3, "end": 7}}, "warm_up": 2,
+        "load": {"concurrency": 2, "requests": 20, "duration": null, "schedule": null, "retry": false},
+    })
+}
+
+#[test]
+fn the_reply_of_a_generator_is_a_report() {
+    let api = InvokeApi::start(right);
+    let generators = Generators::start(1, 0);
+
+    let reply = generators.invoke(&share(&api, SystemTime::now()));
+
+    let report: Value = serde_json::from_slice(&reply.payload).unwrap();
+    assert!(!reply.function_error, "{report}");
+    assert_eq!(report["outcomes"]["ok"], 20);
+    assert_eq!(report["warm_up_outcomes"]["ok"], 2);
+    assert_eq!(report["events"], "n = 3..=7");
+    let files = ["a", "b"].map(|name| scratch(&format!("generator-{name}.json")));
+    let mut other = report.clone();
+    other["runs"] = json!(["another"]);
+    std::fs::write(&files[0], report.to_string()).unwrap();
+    std::fs::write(&files[1], other.to_string()).unwrap();
+    let output = run(loadtest(&["merge"]).args(&files));
+    assert!(stdout(&output).contains("ok  40 (100.00 %)"), "{output:?}");
+    generators.end();
+}
+
+#[test]
+fn a_generator_refuses_what_is_no_share() {
+    let api = InvokeApi::start(right);
+    let generators = Generators::start(1, 0);
+    let share = share(&api, SystemTime::now());
+    let ahead = share["sent_unix_ms"].as_u64().unwrap() + 3_600_000;
+
+    for (pointer, value, complaint) in [
+        (
+            "/version",
+            json!(2),
+            "the share is of version 2, the generator of version 1",
+        ),
+        ("/sent_unix_ms", json!(ahead), "the generator's clock is 3"),
+        (
+            "/events",
+            json!({"n": {"start": 3, "end": 1001}}),
+            "the share has no valid N",
+        ),
+        (
+            "/events",
+            json!({"n": {"start": 3, "end": 2}}),
+            "the share has no valid N",
+        ),
+        (
+            "/load/concurrency",
+            json!(0),
+            "this function takes shares of a load",
+        ),
+        (
+            "/load/schedule",
+            json!({"rate_per_second": 0, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}),
+            "no rate",
+        ),
+        ("/endpoint_url", json!("nowhere"), "nowhere is not a URL"),
+        ("", json!({"n": 10}), "this function takes shares of a load"),
+        ("", json!("text"), "this function takes shares of a load"),
+    ] {
+        let mut bad = share.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        let reply = generators.invoke(&bad);
+        let text = String::from_utf8(reply.payload.to_vec()).unwrap();
+        assert!(reply.function_error, "{text}");
+        assert!(text.contains(complaint), "{text}");
+    }
+    assert_eq!(api.invocations(), 0);
+    generators.end();
+}
+
+#[test]
+fn refuses_generators_that_cannot_send_the_load() {
+    let api = InvokeApi::start(right);
+    let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
+    settings.function_name = "generator".into();
+    settings.timeout = Duration::from_secs(30);
+    let generators = Generators::run(settings);
+
+    for (flags, complaint) in [
+        (
+            &["-c", "2"][..],
+            "--concurrency 2 leaves nothing for some of 3 generators",
+        ),
+        (
+            &["-c", "3", "-n", "2"],
+            "--requests 2 leaves nothing for some of 3 generators",
+        ),
+        (
+            &["-c", "3", "-r", "1", "-d", "2s"],
+            "--rate 1 for 2s leaves nothing for some of 3 generators",
+        ),
+        (
+            &["-c", "3"],
+            "the generators' timeout is 30 s, and they need 76 s",
+        ),
+        (
+            &["-c", "3", "--function-name", "nobody"],
+            "ResourceNotFoundException",
+        ),
+    ] {
+        refused(&mut generators.command(&api.url(), flags), complaint);
+    }
+    let mut unknown = loadtest(&[
+        "--endpoint-url",
+        &api.url(),
+        "--generators",
+        "1",
+        "--generator-function",
+        "nobody",
+    ]);
+    refused(&mut unknown, "--generator-function: ");
+    assert_eq!(api.invocations(), 0);
+    generators.end();
+}
+
+fn one_generator(api: &InvokeApi) -> Command {
+    let mut command = loadtest(&["--endpoint-url", &api.url(), "--generators", "1"]);
+    command.args(["--generator-function", "fibonacci-generator", "-o", "json"]);
+    command
+}
+
+/// Expects that a run ends in one line and without a report.
+fn merges_nothing(api: &InvokeApi, complaint: &str) {
+    let output = run(&mut one_generator(api));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(stdout(&output), "");
+    let lines = stderr(&output);
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("invoking "), "{lines:?}");
+    assert!(lines[1].contains(complaint), "{lines:?}");
+}
+
+#[test]
+fn refuses_to_start_if_lambdas_clock_differs() {
+    for (date, complaint) in [
+        (
+            SystemTime::now() - Duration::from_mins(10),
+            "s behind this machine's",
+        ),
+        (
+            SystemTime::now() + Duration::from_mins(10),
+            "s ahead of this machine's",
+        ),
+    ] {
+        let api = InvokeApi::describe(json!({"Date": httpdate::fmt_http_date(date)}), right);
+        refused(&mut one_generator(&api), complaint);
+        assert_eq!(api.invocations(), 0);
+    }
+}
+
+#[test]
+fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
+    // The function itself, in place of a generator.
+    merges_nothing(
+        &InvokeApi::start(right),
+        "generator 1 of 1: not a report of the load tester",
+    );
+
+    let api = InvokeApi::start(right);
+    let generators = Generators::start(1, 0);
+    let reply = generators.invoke(&share(&api, SystemTime::now()));
+    let report: Value = serde_json::from_slice(&reply.payload).unwrap();
+    generators.end();
+    for (pointer, value, complaint) in [
+        (
+            "/clock/received_unix_ms",
+            json!(0),
+            "generator 1 of 1: its clock is at least",
+        ),
+        (
+            "/clock/replied_unix_ms",
+            json!(u64::MAX),
+            "generator 1 of 1: its clock is at least",
+        ),
+        ("/clock", json!(null), "its reply is not a generator's"),
+        (
+            "/version",
+            json!(7),
+            "generator 1 of 1: version 7 of the report",
+        ),
+        (
+            "/histogram",
+            json!("SElTVA=="),
+            "generator 1 of 1: its histogram: cut short",
+        ),
+    ] {
+        let (report, value) = (report.clone(), value.clone());
+        let reply = move |_| {
+            let mut report = report.clone();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap()
+                .as_millis();
+            let now = u64::try_from(now).unwrap();
+            report["clock"] = json!({"received_unix_ms": now, "replied_unix_ms": now});
+            *report.pointer_mut(pointer).unwrap() = value.clone();
+            async move { report.to_string().into_response() }
+        };
+        merges_nothing(&InvokeApi::start(reply), complaint);
+    }
+}
+
+#[test]
+fn says_which_variable_of_lambda_is_missing_or_invalid() {
+    let variables = |changed: &str, value: Option<&str>| {
+        let mut command = loadtest(&[]);
+        command
+            .env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+            .env("AWS_LAMBDA_FUNCTION_NAME", "generator")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "2048");
+        match value {
+            Some(value) => command.env(changed, value),
+            None => command.env_remove(changed),
+        };
+        command
+    };
+    for (name, value, complaint) in [
+        (
+            "AWS_LAMBDA_RUNTIME_API",
+            Some("no where"),
+            "\"no where\", which is not an address",
+        ),
+        (
+            "AWS_LAMBDA_FUNCTION_NAME",
+            None,
+            "but AWS_LAMBDA_FUNCTION_NAME is not",
+        ),
+        (
+            "AWS_LAMBDA_FUNCTION_VERSION",
+            None,
+            "but AWS_LAMBDA_FUNCTION_VERSION is not",
+        ),
+        (
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+            Some("2 GB"),
+            "\"2 GB\", not a number of MB",
+        ),
+    ] {
+        refused(&mut variables(name, value), complaint);
+    }
+}

@@ -1,0 +1,85 @@
+//! Ctrl-C and SIGTERM.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+
+use tokio::sync::watch;
+
+use crate::support::{BOUND, InvokeApi, report, right, stderr, wait};
+
+/// An Invoke API that tells of every invocation, and replies to none until it is released.
+fn held_back() -> (InvokeApi, mpsc::Receiver<()>, watch::Sender<bool>) {
+    let (arrived, arrivals) = mpsc::channel();
+    let arrived = Arc::new(Mutex::new(arrived));
+    let (release, released) = watch::channel(false);
+    let api = InvokeApi::start(move |invocation| {
+        let _ = arrived.lock().unwrap().send(());
+        let mut released = released.clone();
+        async move {
+            let _ = released.wait_for(|released| *released).await;
+            right(invocation).await
+        }
+    });
+    (api, arrivals, release)
+}
+
+fn send(signal: &str, child: &Child) {
+    let status = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
+    let (api, arrivals, release) = held_back();
+    for (signal, rate) in [("-INT", &[][..]), ("-INT", &["-r", "100"]), ("-TERM", &[])] {
+        release.send_replace(false);
+        let before = api.invocations();
+        let mut command = api.command(&[&["-d", "1h", "-c", "2", "-o", "json"], rate].concat());
+        let child = command.stdout(Stdio::piped()).spawn().unwrap();
+        arrivals.recv_timeout(BOUND).expect("an invocation arrives");
+        send(signal, &child);
+        release.send_replace(true);
+
+        let output = wait(child);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(report(&output)["interrupted"], true);
+        assert_eq!(
+            report(&output)["outcomes"]["ok"],
+            api.invocations() - before
+        );
+        arrivals.try_iter().for_each(drop);
+    }
+}
+
+#[test]
+fn a_signal_while_warming_up_sends_nothing_more() {
+    let (api, arrivals, release) = held_back();
+    let mut command = api.command(&["-w", "1000000", "-n", "10"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    arrivals.recv_timeout(BOUND).expect("an invocation arrives");
+    send("-INT", &child);
+    release.send_replace(true);
+
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        stderr(&output).contains("interrupted while warming up"),
+        "{output:?}"
+    );
+    assert!(api.invocations() < 1_000_000, "{}", api.invocations());
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let (api, arrivals, release) = held_back();
+    let child = api.command(&["-d", "1h"]).spawn().unwrap();
+    arrivals.recv_timeout(BOUND).expect("an invocation arrives");
+    send("-INT", &child);
+    send("-TERM", &child);
+
+    assert_eq!(wait(child).status.code(), Some(130));
+    drop(release);
+}

@@ -1,0 +1,201 @@
+//! The report, as JSON and as a page.
+
+use std::fs;
+use std::process::Command;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::support::{InvokeApi, right, run, scratch, service_error, stdout, throttled};
+
+#[test]
+fn the_json_report_keeps_its_shape() {
+    let api = InvokeApi::start(async |invocation| match invocation.number {
+        0 => Response::default(),
+        1 => service_error(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException"),
+        _ => right(invocation).await,
+    });
+    let file = scratch("shape.json");
+
+    let flags = ["-n", "50", "-r", "1000", "--n", "3", "-o", "json", "-O"];
+    let output = run(api.command(&flags).arg(&file));
+
+    assert_eq!(stdout(&output), "", "the report is in the file");
+    let report: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    assert_eq!(report["version"], 1);
+    let outcomes = json!({
+        "ok": "number", "throttled": "number", "function_error": "number",
+        "wrong_reply": "number", "transport": "number", "unsent": "number",
+    });
+    assert_eq!(
+        shape(&report),
+        json!({
+            "version": "number",
+            "runs": ["string"],
+            "function_name": "string",
+            "qualifier": "null",
+            "endpoint": "string",
+            "capacity_provider": "null",
+            "events": "string",
+            "concurrency": "number",
+            "retry": "boolean",
+            "interrupted": "boolean",
+            "violations": ["string"],
+            "started_unix_ms": "number",
+            "elapsed_seconds": "number",
+            "due": {"requests": "number", "time": {"secs": "number", "nanos": "number"}},
+            "requested_rate_per_second": "number",
+            "achieved_rate_per_second": "number",
+            "verified_per_second": "number",
+            "outcomes": outcomes,
+            "throttled_percent": "number",
+            "retries": "number",
+            "warm_up_outcomes": outcomes,
+            "latency_measured_from": "string",
+            "latency_microseconds": {
+                "min": "number", "mean": "number", "p50": "number", "p90": "number",
+                "p95": "number", "p99": "number", "p99_9": "number", "p99_99": "number",
+                "max": "number",
+            },
+            "histogram": "string",
+            "percentiles": [{"percentile": "number", "microseconds": "number"}],
+            "interval_ms": "number",
+            "intervals": [{
+                "start_seconds": "number", "length_seconds": "number",
+                "ok": "number", "throttled": "number", "failed": "number",
+                "p50_microseconds": "number", "p99_microseconds": "number",
+                "max_microseconds": "number", "histogram": "string",
+            }],
+            "wrong_replies": [{
+                "n": "number", "event": "string", "offset": "number",
+                "expected": "string", "received": "string",
+            }],
+            "errors": [{"message": "string", "count": "number"}],
+            "load_tester_cpu": {"seconds": "number", "microseconds_per_request": "number"},
+            "parts": [],
+            "cloudwatch": "null",
+        })
+    );
+}
+
+/// The types in a JSON value; of an array, the type of its first element.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Null => json!("null"),
+        Value::Bool(_) => json!("boolean"),
+        Value::Number(_) => json!("number"),
+        Value::String(_) => json!("string"),
+        Value::Array(elements) => elements.iter().take(1).map(shape).collect(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, value)| (key.clone(), shape(value)))
+            .collect(),
+    }
+}
+
+/// What the page's script has drawn, and whether it is wider than the window.
+fn draw(html: &str, width: u16) -> (String, bool) {
+    let page = scratch(&format!("drawn-{width}.html"));
+    let probe = "<script>document.body.dataset.wider = document.documentElement.scrollWidth > innerWidth</script>";
+    fs::write(&page, html.replace("</body>", &format!("{probe}</body>"))).unwrap();
+    let profile = scratch(&format!("chromium-{width}"));
+    let mut chromium = Command::new("chromium");
+    chromium
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+        ])
+        .args(["--no-first-run", "--disable-background-networking"])
+        .args(["--disable-component-update", "--disable-sync", "--dump-dom"])
+        .arg(format!("--window-size={width},900"))
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("file://{}", page.display()));
+    let dom = stdout(&run(&mut chromium));
+    let is_wider = dom.contains(r#"data-wider="true""#);
+    assert!(is_wider || dom.contains(r#"data-wider="false""#), "{dom}");
+    let (main, _) = dom.split_once("</main>").expect("the page is drawn");
+    (main.to_owned(), is_wider)
+}
+
+#[test]
+#[ignore = "needs Chromium"]
+fn the_page_draws_its_charts_without_a_network() {
+    let api = InvokeApi::start(async |invocation| match invocation.number % 10 {
+        0 => throttled(),
+        _ => right(invocation).await,
+    });
+    let page = scratch("report.html");
+    let mut command = api.command(&["-d", "2s", "-r", "100", "-c", "4", "--html"]);
+    let output = run(command.arg(&page));
+    assert!(output.status.success(), "{output:?}");
+    let html = fs::read_to_string(&page).unwrap();
+    assert!(
+        !html.contains("src=") && !html.contains("href="),
+        "loads something"
+    );
+
+    for width in [390, 1280] {
+        let (dom, is_wider) = draw(&html, width);
+        assert!(!is_wider, "wider than {width} pixels");
+        assert_eq!(dom.matches("<svg ").count(), 4, "{dom}");
+        // The curve; verified, requested; p50, p99, max; throttled, failed.
+        assert_eq!(dom.matches("<path d=\"M").count(), 8, "{dom}");
+        assert!(!dom.contains("NaN"), "{dom}");
+        assert!(
+            dom.contains("Passed: every reply that came was right."),
+            "{dom}"
+        );
+        assert!(dom.contains("µs per request"), "{dom}");
+        assert!(
+            !dom.contains("What CloudWatch saw") && !dom.contains("Reports merged"),
+            "{dom}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium"]
+fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
+    let page = scratch("whole-report.html");
+    let output = run(InvokeApi::start(right)
+        .command(&["-n", "10", "--html"])
+        .arg(&page));
+    assert!(output.status.success(), "{output:?}");
+    let cloudwatch = json!({
+        "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
+        "invocations": 1_234_567.0, "throttles": 70.0,
+        "concurrency_throttles": 20.0, "cpu_throttles": 50.0, "memory_throttles": null, "disk_throttles": null,
+        "execution_environments": 3.25, "cpu_utilization_percent": 41.2, "vcpus_allocated": 6.0,
+        "cpu_microseconds_per_invocation": 17.4,
+        "dollars_per_vcpu_hour": 0.0684, "dollars_per_million_invocations": 0.31,
+        "missing": ["MemoryThrottles", "DiskThrottles"],
+    });
+    let parts = json!([
+        {"name": "generator 1 of 2", "requests": 10, "problem": null},
+        {"name": "generator 2 of 2", "requests": 0, "problem": "throttled: TooManyRequestsException"},
+    ]);
+    let mut html = fs::read_to_string(&page).unwrap();
+    for (name, empty, value) in [("cloudwatch", "null", &cloudwatch), ("parts", "[]", &parts)] {
+        let empty = format!(r#""{name}":{empty}"#);
+        assert!(html.contains(&empty), "{html}");
+        html = html.replace(&empty, &format!(r#""{name}":{value}"#));
+    }
+
+    for width in [390, 1280] {
+        let (dom, is_wider) = draw(&html, width);
+        assert!(!is_wider, "wider than {width} pixels");
+        for text in [
+            "17.4 µs",
+            "$0.31",
+            "70 (concurrency 20, CPU 50)",
+            "2026-11-25 14:10 to 2026-11-25 14:20 UTC",
+            "missing: MemoryThrottles, DiskThrottles",
+            "<td class=\"bad\">throttled: TooManyRequestsException</td>",
+        ] {
+            assert!(dom.contains(text), "{text} is not in {dom}");
+        }
+    }
+}
