@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// A drain takes up to 400 ms; a thread that is stuck does not end it.
+/// A drain takes up to 400 ms. A thread that is stuck in a handler does not end it.
 const EXIT_LIMIT: Duration = Duration::from_millis(420);
 
 fn main() -> ExitCode {
@@ -63,18 +63,18 @@ fn serve(runtime_api: &str) -> io::Result<()> {
         |payload| Reply::from(event::parse(payload)),
     ));
 
-    // One thread for each CPU, this one included, has its share of the workers. A worker stays on
-    // its thread, so the threads have nothing to synchronize.
+    // One thread for each CPU has its share of the workers. A worker stays on its thread, so the
+    // threads have nothing to synchronize. This one stays free to end the process.
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = cpus.min(max_concurrency.get().into());
     let share_of = |thread| workers.clone().run::<TcpStream>(thread, threads);
-    let mut own = vec![share_of(0)];
+    let mut own = Vec::new();
     let mut others = Vec::new();
-    for thread in 1..threads {
+    for thread in 0..threads {
         match start_thread(share_of(thread)) {
             Ok(ended) => others.push(ended),
             Err(problem) => {
-                warn!(%problem, "cannot start a thread; another one runs its workers");
+                warn!(%problem, "cannot start a thread; the main thread runs its workers");
                 own.push(share_of(thread));
             }
         }

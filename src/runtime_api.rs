@@ -47,6 +47,13 @@ impl Invocation {
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
+
+    /// Empties it for the next invocation. The buffer of a large event is released.
+    pub fn clear(&mut self) {
+        self.request_id.clear();
+        self.echoed_header.clear();
+        empty(&mut self.payload);
+    }
 }
 
 /// A connection that opens when it is needed and keeps its buffers.
@@ -161,18 +168,14 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Receives the invocation that [`event_begins`](Self::event_begins) saw begin, in place of the
-    /// last one.
+    /// Receives the invocation that [`event_begins`](Self::event_begins) saw begin into one that is
+    /// empty.
     ///
     /// # Errors
     ///
     /// If the response is not a whole event. The invocation then has its request ID if that was
     /// received.
     pub async fn receive(&mut self, invocation: &mut Invocation) -> io::Result<()> {
-        invocation.request_id.clear();
-        invocation.echoed_header.clear();
-        empty(&mut invocation.payload);
-
         let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         let head = stream
             .receive_head(|name, value| {

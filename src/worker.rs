@@ -153,6 +153,7 @@ impl<H: Fn(&[u8]) -> Reply + Send + Sync + 'static> Workers<H> {
         while connection.is_polling() || !self.is_draining() {
             let handled = self.handle_next(in_flight, &mut connection, &mut invocation);
             let handled = handled.await;
+            invocation.clear();
             in_flight.set(false);
             match handled {
                 Ok(true) => back_off = MIN_BACK_OFF,

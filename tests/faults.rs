@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const FAULTS: [Fault; 14] = [
     Fault::PollReset,
@@ -188,7 +188,7 @@ async fn replies_to_a_thousand_callers_at_once_on_eight_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replies_to_events_of_6_mb_at_once() {
+async fn replies_to_events_of_6_mb_at_once_and_keeps_no_memory_for_them() {
     let emulator = start(8, |settings| settings.timeout = support::PATIENCE).await;
     let payload = format!(
         r#"{{"ignored": "{}", "n": 7}}"#,
@@ -204,6 +204,12 @@ async fn replies_to_events_of_6_mb_at_once() {
     }
     let all_poll = emulator.wait_for_polls(|polls| polls == 8);
     within("all workers' polls", all_poll).await;
+    let released = async {
+        while emulator.resident_bytes().unwrap() > 8 * 1024 * 1024 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("the release of their buffers", released).await;
 }
 
 /// SIGTERM while callers go on: each gets the right reply, or Lambda's error for a process that has

@@ -76,6 +76,7 @@ async fn receive_next(
     if !connection.event_begins().await? {
         return Ok(false);
     }
+    invocation.clear();
     connection.receive(invocation).await?;
     Ok(true)
 }
