@@ -173,7 +173,7 @@ impl<S: Socket> Connection<S> {
     ///
     /// # Errors
     ///
-    /// If the response is not a whole event. The invocation then has its request ID if that was
+    /// If the response is not a whole event. The invocation then has its request id if that was
     /// received.
     pub async fn receive(&mut self, invocation: &mut Invocation) -> io::Result<()> {
         let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
