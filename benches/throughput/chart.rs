@@ -115,7 +115,7 @@ fn place_labels(lines: &mut [Line], y: &Axis) {
 fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
     writeln!(
         svg,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 830 440" role="img" aria-labelledby="title desc">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 440" role="img" aria-labelledby="title desc">
 <title id="title">CPU per invocation over N</title>
 <desc id="desc">Microseconds of CPU per invocation for replies with F(0) to F(N)."#
     )?;
@@ -132,7 +132,7 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
 <style>
 {STYLE}
 </style>
-<rect class="background" width="830" height="440"/>
+<rect class="background" width="860" height="440"/>
 <text class="heading" x="20" y="28">CPU per invocation, in microseconds</text>
 <text x="20" y="48">one CPU, eight invocations at once; both axes are logarithmic</text>"#
     )?;
@@ -186,14 +186,14 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
 /// The label and the colour of a line.
 fn style(program: Program) -> (&'static str, &'static str) {
     match program {
-        Program::Ours => ("this function", "#2f81f7"),
-        Program::OursOff => ("this function, pipelining off", "#2f81f7"),
-        Program::Raw => ("same bytes, bare epoll", "#8b949e"),
-        Program::RawOff => ("same bytes, bare epoll, pipelining off", "#8b949e"),
-        Program::NoOp => ("lambda_runtime, returning {}", "#2da44e"),
-        Program::Layer => ("lambda_runtime, this function's slices", "#1b9aaa"),
-        Program::Stock => ("lambda_runtime, this table, serde", "#d9730d"),
-        Program::Iterative => ("lambda_runtime, num-bigint, serde", "#a371f7"),
-        Program::Python => ("Python", "#e5534b"),
+        Program::Ours => ("ours: this function", "#2f81f7"),
+        Program::OursOff => ("ours-off: this function, pipelining off", "#2f81f7"),
+        Program::Raw => ("raw: same bytes, bare epoll", "#8b949e"),
+        Program::RawOff => ("raw-off: same bytes, bare epoll, pipelining off", "#8b949e"),
+        Program::NoOp => ("no-op: lambda_runtime, returning {}", "#2da44e"),
+        Program::Layer => ("layer: lambda_runtime, this function's slices", "#1b9aaa"),
+        Program::Stock => ("stock: lambda_runtime, this table, serde", "#d9730d"),
+        Program::Iterative => ("iterative: lambda_runtime, num-bigint, serde", "#a371f7"),
+        Program::Python => ("python: the Python function", "#e5534b"),
     }
 }
