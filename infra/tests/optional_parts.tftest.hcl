@@ -284,11 +284,11 @@ run "adds_tags" {
   command = plan
 
   variables {
-    tags = { CostCenter = "1234", Application = "sequences" }
+    tags = { CostCenter = "1234", Application = "sequences", "été:a/b" = "" }
   }
 
   assert {
-    condition     = local.tags == { CostCenter = "1234", Application = "sequences", ManagedBy = "Terraform" }
+    condition     = local.tags == { CostCenter = "1234", Application = "sequences", ManagedBy = "Terraform", "été:a/b" = "" }
     error_message = "Given tags are added, and win over the default ones."
   }
 }
