@@ -52,7 +52,7 @@ variable "tags" {
 }
 
 variable "filename" {
-  description = "Zip that holds the executable `bootstrap`, relative to infra/. `cargo lambda build` writes it."
+  description = "Path of the zip that holds the executable `bootstrap`, relative to infra/. `cargo lambda build` writes it."
   type        = string
   default     = "../target/lambda/fibonacci-generator/bootstrap.zip"
   nullable    = false
@@ -93,7 +93,7 @@ variable "memory_size" {
 
   validation {
     condition     = var.memory_size >= 2048 && var.memory_size <= 32768
-    error_message = "memory_size must be from 2048 to 32768 MB, not ${var.memory_size}: Managed Instances accept no less than 2048."
+    error_message = "memory_size must be from 2048 to 32768 MB, as Managed Instances require, not ${var.memory_size}."
   }
 
   validation {
@@ -391,7 +391,7 @@ variable "log_retention_days" {
 }
 
 variable "kms_key_arn" {
-  description = "KMS key for the instances' volumes. Default: AWS's. Setting, changing or removing it replaces the capacity provider and the function."
+  description = "KMS key for the instances' volumes. Default: AWS's key. Setting, changing or removing it replaces the capacity provider and the function."
   type        = string
   default     = null
 
