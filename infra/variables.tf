@@ -40,13 +40,19 @@ variable "tags" {
   nullable    = false
 
   validation {
-    condition     = length(var.tags) <= 48 && alltrue([for key, value in var.tags : length(key) >= 1 && length(key) <= 128 && !startswith(lower(key), "aws:") && length(value) <= 256])
-    error_message = "tags must be at most 48, with keys of 1 to 128 characters that do not begin with aws:, and values of at most 256 characters."
+    condition     = length(var.tags) <= 48 && alltrue([for key, value in var.tags : can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{1,128}$", key)) && !startswith(lower(key), "aws:") && can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value))])
+    error_message = "tags must be at most 48, with keys of 1 to 128 characters that do not begin with aws:, and values of at most 256 characters. Letters, digits, spaces and _.:/=+@- are allowed."
+  }
+
+  validation {
+    # IAM ignores case: a role cannot have both tags.
+    condition     = length(distinct([for key in concat(keys(var.tags), ["Application", "ManagedBy"]) : lower(key)])) == length(setunion(keys(var.tags), ["Application", "ManagedBy"]))
+    error_message = "The keys of tags must differ in more than upper and lower case, from Application and ManagedBy too."
   }
 }
 
 variable "filename" {
-  description = "Zip that holds the executable `bootstrap`, relative to infra/. `cargo lambda build` writes it."
+  description = "Path of the zip that holds the executable `bootstrap`, relative to infra/. `cargo lambda build` writes it."
   type        = string
   default     = "../target/lambda/fibonacci-generator/bootstrap.zip"
   nullable    = false
@@ -87,7 +93,7 @@ variable "memory_size" {
 
   validation {
     condition     = var.memory_size >= 2048 && var.memory_size <= 32768
-    error_message = "memory_size must be from 2048 to 32768 MB, not ${var.memory_size}: Managed Instances accept no less than 2048."
+    error_message = "memory_size must be from 2048 to 32768 MB, as Managed Instances require, not ${var.memory_size}."
   }
 
   validation {
@@ -385,7 +391,7 @@ variable "log_retention_days" {
 }
 
 variable "kms_key_arn" {
-  description = "KMS key for the instances' volumes. Default: AWS's. Setting, changing or removing it replaces the capacity provider and the function."
+  description = "KMS key for the instances' volumes. Default: AWS's key. Setting, changing or removing it replaces the capacity provider and the function."
   type        = string
   default     = null
 
@@ -414,7 +420,7 @@ variable "iam_path" {
 
   validation {
     condition     = can(regex("^/([!-.0-~]+/)*$", var.iam_path)) && length(var.iam_path) <= 512
-    error_message = "iam_path must begin and end with a slash, such as /platform/, not \"${var.iam_path}\"."
+    error_message = "iam_path must begin and end with a slash, contain neither spaces nor empty parts, and be at most 512 characters long, such as /platform/. It is \"${var.iam_path}\"."
   }
 }
 

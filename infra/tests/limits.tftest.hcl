@@ -161,6 +161,16 @@ run "rejects_a_concurrency_of_zero" {
   expect_failures = [var.max_concurrency]
 }
 
+run "rejects_a_fraction_of_a_concurrency" {
+  command = plan
+
+  variables {
+    max_concurrency = 1.5
+  }
+
+  expect_failures = [var.max_concurrency]
+}
+
 run "rejects_a_concurrency_above_what_lambda_accepts" {
   command = plan
 
@@ -215,6 +225,16 @@ run "rejects_a_negative_minimum_of_environments" {
   expect_failures = [var.min_execution_environments]
 }
 
+run "rejects_a_fraction_of_an_environment_as_minimum" {
+  command = plan
+
+  variables {
+    min_execution_environments = 2.5
+  }
+
+  expect_failures = [var.min_execution_environments]
+}
+
 run "rejects_a_minimum_of_environments_that_leaves_no_vcpu_to_the_instances" {
   command = plan
 
@@ -230,6 +250,16 @@ run "rejects_a_maximum_of_environments_above_what_lambda_accepts" {
 
   variables {
     max_execution_environments = 15001
+  }
+
+  expect_failures = [var.max_execution_environments]
+}
+
+run "rejects_a_fraction_of_an_environment_as_maximum" {
+  command = plan
+
+  variables {
+    max_execution_environments = 12.5
   }
 
   expect_failures = [var.max_execution_environments]
@@ -277,6 +307,26 @@ run "rejects_a_ceiling_of_one_vcpu" {
   expect_failures = [var.capacity_provider_max_vcpu]
 }
 
+run "rejects_a_ceiling_above_what_lambda_accepts" {
+  command = plan
+
+  variables {
+    capacity_provider_max_vcpu = 15001
+  }
+
+  expect_failures = [var.capacity_provider_max_vcpu]
+}
+
+run "rejects_a_fraction_of_a_vcpu_as_ceiling" {
+  command = plan
+
+  variables {
+    capacity_provider_max_vcpu = 16.5
+  }
+
+  expect_failures = [var.capacity_provider_max_vcpu]
+}
+
 run "rejects_a_scaling_mode_in_lower_case" {
   command = plan
 
@@ -313,6 +363,17 @@ run "rejects_a_target_utilization_above_100_percent" {
   variables {
     scaling_mode           = "Manual"
     target_cpu_utilization = 101
+  }
+
+  expect_failures = [var.target_cpu_utilization]
+}
+
+run "rejects_a_target_utilization_of_zero" {
+  command = plan
+
+  variables {
+    scaling_mode           = "Manual"
+    target_cpu_utilization = 0
   }
 
   expect_failures = [var.target_cpu_utilization]
@@ -628,6 +689,66 @@ run "rejects_more_tags_than_a_resource_may_have" {
   expect_failures = [var.tags]
 }
 
+run "rejects_a_tag_whose_key_is_too_long" {
+  command = plan
+
+  variables {
+    tags = { (join("", [for n in range(129) : "a"])) = "me" }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "rejects_a_tag_whose_value_is_too_long" {
+  command = plan
+
+  variables {
+    tags = { Owner = join("", [for n in range(257) : "a"]) }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "rejects_a_tag_whose_key_has_a_character_that_aws_does_not_accept" {
+  command = plan
+
+  variables {
+    tags = { "Owner?" = "me" }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "rejects_a_tag_whose_value_has_a_character_that_aws_does_not_accept" {
+  command = plan
+
+  variables {
+    tags = { Owner = "me, myself" }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "rejects_tags_that_differ_in_case_only" {
+  command = plan
+
+  variables {
+    tags = { owner = "me", Owner = "me" }
+  }
+
+  expect_failures = [var.tags]
+}
+
+run "rejects_a_tag_that_differs_from_application_in_case_only" {
+  command = plan
+
+  variables {
+    tags = { application = "sequences" }
+  }
+
+  expect_failures = [var.tags]
+}
+
 run "rejects_a_bucket_with_its_scheme" {
   command = plan
 
@@ -690,11 +811,42 @@ run "rejects_instance_types_for_an_existing_capacity_provider" {
   expect_failures = [var.capacity_provider_arn]
 }
 
+run "rejects_excluded_instance_types_for_an_existing_capacity_provider" {
+  command = plan
+
+  variables {
+    capacity_provider_arn   = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
+    excluded_instance_types = ["c5.*"]
+  }
+
+  expect_failures = [var.capacity_provider_arn]
+}
+
 run "rejects_a_path_without_slashes" {
   command = plan
 
   variables {
     iam_path = "platform"
+  }
+
+  expect_failures = [var.iam_path]
+}
+
+run "rejects_a_path_with_a_space" {
+  command = plan
+
+  variables {
+    iam_path = "/our platform/"
+  }
+
+  expect_failures = [var.iam_path]
+}
+
+run "rejects_a_path_that_is_too_long" {
+  command = plan
+
+  variables {
+    iam_path = "/${join("", [for n in range(511) : "a"])}/"
   }
 
   expect_failures = [var.iam_path]

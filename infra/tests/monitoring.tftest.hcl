@@ -86,6 +86,30 @@ run "raises_an_alarm_when_the_environments_are_at_their_maximum" {
   }
 }
 
+# README.md and the descriptions of the alarms name these times. A null means all periods.
+run "raises_alarms_after_the_times_that_readme_names" {
+  command = plan
+
+  assert {
+    condition = jsonencode({ for name, alarm in {
+      errors       = aws_cloudwatch_metric_alarm.errors[0]
+      throttles    = aws_cloudwatch_metric_alarm.throttles[0]
+      duration     = aws_cloudwatch_metric_alarm.duration[0]
+      concurrency  = aws_cloudwatch_metric_alarm.concurrency[0]
+      environments = aws_cloudwatch_metric_alarm.environments[0]
+      instances    = aws_cloudwatch_metric_alarm.instances[0]
+      } : name => [alarm.evaluation_periods, alarm.datapoints_to_alarm] }) == jsonencode({
+      errors       = [1, null]
+      throttles    = [5, null]
+      duration     = [5, 3]
+      concurrency  = [2, null]
+      environments = [2, null]
+      instances    = [3, 2]
+    })
+    error_message = "An alarm must need as many periods as it says."
+  }
+}
+
 run "raises_no_alarm_when_a_fixed_number_of_environments_is_at_its_maximum" {
   command = plan
 

@@ -121,13 +121,20 @@ run "encrypts_with_given_keys" {
   }
 
   assert {
-    condition     = toset(jsondecode(aws_iam_role_policy.operator_kms[0].policy).Statement[*].Resource) == toset(["arn:aws:kms:us-east-1:123456789012:key/volumes"])
-    error_message = "The operator role may use the key of the volumes and no other."
-  }
-
-  assert {
-    condition     = length(regexall("[*]", aws_iam_role_policy.operator_kms[0].policy)) == 0
-    error_message = "The actions on the key must have no wildcard."
+    condition = jsonencode(jsondecode(aws_iam_role_policy.operator_kms[0].policy).Statement) == jsonencode([
+      {
+        Effect   = "Allow"
+        Action   = ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"]
+        Resource = "arn:aws:kms:us-east-1:123456789012:key/volumes"
+      },
+      {
+        Effect    = "Allow"
+        Action    = "kms:CreateGrant"
+        Resource  = "arn:aws:kms:us-east-1:123456789012:key/volumes"
+        Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
+      },
+    ])
+    error_message = "The operator role may use this key and no other, and grant it to AWS's services only."
   }
 }
 
@@ -284,11 +291,11 @@ run "adds_tags" {
   command = plan
 
   variables {
-    tags = { CostCenter = "1234", Application = "sequences" }
+    tags = { CostCenter = "1234", Application = "sequences", "été:a/b" = "" }
   }
 
   assert {
-    condition     = local.tags == { CostCenter = "1234", Application = "sequences", ManagedBy = "Terraform" }
+    condition     = local.tags == { CostCenter = "1234", Application = "sequences", ManagedBy = "Terraform", "été:a/b" = "" }
     error_message = "Given tags are added, and win over the default ones."
   }
 }

@@ -40,6 +40,11 @@ run "calls_lambda_at_the_times_of_the_schedules" {
     condition     = aws_cloudwatch_metric_alarm.schedules[0].dimensions == tomap({ ScheduleGroup = "fibonacci-generator" }) && aws_cloudwatch_metric_alarm.schedules[0].metric_name == "InvocationDroppedCount"
     error_message = "Somebody must learn of a schedule that had no effect."
   }
+
+  assert {
+    condition     = alltrue([for schedule in aws_scheduler_schedule.scaling : schedule.target[0].retry_policy[0] == { maximum_event_age_in_seconds = 3600, maximum_retry_attempts = 60 }])
+    error_message = "Lambda refuses a change while it publishes, so a schedule must try for an hour."
+  }
 }
 
 run "lets_the_scheduler_change_the_scaling_of_this_function_only" {
