@@ -3,6 +3,9 @@
 //! [extension]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 
 use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::http::{Head, Socket, Stream, invalid};
 use crate::log::excerpt;
@@ -10,6 +13,8 @@ use crate::runtime_api::{MAX_REFUSAL_LEN, USER_AGENT};
 
 /// Unique among the extensions of a function.
 const NAME: &str = env!("CARGO_PKG_NAME");
+/// The function serves without an extension rather than wait for longer.
+const LIMIT: Duration = Duration::from_secs(2);
 /// An internal extension may not subscribe to events.
 const BODY: &str = r#"{"events": []}"#;
 
@@ -18,7 +23,8 @@ const BODY: &str = r#"{"events": []}"#;
 pub struct Registration<S> {
     /// The registered extension, or why there is none.
     pub extension: io::Result<Extension<S>>,
-    /// Whether the Runtime API responded to both of two requests that were sent in one write, as
+    /// Whether the Runtime API responded to both of two requests that were sent in one write, and
+    /// left the connection open, as
     /// [RFC 9112 §9.3.2](https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2) requires.
     pub takes_requests_ahead: bool,
 }
@@ -34,8 +40,10 @@ pub struct Extension<S> {
 /// the first poll.
 pub async fn register<S: Socket>(authority: &str) -> Registration<S> {
     let mut takes_requests_ahead = false;
+    let registered = register_and_wait(authority, &mut takes_requests_ahead);
+    let registered = timeout(LIMIT, registered).await;
     Registration {
-        extension: register_and_wait(authority, &mut takes_requests_ahead).await,
+        extension: registered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
         takes_requests_ahead,
     }
 }
@@ -71,6 +79,9 @@ async fn register_and_wait<S: Socket>(
     if registered.status != 200 {
         let problem = format!("HTTP status {}: {}", registered.status, excerpt(&body));
         return Err(invalid(problem));
+    }
+    if id.is_empty() {
+        return Err(invalid("no Lambda-Extension-Identifier"));
     }
 
     if !*takes_requests_ahead {

@@ -20,7 +20,7 @@ const MAX_HEAD_LEN: usize = 64 * 1024;
 const MAX_HEADERS: usize = 64;
 /// In bytes, of the buffer that receives heads and small bodies.
 const READ_LEN: usize = 8 * 1024;
-/// Bodies up to this many bytes share one buffer; a larger one gets a mapping of its own.
+/// The buffer of bodies up to this many bytes is kept; a larger one gets a mapping of its own.
 pub(crate) const MAX_KEPT_CAPACITY: usize = 64 * 1024;
 /// The capacity in bytes for a larger body. glibc serves an allocation of more than 32 MiB with
 /// mmap, so that freeing it returns all of it to the kernel. Untouched pages cost nothing.
@@ -29,6 +29,10 @@ const MAPPED_CAPACITY: usize = 33 * 1024 * 1024;
 /// What a connection runs over: TCP, and a pipe in tests.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Sized + Unpin {
     /// Connects to a `host:port`.
+    ///
+    /// # Errors
+    ///
+    /// If nothing listens there.
     fn connect(authority: &str) -> impl Future<Output = io::Result<Self>> + Send;
 }
 
@@ -110,12 +114,15 @@ impl<S: Socket> Stream<S> {
         mut on_header: impl FnMut(&str, &str),
     ) -> io::Result<Head> {
         loop {
-            if let Some((len, head)) = Head::parse(self.unused(), &mut on_header)? {
-                self.used += len;
+            let Some((len, head)) = Head::parse(self.unused(), &mut on_header)? else {
+                self.receive_more_in_time().await?;
+                continue;
+            };
+            self.used += len;
+            if let Some(head) = head {
                 self.has_responded = true;
                 return Ok(head);
             }
-            self.receive_more_in_time().await?;
         }
     }
 
@@ -152,6 +159,9 @@ impl<S: Socket> Stream<S> {
         max_len: usize,
     ) -> io::Result<()> {
         if len > max_len - body.len() {
+            // The start of a refusal is worth logging.
+            let start = self.unused().len().min(max_len - body.len());
+            body.extend_from_slice(&self.unused()[..start]);
             return Err(invalid(format!("a body of more than {max_len} bytes")));
         }
         let end = body.len() + len;
@@ -225,24 +235,29 @@ impl<S: Socket> Stream<S> {
 }
 
 impl Head {
-    /// Parses a head and returns its length with it, or `None` if `bytes` hold only part of one.
+    /// Parses a head and returns its length with it, or `None` if `bytes` hold only part of one. An
+    /// interim response ([RFC 9110 §15.2](https://www.rfc-editor.org/rfc/rfc9110#section-15.2)) has no
+    /// head that matters.
     fn parse(
         bytes: &[u8],
         on_header: &mut impl FnMut(&str, &str),
-    ) -> io::Result<Option<(usize, Self)>> {
+    ) -> io::Result<Option<(usize, Option<Self>)>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let httparse::Status::Complete(len) = response.parse(bytes).map_err(invalid)? else {
             return Ok(None);
         };
         let status = response.code.unwrap_or_default();
+        if matches!(status, 100 | 102..200) {
+            return Ok(Some((len, None)));
+        }
         if status < 200 {
             return Err(invalid(format!("HTTP status {status}")));
         }
         let mut body = Body::UntilClose;
         let mut keeps_alive = response.version == Some(1);
         for header in response.headers {
-            // No header that we read may be anything but UTF-8.
+            // A value that is not UTF-8 is as good as none.
             let value = str::from_utf8(header.value).unwrap_or_default();
             if header.name.eq_ignore_ascii_case("content-length") {
                 body = match (body, value.parse()) {
@@ -270,7 +285,7 @@ impl Head {
             keeps_alive,
             body,
         };
-        Ok(Some((len, head)))
+        Ok(Some((len, Some(head))))
     }
 }
 

@@ -1,10 +1,13 @@
-//! The log: lines on standard output that nobody has to read.
+//! The log: lines on standard output. If nobody reads a pipe, a socket or a file, only lines are lost;
+//! a terminal that is stopped stops the function, too.
 
+use std::env;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use lambda_runtime::tracing;
+use lambda_runtime::tracing::subscriber::filter::LevelFilter;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// In bytes. A pipe that has any room takes this much without blocking: Linux's `PIPE_BUF`, see
@@ -20,13 +23,33 @@ const MAX_PART: usize = 1024;
 ///
 /// If the process has a log already.
 pub fn init() {
-    tracing::init_default_subscriber_with_writer(Mutex::new(Lines {
-        output: io::stdout(),
-        dropped: 0,
-    }));
+    let level = env::var("AWS_LAMBDA_LOG_LEVEL").unwrap_or_default();
+    let level = if level.eq_ignore_ascii_case("fatal") {
+        LevelFilter::OFF // no line is fatal
+    } else if level.is_empty() {
+        LevelFilter::INFO
+    } else {
+        level.parse().unwrap_or(LevelFilter::INFO)
+    };
+    // `lambda_runtime::tracing::init_default_subscriber` would also read RUST_LOG, and complain of it
+    // on standard error, which can panic and block.
+    let log = tracing::subscriber::fmt()
+        .with_target(false)
+        .without_time()
+        .with_max_level(level)
+        .with_writer(Mutex::new(Lines {
+            output: io::stdout(),
+            dropped: 0,
+        }));
+    let format = env::var("AWS_LAMBDA_LOG_FORMAT").unwrap_or_default();
+    if format.eq_ignore_ascii_case("json") {
+        log.json().init();
+    } else {
+        log.init();
+    }
 }
 
-/// The start of a text from elsewhere, up to 1 KB, as part of a log line.
+/// The start of a text from elsewhere, its first KB, as part of a log line.
 pub(crate) fn excerpt(text: &[u8]) -> String {
     let start = String::from_utf8_lossy(&text[..text.len().min(MAX_PART)]);
     start.replace(char::is_control, " ")

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// A drain takes up to 400 ms. A thread that is stuck in a handler does not end it.
+/// A drain takes up to 400 ms. Longer than that, the process does not wait for a handler.
 const EXIT_LIMIT: Duration = Duration::from_millis(420);
 
 fn main() -> ExitCode {
@@ -47,11 +47,18 @@ fn main() -> ExitCode {
 fn serve(runtime_api: &str) -> io::Result<()> {
     let runtime = new_runtime()?;
     // Before the first request, because from then on the process may have something to lose.
-    let signals = {
+    let mut signals = {
         let _context = runtime.enter();
         Signals::listen()?
     };
-    let registration = runtime.block_on(extension::register::<TcpStream>(runtime_api));
+    let Some(registration) = runtime.block_on(async {
+        tokio::select! {
+            registration = extension::register::<TcpStream>(runtime_api) => Some(registration),
+            () = signals.receive() => None,
+        }
+    }) else {
+        return Ok(()); // nothing has been polled
+    };
     if let Err(problem) = &registration.extension {
         warn!(%problem, "cannot register an extension, so Lambda will not send SIGTERM");
     }
@@ -118,7 +125,7 @@ impl Signals {
         Ok(signals)
     }
 
-    async fn receive(mut self) {
+    async fn receive(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -150,7 +157,7 @@ fn max_concurrency() -> NonZeroU16 {
     };
     let parsed = value.to_str().and_then(|value| value.parse().ok());
     parsed.unwrap_or_else(|| {
-        warn!(?value, "AWS_LAMBDA_MAX_CONCURRENCY is invalid; using 1");
+        warn!(value = %value.display(), "AWS_LAMBDA_MAX_CONCURRENCY is invalid; using 1");
         NonZeroU16::MIN
     })
 }
@@ -159,7 +166,7 @@ fn max_concurrency() -> NonZeroU16 {
 fn pipelines() -> bool {
     let value = env::var_os("RUNTIME_API_PIPELINING").unwrap_or("on".into());
     if value != "on" && value != "off" {
-        warn!(?value, "RUNTIME_API_PIPELINING is invalid; using on");
+        warn!(value = %value.display(), "RUNTIME_API_PIPELINING is invalid; using on");
     }
     value != "off"
 }

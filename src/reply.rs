@@ -62,6 +62,7 @@ impl From<Result<Index, InvalidEvent>> for Reply {
 
 /// What comes before the first term in the reply for each index. They are larger than the table
 /// itself, 120 KB against 107 KB, and only those that are used are ever read from disk.
+#[allow(long_running_const_eval, reason = "with a much larger MAX_INDEX")]
 static HEADS: [Head; MAX_INDEX as usize + 1] = {
     let mut heads = [Head::EMPTY; MAX_INDEX as usize + 1];
     let mut index = 0;

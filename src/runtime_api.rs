@@ -20,9 +20,11 @@ use crate::log::excerpt;
 use crate::reply::Reply;
 
 pub(crate) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+/// In bytes. AWS's are 36, and it has to fit into a log line.
+const MAX_REQUEST_ID_LEN: usize = 256;
 /// In bytes. The limit of an event is 6 MB.
 const MAX_EVENT_LEN: usize = (6 * 1024 + 64) * 1024;
-/// In bytes, of the response to a post, which says why a post was refused.
+/// In bytes, of the body that says why the Runtime API refused something.
 pub(crate) const MAX_REFUSAL_LEN: usize = 4 * 1024;
 
 /// An event, and what is needed to reply to it.
@@ -181,7 +183,8 @@ impl<S: Socket> Connection<S> {
             .receive_head(|name, value| {
                 if name.eq_ignore_ascii_case("lambda-runtime-aws-request-id") {
                     // It becomes part of a path.
-                    if value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+                    let is_usable = |c: char| c.is_ascii_alphanumeric() || c == '-';
+                    if value.len() <= MAX_REQUEST_ID_LEN && value.chars().all(is_usable) {
                         value.clone_into(&mut invocation.request_id);
                     }
                 } else if name.eq_ignore_ascii_case("lambda-runtime-invocation-id") {

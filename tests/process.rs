@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
-use crate::support::{Function, PIPELINING, event};
+use crate::support::{Function, Peer, PIPELINING, event};
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::Value;
 
@@ -124,6 +124,38 @@ fn exits_at_a_signal_if_nothing_is_in_flight() {
 
 /// The worker model says when each of these is due. Here they happen while the process is stopped,
 /// so that it meets all of them at once, however slow the machine is.
+#[test]
+fn exits_at_a_signal_while_it_registers() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut function = Function::start_under(Peer::HoldsRegistration, &[]);
+        let _registration = function.post();
+        function.signal(signal);
+        let (status, lines) = function.wait();
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(lines, [] as [String; 0]);
+    }
+}
+
+#[test]
+fn logs_at_the_level_that_lambda_sets_whatever_rust_log_says() {
+    for (level, warns) in [
+        ("WARN", true),
+        ("", true),
+        ("ERROR", false),
+        ("FATAL", false),
+    ] {
+        let function = Function::start_with(&[
+            ("AWS_LAMBDA_LOG_LEVEL", level),
+            ("AWS_LAMBDA_MAX_CONCURRENCY", "many"),
+            ("RUST_LOG", "trace,foo=bar=baz"),
+        ]);
+        function.poll();
+        let lines = function.terminate();
+        assert!(lines.iter().all(|line| line["level"] == "WARN"));
+        assert_eq!(lines.len(), usize::from(warns), "{level}: {lines:?}");
+    }
+}
+
 #[test]
 fn handles_what_is_in_flight_and_what_still_arrives() {
     for pipelining in PIPELINING {

@@ -84,6 +84,21 @@ fn reads_headers_in_any_case_and_order() {
 }
 
 #[test]
+fn reads_past_interim_responses() {
+    in_both_modes(|function| {
+        let poll = function.poll();
+        poll.respond("HTTP/1.1 100 Continue\r\n\r\n");
+        poll.dispatch("a", r#"{"n": 1}"#);
+        let post = function.post();
+        assert_eq!(post.body, REPLY);
+        post.respond("HTTP/1.1 103 Early Hints\r\nContent-Length: x\r\n\r\n");
+        post.accept();
+        assert_eq!(function.poll().port(), post.port());
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    });
+}
+
+#[test]
 fn keeps_its_connection() {
     in_both_modes(|function| {
         let poll = function.poll();
@@ -153,8 +168,10 @@ fn serves_if_it_cannot_register_an_extension() {
             "HTTP status 403: {\"status\":\"OK\"} ",
         ),
         (Peer::ClosesAtRegistration, "unexpected end of file"),
+        (Peer::HoldsRegistration, "no progress for 1 s"),
     ] {
         let function = Function::start_under(peer, &[]);
+        let _held = (peer == Peer::HoldsRegistration).then(|| function.post());
         let line = function.json_line();
         assert_eq!(line["level"], "WARN");
         assert_eq!(
@@ -405,7 +422,12 @@ fn reports_an_event_that_does_not_arrive_whole() {
 #[test]
 fn polls_again_after_a_response_that_is_no_event() {
     in_both_modes(|function| {
+        let long_request_id = format!(
+            "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: {}\r\nContent-Length: 2\r\n\r\n{{}}",
+            "a".repeat(257)
+        );
         for response in [
+            &*long_request_id,
             "",
             "HTTP/1.1 200",
             "HTTP/1.1 200 OK\r\n\r\n",
@@ -558,13 +580,13 @@ fn logs_a_refused_reply_and_goes_on() {
 #[test]
 fn logs_at_most_a_kilobyte_of_a_refusal() {
     in_both_modes(|function| {
-        for (len, logged) in [(1_000, 1_000), (4_000, 1_024), (100_000, 0)] {
+        for (len, logged) in [(1_000, 1_000), (4_000, 1_024), (100_000, 1_024)] {
             function.poll().dispatch("a", r#"{"n": 1}"#);
             let refusal = "\"".repeat(len);
             let response =
                 format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {len}\r\n\r\n{refusal}");
             let post = function.post();
-            if logged == 0 {
+            if len > 4 * 1024 {
                 // The function does not read it all.
                 post.respond_and_close(response);
             } else {

@@ -151,6 +151,8 @@ pub(crate) enum Peer {
     RefusesRegistration,
     /// It closes the connection instead of registering an extension.
     ClosesAtRegistration,
+    /// It takes the registration for a post.
+    HoldsRegistration,
 }
 
 /// A running function whose Runtime API is this test.
@@ -402,7 +404,7 @@ fn serve(
             connection.consume(connection.buffer().len());
         }
         let queue = match &*request.line {
-            "POST /2020-01-01/extension/register" => {
+            "POST /2020-01-01/extension/register" if peer != Peer::HoldsRegistration => {
                 match peer {
                     Peer::RefusesRegistration => request.respond_with_status(403),
                     Peer::ClosesAtRegistration => request.close(),

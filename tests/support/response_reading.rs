@@ -171,7 +171,10 @@ fn read_event(response: &[u8]) -> Result<(&[u8], Vec<u8>), Flaw> {
         _ => return Err(Irregular),
     };
     let is_usable = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
-    if head.status != 200 || request_id.is_empty() || !request_id.iter().all(is_usable) {
+    if head.status != 200
+        || !matches!(request_id.len(), 1..=256)
+        || !request_id.iter().all(is_usable)
+    {
         return Err(Malformed);
     }
     let (payload, _) = read_body(&head, rest, MAX_EVENT_LEN)?;
@@ -254,6 +257,8 @@ fn read_head(response: &[u8]) -> Result<(Head<'_>, &[u8]), Flaw> {
     }
     let is_length = |len: &str| !len.starts_with('+') && len.parse::<usize>().is_ok();
     let body = match (status, &lengths[..], &codings[..]) {
+        // An interim response, which another follows.
+        (100 | 102..200, ..) => return read_head(rest),
         (..200, ..) => return Err(Malformed),
         (204, [], []) => Body::Len(0),
         (204, [len], []) if str::from_utf8(len).is_ok_and(is_length) => Body::Len(0),
