@@ -74,8 +74,20 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Makes text fit for a terminal that came over the network: any characters, of any number.
+pub(crate) fn excerpt(text: &str) -> String {
+    let printable = text.chars().map(|character| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    });
+    printable.take(300).collect()
 }
 
 async fn run(flags: Flags) -> Result<ExitCode> {
@@ -157,7 +169,9 @@ async fn run(flags: Flags) -> Result<ExitCode> {
                 .await,
         );
     }
-    output.write(&report)
+    // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.
+    stop.cancel();
+    tokio::task::spawn_blocking(move || output.write(&report)).await?
 }
 
 /// `None` unless CloudWatch has metrics of the function: the emulator sends it none.

@@ -94,7 +94,12 @@ fn refuses_a_configured_endpoint_that_is_not_a_url() {
     let mut command = loadtest(&[]);
     refused(
         command.env("AWS_ENDPOINT_URL_LAMBDA", "localhost:9000"),
-        "localhost:9000 is not a URL such as",
+        "the endpoint configured for Lambda: \"localhost:9000\" is not a URL such as",
+    );
+    let mut command = loadtest(&[]);
+    refused(
+        command.env("AWS_ENDPOINT_URL", ""),
+        "the endpoint configured for Lambda: \"\" is not a URL such as",
     );
 }
 
@@ -106,6 +111,27 @@ fn refuses_to_start_if_nothing_listens() {
         &mut loadtest(&["--endpoint-url", &url]),
         "is the emulator running?",
     );
+}
+
+/// A profile whose sign-in has expired must not keep anybody from using the emulator.
+#[test]
+fn needs_neither_region_nor_credentials_on_this_machine() {
+    let api = InvokeApi::start(right);
+    let config = scratch("broken-profile");
+    fs::write(&config, "[default]\ncredential_process = false\n").unwrap();
+    let url = format!("http://LOCALHOST:{}", api.address.port());
+
+    let mut command = loadtest(&["-n", "3", "--endpoint-url", &url]);
+    let output = run(command
+        .env("AWS_CONFIG_FILE", config)
+        .env("PATH", "/usr/bin:/bin"));
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(api.invocations(), 3);
+    let stderr = stderr(&output);
+    let complaint = "no AWS credentials, so the requests are signed with placeholders: ";
+    assert!(stderr.starts_with(complaint), "{stderr}");
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
 }
 
 #[test]
@@ -130,7 +156,7 @@ fn refuses_a_region_that_does_not_exist() {
     );
     refused(
         command.env("AWS_REGION", "no where"),
-        "lambda.no where.amazonaws.com is not a URL",
+        "lambda.no where.amazonaws.com\" is not a URL",
     );
 }
 
