@@ -227,11 +227,11 @@ impl Flags {
         }
         if let Some(rate) = self.rate {
             let generators = self.generators.map_or(1, NonZeroU16::get);
-            let highest = u32::from(generators) * HIGHEST_RATE;
+            let highest = u32::from(generators).saturating_mul(HIGHEST_RATE);
             ensure!(
                 rate.get() <= highest,
-                "--rate {rate} is more than one load tester can schedule: give at most {highest}, \
-                 or more --generators"
+                "--rate {rate} is more than can be scheduled: give at most {highest}, or more \
+                 --generators"
             );
         }
         Ok(Load {

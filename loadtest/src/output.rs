@@ -53,15 +53,17 @@ impl Output {
         if !violations.is_empty() && (self.file.is_some() || self.format == Format::Json) {
             say(&format!("failed: {}", violations.join("; ")));
         }
-        match self.file {
-            Some(file) => replace(file, &text).context("--output-file")?,
+        let written = match self.file {
+            Some(file) => replace(file, &text).context("--output-file"),
             None => io::stdout()
                 .write_all(text.as_bytes())
-                .context("standard output")?,
-        }
+                .context("standard output"),
+        };
+        // The page holds the whole report, so write it even if nobody gets the text.
         if let Some(file) = self.page {
             replace(file, &report.page()?).context("--html")?;
         }
+        written?;
         Ok(if violations.is_empty() {
             ExitCode::SUCCESS
         } else {
