@@ -71,9 +71,19 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
                 .collect(),
         });
     }
+    // They are of the whole fleet, so they do not add up. The runs may have read them at different times.
+    let metrics = reports
+        .iter()
+        .filter_map(|(_, report, _)| report.metrics())
+        .max_by_key(|metrics| metrics.count())
+        .cloned();
     let mut whole = Measured::nothing()?;
     for (_, _, measured) in reports {
         whole.add(measured);
     }
-    Report::new(subject, capacity_provider, whole, parts, &flags.limits)
+    let mut merged = Report::new(subject, capacity_provider, whole, parts, &flags.limits)?;
+    if let Some(metrics) = metrics {
+        merged.add_metrics(metrics);
+    }
+    Ok(merged)
 }

@@ -351,6 +351,10 @@ impl Report {
         self.capacity_provider.as_ref()
     }
 
+    pub(crate) fn metrics(&self) -> Option<&Metrics> {
+        self.cloudwatch.as_ref()
+    }
+
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
     }

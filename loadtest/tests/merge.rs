@@ -134,6 +134,29 @@ fn a_merged_report_can_be_merged_again_and_drawn() {
 }
 
 #[test]
+fn keeps_the_most_complete_of_what_cloudwatch_saw() {
+    let metrics = |throttles: Value| {
+        json!({
+            "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
+            "invocations": 12.0, "throttles": throttles,
+            "concurrency_throttles": null, "cpu_throttles": null, "memory_throttles": null,
+            "disk_throttles": null, "execution_environments": null, "cpu_utilization_percent": null,
+            "vcpus_allocated": null, "cpu_microseconds_per_invocation": null,
+            "dollars_per_vcpu_hour": 0.0684, "dollars_per_million_invocations": null,
+            "missing": [],
+        })
+    };
+    let [mut a, mut b] = two_reports();
+    a["cloudwatch"] = metrics(json!(7.0));
+    b["cloudwatch"] = metrics(json!(null));
+    let files = [write("seen-a.json", &a), write("seen-b.json", &b)];
+
+    let output = run(merge(&[&files[0], &files[1]]).args(["-o", "json"]));
+
+    assert_eq!(report(&output)["cloudwatch"], a["cloudwatch"]);
+}
+
+#[test]
 fn a_limit_applies_to_the_merged_report() {
     let [a, b] = two_reports();
     let (a, b) = (write("limit-a.json", &a), write("limit-b.json", &b));
