@@ -291,7 +291,7 @@ impl Reply {
             return Ok(Self::Missing(format!("failed: {}", excerpt(message))));
         }
         let report = Report::parse(&response.body.concat())?;
-        let Some(clock) = report.clock() else {
+        let Some(clock) = report.clock else {
             bail!(
                 "its reply is not a generator's: is it the function that `cargo lambda deploy` made?"
             );

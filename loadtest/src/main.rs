@@ -78,7 +78,8 @@ pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Makes text fit for a terminal that came over the network: any characters, of any number.
+/// Prepares text from the network for a line of the terminal: no control characters, and 300 characters
+/// at most.
 pub(crate) fn excerpt(text: &str) -> String {
     let printable = text.chars().map(|character| {
         if character.is_control() {
@@ -163,11 +164,8 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     let mut report = Report::new(subject, provider, measured, parts, &flags.limits)?;
     if let Some(fleet) = fleet {
         let limit = *flags.cloudwatch;
-        report.add_metrics(
-            fleet
-                .metrics(run, report.replies(), limit, flags.quiet, &stop)
-                .await,
-        );
+        let metrics = fleet.metrics(run, report.replies(), limit, flags.quiet, &stop);
+        report.cloudwatch = Some(metrics.await);
     }
     // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.
     stop.cancel();

@@ -19,8 +19,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens the files before a run, so that a wrong path does not cost the report. They keep what they
-    /// hold until then.
+    /// Opens the files before a run, so that a wrong path does not cost the report. The files keep
+    /// their contents until the report is written.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Output {
             Format::Text => report.to_string(),
             Format::Json => serde_json::to_string_pretty(report)? + "\n",
         };
-        let violations = report.violations();
+        let violations = &report.violations;
         if !violations.is_empty() && (self.file.is_some() || self.format == Format::Json) {
             say(&format!("failed: {}", violations.join("; ")));
         }

@@ -240,10 +240,17 @@ fn the_reply_of_a_generator_is_a_report() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(1, 0);
 
-    let reply = generators.invoke(&share(&api, SystemTime::now()));
+    let mut share = share(&api, SystemTime::now());
+    let start = share["sent_unix_ms"].as_u64().unwrap() + 400;
+    share["start_unix_ms"] = start.into();
+
+    let reply = generators.invoke(&share);
 
     let report: Value = serde_json::from_slice(&reply.payload).unwrap();
     assert!(!reply.function_error, "{report}");
+    let started = report["started_unix_ms"].as_u64().unwrap();
+    // The system may adjust its clock in between.
+    assert!(started + 10 >= start, "{started} is before {start}");
     assert_eq!(report["outcomes"]["ok"], 20);
     assert_eq!(report["warm_up_outcomes"]["ok"], 2);
     assert_eq!(report["events"], "n = 3..=7");
@@ -291,7 +298,11 @@ fn a_generator_refuses_what_is_no_share() {
             json!({"rate_per_second": 0, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}),
             "no rate",
         ),
-        ("/endpoint_url", json!("nowhere"), "nowhere\\\" is not a URL"),
+        (
+            "/endpoint_url",
+            json!("nowhere"),
+            "nowhere\\\" is not a URL",
+        ),
         ("", json!({"n": 10}), "this function takes shares of a load"),
         ("", json!("text"), "this function takes shares of a load"),
     ] {

@@ -56,7 +56,11 @@ fn sum(reports: &[Value], pointer: &str) -> u64 {
 
 #[test]
 fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
-    let reports = two_reports();
+    let mut reports = two_reports();
+    for (report, count) in reports.iter_mut().zip([5, 70]) {
+        report["retries"] = count.into();
+        report["warm_up_outcomes"]["ok"] = (10 * count).into();
+    }
     let (a, b) = (
         write("exact-a.json", &reports[0]),
         write("exact-b.json", &reports[1]),
@@ -66,7 +70,13 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
 
     assert!(output.status.success(), "{output:?}");
     let merged = report(&output);
-    for pointer in ["/outcomes/ok", "/outcomes/throttled", "/concurrency"] {
+    for pointer in [
+        "/outcomes/ok",
+        "/outcomes/throttled",
+        "/warm_up_outcomes/ok",
+        "/retries",
+        "/concurrency",
+    ] {
         assert_eq!(
             merged.pointer(pointer).unwrap().as_u64().unwrap(),
             sum(&reports, pointer),
@@ -88,14 +98,19 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
         );
     }
     let of_intervals = |report: &Value| {
-        report["intervals"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|interval| interval["ok"].as_u64().unwrap())
-            .sum::<u64>()
+        assert_eq!(report["interval_ms"], 100);
+        let intervals = report["intervals"].as_array().unwrap().iter();
+        let ok = intervals.map(|interval| interval["ok"].as_u64().unwrap());
+        ok.collect::<Vec<u64>>()
     };
-    assert_eq!(of_intervals(&merged), sum(&reports, "/outcomes/ok"));
+    // The later one started three intervals later.
+    let (mut expected, mut earlier) = (vec![0; 3], of_intervals(&reports[1]));
+    expected.extend(of_intervals(&reports[0]));
+    let length = expected.len().max(earlier.len());
+    expected.resize(length, 0);
+    earlier.resize(length, 0);
+    let expected: Vec<u64> = expected.iter().zip(earlier).map(|(a, b)| a + b).collect();
+    assert_eq!(of_intervals(&merged), expected);
     // From the start of the earlier one.
     assert_eq!(merged["started_unix_ms"], reports[1]["started_unix_ms"]);
     let later_end = 0.3 + reports[0]["elapsed_seconds"].as_f64().unwrap();
