@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::routing::get;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -75,6 +75,34 @@ fn takes_the_endpoint_from_variables_the_profile_or_a_flag() {
         );
         assert_eq!(api.invocations() - before, 3);
     }
+}
+
+#[test]
+fn names_function_and_qualifier_in_every_request() {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let router = Router::new().fallback({
+        let requests = Arc::clone(&requests);
+        async move |uri: Uri| {
+            requests.lock().unwrap().push(uri.to_string());
+            "{}"
+        }
+    });
+    runtime.spawn(async { axum::serve(listener, router).await });
+
+    let function = "arn:aws:lambda:us-east-1:123456789012:function:f";
+    let flags = ["-n", "1", "--function-name", function, "--qualifier", "a b"];
+    let output = run(loadtest(&flags).args(["--endpoint-url", &url]));
+
+    let function =
+        "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Af";
+    let expected = ["configuration", "invocations"]
+        .map(|operation| format!("{function}/{operation}?Qualifier=a%20b"));
+    assert_eq!(*requests.lock().unwrap(), expected, "{output:?}");
 }
 
 #[test]
