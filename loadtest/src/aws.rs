@@ -12,6 +12,7 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::http::{Client, Endpoint, Response};
+use crate::{excerpt, one_line, say};
 
 /// Region and credentials, and what the environment and the profile say about endpoints.
 #[derive(Clone)]
@@ -72,7 +74,7 @@ pub(crate) struct ServiceError {
 
 impl Aws {
     /// Finds Region and credentials where every AWS tool looks. If `lambda` is on this machine and they
-    /// are not found, it uses placeholders: the emulator checks neither.
+    /// cannot be had, it uses placeholders: the emulator checks neither.
     ///
     /// # Errors
     ///
@@ -97,7 +99,8 @@ impl Aws {
             Some(endpoint) => Some(endpoint.clone()),
             None => configured_endpoint(&configured, "Lambda")?,
         };
-        let config = if lambda.is_some_and(|endpoint| endpoint.is_loopback()) {
+        let is_local = lambda.is_some_and(|endpoint| endpoint.is_loopback());
+        let config = if is_local {
             // Not the default chain: it takes seconds, because it ends by asking EC2's metadata service.
             let region = configured.region().cloned();
             let provider = aws_config::provider_config::ProviderConfig::default()
@@ -115,10 +118,6 @@ impl Aws {
                         ProfileFileCredentialsProvider::builder()
                             .configure(&provider)
                             .build(),
-                    )
-                    .or_else(
-                        "placeholder",
-                        Credentials::new("local", "local", None, None, "placeholder"),
                     ),
                 )
                 .load()
@@ -133,9 +132,20 @@ impl Aws {
         let provider = config
             .credentials_provider()
             .context("no AWS credentials")?;
-        let credentials = provider.provide_credentials().await.context(
-            "no AWS credentials: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
-        )?;
+        let credentials = match provider.provide_credentials().await {
+            Err(error) if is_local => {
+                if !matches!(error, CredentialsError::CredentialsNotLoaded(..)) {
+                    say(&one_line(&format!(
+                        "no AWS credentials, so the requests are signed with placeholders: {:#}",
+                        anyhow::Error::from(error)
+                    )));
+                }
+                Credentials::new("local", "local", None, None, "placeholder")
+            }
+            found => found.context(
+                "no AWS credentials: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
+            )?,
+        };
         let expiry = credentials.expiry();
         let (sender, identity) = watch::channel(credentials.into());
         tokio::spawn(refresh(provider, expiry, sender));
@@ -187,7 +197,9 @@ fn configured_endpoint(config: &SdkConfig, service_id: &str) -> Result<Option<En
     let url = config
         .service_config()
         .and_then(|settings| settings.load_config(key));
-    url.map(|url| Endpoint::parse(&url)).transpose()
+    url.map(|url| Endpoint::parse(&url))
+        .transpose()
+        .with_context(|| format!("the endpoint configured for {service_id}"))
 }
 
 /// <https://docs.aws.amazon.com/general/latest/gr/rande.html>
@@ -236,7 +248,7 @@ async fn refresh(
             }
             Err(error) => {
                 if !is_failing {
-                    crate::say(&format!(
+                    say(&format!(
                         "cannot renew the credentials: {:#}",
                         anyhow::Error::from(error)
                     ));
@@ -353,10 +365,10 @@ impl ServiceError {
         let message = text(&["message", "Message", "errorMessage"]);
         Self {
             status: response.status,
-            code: code.map(str::to_owned),
+            code: code.map(excerpt),
             message: match message {
-                Some(message) => message.to_owned(),
-                None => String::from_utf8_lossy(&body).chars().take(300).collect(),
+                Some(message) => excerpt(message),
+                None => excerpt(&String::from_utf8_lossy(&body)),
             },
         }
     }

@@ -332,6 +332,24 @@ impl Reader<'_> {
     }
 }
 
+impl Metrics {
+    /// How many of the metrics there are.
+    pub(crate) fn count(&self) -> usize {
+        let metrics = [
+            self.invocations,
+            self.throttles,
+            self.concurrency_throttles,
+            self.cpu_throttles,
+            self.memory_throttles,
+            self.disk_throttles,
+            self.execution_environments,
+            self.cpu_utilization_percent,
+            self.vcpus_allocated,
+        ];
+        metrics.into_iter().flatten().count()
+    }
+}
+
 impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let time =

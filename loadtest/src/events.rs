@@ -20,9 +20,9 @@ pub(crate) struct Event {
 /// How a reply differs from the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Difference {
-    /// Where the first byte is that is wrong, missing or surplus.
+    /// The position of the first byte that is wrong, missing or surplus.
     pub offset: usize,
-    /// The bytes that belong there, up to 16.
+    /// The bytes that belong there: 16 at most.
     pub expected: String,
     pub received: String,
 }

@@ -150,11 +150,11 @@ pub(crate) struct MergeFlags {
 /// What a run must not exceed.
 #[derive(Args)]
 pub(crate) struct Limits {
-    /// Fail if the 99th percentile of the latency is longer
+    /// Fail if the 99th percentile of the latency is longer than this
     #[arg(long, value_name = "DURATION")]
     pub max_p99: Option<humantime::Duration>,
 
-    /// Fail if a larger share of the requests is throttled
+    /// Fail if more than this share of the requests is throttled
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub max_throttled: Option<f64>,
 }
@@ -227,11 +227,11 @@ impl Flags {
         }
         if let Some(rate) = self.rate {
             let generators = self.generators.map_or(1, NonZeroU16::get);
-            let highest = u32::from(generators) * HIGHEST_RATE;
+            let highest = u32::from(generators).saturating_mul(HIGHEST_RATE);
             ensure!(
                 rate.get() <= highest,
-                "--rate {rate} is more than one load tester can schedule: give at most {highest}, \
-                 or more --generators"
+                "--rate {rate} is more than can be scheduled: give at most {highest}, or more \
+                 --generators"
             );
         }
         Ok(Load {

@@ -133,11 +133,12 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         measured.cpu = None;
     }
     let subject = Subject::new(share.function, &target, &share.events, &share.load);
-    let report = Report::new(subject, None, measured, Vec::new(), &Limits::NONE)?;
-    Ok(report.with_clock(Clock {
+    let mut report = Report::new(subject, None, measured, Vec::new(), &Limits::NONE)?;
+    report.clock = Some(Clock {
         received_unix_ms: unix_ms(received),
         replied_unix_ms: unix_ms(SystemTime::now()),
-    }))
+    });
+    Ok(report)
 }
 
 impl Share {

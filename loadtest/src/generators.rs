@@ -18,8 +18,8 @@ use crate::http::Response;
 use crate::load::{GRACE, Load, Schedule};
 use crate::merge::MAX_APART;
 use crate::report::{Measured, Part, Report, unix_ms};
-use crate::say;
 use crate::target::{INVOCATION_TIMEOUT, Target};
+use crate::{excerpt, say};
 
 /// The time between the invocation of the generators and their start: for cold starts and warm-up.
 const LEAD: Duration = Duration::from_secs(3);
@@ -104,13 +104,21 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
             after(date + 2_000, sent),
         )?;
     }
-    let timeout = description.timeout.unwrap_or(LONGEST_TIMEOUT);
+    let timeout = description
+        .timeout
+        .map_or(LONGEST_TIMEOUT, |timeout| timeout.min(LONGEST_TIMEOUT));
     let overhead = LEAD + GRACE + INVOCATION_TIMEOUT + SPARE;
-    let duration = load.duration.unwrap_or_default();
+    // A schedule ends with its duration or with its last request, whichever comes first.
+    let last = load.schedule.zip(load.requests);
+    let last = last.map(|(schedule, requests)| schedule.due(requests));
+    let duration = load.duration.into_iter().chain(last).min();
+    let duration = duration.unwrap_or_default();
     let longest = LONGEST_TIMEOUT.saturating_sub(overhead);
     ensure!(
         duration <= longest,
-        "Lambda ends an invocation after {} minutes: give a --duration of at most {}",
+        "the load takes {}, and Lambda ends an invocation after {} minutes: with --generators, a load \
+         can take at most {}",
+        humantime::format_duration(duration),
         LONGEST_TIMEOUT.as_secs() / 60,
         humantime::format_duration(longest)
     );
@@ -280,10 +288,10 @@ impl Reply {
         if let Some(error) = response.function_error() {
             let json = serde_json::from_str::<Value>(&error).unwrap_or_default();
             let message = json["errorMessage"].as_str().unwrap_or(&error);
-            return Ok(Self::Missing(format!("failed: {message}")));
+            return Ok(Self::Missing(format!("failed: {}", excerpt(message))));
         }
         let report = Report::parse(&response.body.concat())?;
-        let Some(clock) = report.clock() else {
+        let Some(clock) = report.clock else {
             bail!(
                 "its reply is not a generator's: is it the function that `cargo lambda deploy` made?"
             );

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -21,6 +21,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// A NAT gateway drops a connection that is idle for 350 s, and an invocation may take 900 s.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
+
+/// The most bytes of a response. Lambda's own limit for a reply is 6 MB.
+const MAX_BODY: usize = 8 << 20;
 
 /// Where a service listens.
 #[derive(Clone, Debug)]
@@ -68,7 +71,7 @@ impl Endpoint {
     /// If the URL is not like `http://127.0.0.1:9000`.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let endpoint = url.parse::<Uri>().ok().and_then(|url| Self::of(&url));
-        endpoint.with_context(|| format!("{url} is not a URL such as http://127.0.0.1:9000"))
+        endpoint.with_context(|| format!("{url:?} is not a URL such as http://127.0.0.1:9000"))
     }
 
     /// `None` if the URL has another scheme, no host, a user, a query, or a port above 65535.
@@ -107,7 +110,8 @@ impl Endpoint {
     /// Whether this machine serves it.
     pub(crate) fn is_loopback(&self) -> bool {
         let address = self.host.parse::<std::net::IpAddr>();
-        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        self.host.eq_ignore_ascii_case("localhost")
+            || address.is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -237,10 +241,18 @@ async fn exchange(
         }
     };
     let (head, mut incoming) = response.into_parts();
-    let mut body = Vec::new();
+    let (mut body, mut length) = (Vec::new(), 0);
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| SendError::Failed(error.into()))?;
-        body.extend(frame.into_data());
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        length += piece.len();
+        if length > MAX_BODY {
+            let error = anyhow!("the response is longer than {} MiB", MAX_BODY >> 20);
+            return Err(SendError::Failed(error));
+        }
+        body.push(piece);
     }
     Ok(Response {
         status: head.status,

@@ -74,8 +74,21 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Prepares text from the network for a line of the terminal: no control characters, and 300 characters
+/// at most.
+pub(crate) fn excerpt(text: &str) -> String {
+    let printable = text.chars().map(|character| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    });
+    printable.take(300).collect()
 }
 
 async fn run(flags: Flags) -> Result<ExitCode> {
@@ -151,13 +164,12 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     let mut report = Report::new(subject, provider, measured, parts, &flags.limits)?;
     if let Some(fleet) = fleet {
         let limit = *flags.cloudwatch;
-        report.add_metrics(
-            fleet
-                .metrics(run, report.replies(), limit, flags.quiet, &stop)
-                .await,
-        );
+        let metrics = fleet.metrics(run, report.replies(), limit, flags.quiet, &stop);
+        report.cloudwatch = Some(metrics.await);
     }
-    output.write(&report)
+    // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.
+    stop.cancel();
+    tokio::task::spawn_blocking(move || output.write(&report)).await?
 }
 
 /// `None` unless CloudWatch has metrics of the function: the emulator sends it none.

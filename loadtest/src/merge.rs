@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cloudwatch::Metrics;
 use crate::flags::MergeFlags;
 use crate::report::{Measured, Part, Report};
 
@@ -32,8 +33,7 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
     let mut runs = BTreeSet::new();
     let mut parts = Vec::new();
     let (first_name, first, _) = &reports[0];
-    let (subject, capacity_provider) =
-        (first.subject().clone(), first.capacity_provider().cloned());
+    let (subject, capacity_provider) = (first.subject.clone(), first.capacity_provider.clone());
     for (name, report, measured) in &reports {
         for run in &measured.runs {
             ensure!(
@@ -41,10 +41,10 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
                 "{name}: its run is in another of these reports, too"
             );
         }
-        if *report.subject() != subject {
+        if report.subject != subject {
             bail!(
                 "{first_name} and {name} report different loads: {subject}; {}",
-                report.subject()
+                report.subject
             );
         }
         let apart = measured
@@ -56,10 +56,10 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
             "{first_name} and {name} did not start together: {:.1} s apart, or their clocks differ",
             apart.as_secs_f64()
         );
-        parts.extend(match report.parts() {
+        parts.extend(match &report.parts[..] {
             [] => vec![Part {
                 name: name.clone(),
-                requests: report.outcomes().requests(),
+                requests: report.outcomes.requests(),
                 problem: None,
             }],
             parts => parts
@@ -71,9 +71,16 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
                 .collect(),
         });
     }
+    // Each report's metrics are about the whole fleet: adding them up would count it twice.
+    let metrics = reports
+        .iter()
+        .filter_map(|(_, report, _)| report.cloudwatch.clone())
+        .max_by_key(Metrics::count);
     let mut whole = Measured::nothing()?;
     for (_, _, measured) in reports {
         whole.add(measured);
     }
-    Report::new(subject, capacity_provider, whole, parts, &flags.limits)
+    let mut merged = Report::new(subject, capacity_provider, whole, parts, &flags.limits)?;
+    merged.cloudwatch = metrics;
+    Ok(merged)
 }

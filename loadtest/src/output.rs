@@ -19,8 +19,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Opens the files before a run, so that a wrong path does not cost the report. They keep what they
-    /// hold until then.
+    /// Opens the files before a run, so that a wrong path does not cost the report. The files keep
+    /// their contents until the report is written.
     ///
     /// # Errors
     ///
@@ -49,19 +49,21 @@ impl Output {
             Format::Text => report.to_string(),
             Format::Json => serde_json::to_string_pretty(report)? + "\n",
         };
-        let violations = report.violations();
+        let violations = &report.violations;
         if !violations.is_empty() && (self.file.is_some() || self.format == Format::Json) {
             say(&format!("failed: {}", violations.join("; ")));
         }
-        match self.file {
-            Some(file) => replace(file, &text).context("--output-file")?,
+        let written = match self.file {
+            Some(file) => replace(file, &text).context("--output-file"),
             None => io::stdout()
                 .write_all(text.as_bytes())
-                .context("standard output")?,
-        }
+                .context("standard output"),
+        };
+        // The page holds the whole report, so write it even if nobody gets the text.
         if let Some(file) = self.page {
             replace(file, &report.page()?).context("--html")?;
         }
+        written?;
         Ok(if violations.is_empty() {
             ExitCode::SUCCESS
         } else {

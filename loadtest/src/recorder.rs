@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{Difference, Event};
+use crate::excerpt;
 use crate::histogram::{self, microseconds};
 use crate::target::Outcome;
 
@@ -237,9 +238,7 @@ impl Recorder {
     }
 
     fn error(&mut self, message: &str, count: u64) {
-        // It may be a payload: any bytes, of any length.
-        let printable = message.chars().filter(|character| !character.is_control());
-        let message: String = printable.take(300).collect();
+        let message = excerpt(message);
         if self.errors.len() < MAX_EXAMPLES || self.errors.contains_key(&message) {
             let total = self.errors.entry(message).or_default();
             *total = total.saturating_add(count);

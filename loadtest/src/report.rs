@@ -81,12 +81,12 @@ pub(crate) struct Report {
     version: u64,
     runs: Vec<String>,
     #[serde(flatten)]
-    subject: Subject,
-    capacity_provider: Option<CapacityProvider>,
+    pub subject: Subject,
+    pub capacity_provider: Option<CapacityProvider>,
     concurrency: u64,
     interrupted: bool,
     /// Why the run failed. Empty if it passed.
-    violations: Vec<String>,
+    pub violations: Vec<String>,
     started_unix_ms: u64,
     elapsed_seconds: f64,
     due: Option<Due>,
@@ -94,7 +94,7 @@ pub(crate) struct Report {
     requested_rate_per_second: Option<f64>,
     achieved_rate_per_second: f64,
     verified_per_second: f64,
-    outcomes: Outcomes,
+    pub outcomes: Outcomes,
     throttled_percent: f64,
     retries: u64,
     warm_up_outcomes: Outcomes,
@@ -106,10 +106,10 @@ pub(crate) struct Report {
     wrong_replies: Vec<WrongReply>,
     errors: Vec<ErrorReport>,
     load_tester_cpu: Option<Cpu>,
-    parts: Vec<Part>,
-    cloudwatch: Option<Metrics>,
+    pub parts: Vec<Part>,
+    pub cloudwatch: Option<Metrics>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    clock: Option<Clock>,
+    pub clock: Option<Clock>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -325,15 +325,6 @@ impl Report {
         Ok(report)
     }
 
-    pub(crate) fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = Some(clock);
-        self
-    }
-
-    pub(crate) fn add_metrics(&mut self, metrics: Metrics) {
-        self.cloudwatch = Some(metrics);
-    }
-
     /// How many replies the function sent, right or wrong.
     pub(crate) fn replies(&self) -> u64 {
         let of = |outcomes: &Outcomes| {
@@ -343,32 +334,8 @@ impl Report {
         of(&self.outcomes).saturating_add(of(&self.warm_up_outcomes))
     }
 
-    pub(crate) fn subject(&self) -> &Subject {
-        &self.subject
-    }
-
-    pub(crate) fn capacity_provider(&self) -> Option<&CapacityProvider> {
-        self.capacity_provider.as_ref()
-    }
-
-    pub(crate) fn parts(&self) -> &[Part] {
-        &self.parts
-    }
-
-    pub(crate) fn clock(&self) -> Option<Clock> {
-        self.clock
-    }
-
-    pub(crate) fn outcomes(&self) -> Outcomes {
-        self.outcomes
-    }
-
     pub(crate) fn started(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.started_unix_ms)
-    }
-
-    pub(crate) fn violations(&self) -> &[String] {
-        &self.violations
     }
 
     /// Reads a JSON report.

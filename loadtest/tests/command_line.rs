@@ -4,6 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
+use axum::Router;
+use axum::http::StatusCode;
+use serde_json::json;
+use tokio::runtime::Runtime;
+
 use crate::support::{
     InvokeApi, loadtest, refused, report, right, run, scratch, stderr, throttled,
 };
@@ -29,6 +34,20 @@ fn refuses_contradictory_flags_in_one_line() {
         (
             &["-r", "100001"],
             "give at most 100000, or more --generators",
+        ),
+        // Together they can schedule more requests than a 32-bit number holds.
+        (
+            &[
+                "--generators",
+                "65535",
+                "--generator-function",
+                "nobody",
+                "-c",
+                "65535",
+                "-r",
+                "4294967295",
+            ],
+            "--generator-function: ",
         ),
         (&["--max-throttled", "101"], "0 to 100"),
         (&["--max-throttled", "NaN"], "0 to 100"),
@@ -131,9 +150,31 @@ fn refuses_a_function_that_does_not_exist() {
 }
 
 #[test]
-fn fails_if_standard_output_is_closed() {
+fn an_error_of_the_service_is_shown_in_one_line_without_control_characters() {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let message = format!("a\u{1b}[31m\nb{}", "x".repeat(100_000));
+    let body = json!({"Message": message}).to_string();
+    let reply = async move || (StatusCode::BAD_REQUEST, [("x-amzn-errortype", "Odd")], body);
+    runtime.spawn(async { axum::serve(listener, Router::new().fallback(reply)).await });
+
+    let output = run(&mut loadtest(&["--endpoint-url", &url]));
+
+    let stderr = stderr(&output);
+    assert!(stderr.contains("Odd: a [31m bxxx"), "{stderr}");
+    assert!(!stderr.contains('\u{1b}') && stderr.len() < 500, "{stderr}");
+}
+
+#[test]
+fn fails_if_standard_output_is_closed_and_writes_the_page() {
     let api = InvokeApi::start(right);
-    let mut command = api.command(&["-n", "1"]);
+    let page = scratch("closed.html");
+    let _ = fs::remove_file(&page);
+    let mut command = api.command(&["-n", "1", "--html"]);
+    command.arg(&page);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
 
@@ -149,6 +190,8 @@ fn fails_if_standard_output_is_closed() {
         stderr(&output).contains("standard output: Broken pipe"),
         "{output:?}"
     );
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains(r#""ok":1"#), "{page}");
 }
 
 #[test]

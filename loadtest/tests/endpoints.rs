@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::routing::get;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -78,6 +78,34 @@ fn takes_the_endpoint_from_variables_the_profile_or_a_flag() {
 }
 
 #[test]
+fn names_function_and_qualifier_in_every_request() {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let router = Router::new().fallback({
+        let requests = Arc::clone(&requests);
+        async move |uri: Uri| {
+            requests.lock().unwrap().push(uri.to_string());
+            "{}"
+        }
+    });
+    runtime.spawn(async { axum::serve(listener, router).await });
+
+    let function = "arn:aws:lambda:us-east-1:123456789012:function:f";
+    let flags = ["-n", "1", "--function-name", function, "--qualifier", "a b"];
+    let output = run(loadtest(&flags).args(["--endpoint-url", &url]));
+
+    let function =
+        "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Af";
+    let expected = ["configuration", "invocations"]
+        .map(|operation| format!("{function}/{operation}?Qualifier=a%20b"));
+    assert_eq!(*requests.lock().unwrap(), expected, "{output:?}");
+}
+
+#[test]
 fn keeps_the_path_of_an_endpoint() {
     let api = InvokeApi::start(right);
     // Not the API's path: it has no such operation.
@@ -94,7 +122,12 @@ fn refuses_a_configured_endpoint_that_is_not_a_url() {
     let mut command = loadtest(&[]);
     refused(
         command.env("AWS_ENDPOINT_URL_LAMBDA", "localhost:9000"),
-        "localhost:9000 is not a URL such as",
+        "the endpoint configured for Lambda: \"localhost:9000\" is not a URL such as",
+    );
+    let mut command = loadtest(&[]);
+    refused(
+        command.env("AWS_ENDPOINT_URL", ""),
+        "the endpoint configured for Lambda: \"\" is not a URL such as",
     );
 }
 
@@ -106,6 +139,27 @@ fn refuses_to_start_if_nothing_listens() {
         &mut loadtest(&["--endpoint-url", &url]),
         "is the emulator running?",
     );
+}
+
+/// A profile whose sign-in has expired must not keep anybody from using the emulator.
+#[test]
+fn needs_neither_region_nor_credentials_on_this_machine() {
+    let api = InvokeApi::start(right);
+    let config = scratch("broken-profile");
+    fs::write(&config, "[default]\ncredential_process = false\n").unwrap();
+    let url = format!("http://LOCALHOST:{}", api.address.port());
+
+    let mut command = loadtest(&["-n", "3", "--endpoint-url", &url]);
+    let output = run(command
+        .env("AWS_CONFIG_FILE", config)
+        .env("PATH", "/usr/bin:/bin"));
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(api.invocations(), 3);
+    let stderr = stderr(&output);
+    let complaint = "no AWS credentials, so the requests are signed with placeholders: ";
+    assert!(stderr.starts_with(complaint), "{stderr}");
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
 }
 
 #[test]
@@ -130,7 +184,7 @@ fn refuses_a_region_that_does_not_exist() {
     );
     refused(
         command.env("AWS_REGION", "no where"),
-        "lambda.no where.amazonaws.com is not a URL",
+        "lambda.no where.amazonaws.com\" is not a URL",
     );
 }
 

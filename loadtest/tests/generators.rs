@@ -171,7 +171,8 @@ fn names_generators_that_failed() {
     // An hour is too long for Lambda.
     refused(
         &mut command,
-        "Lambda ends an invocation after 15 minutes: give a --duration of at most 13m",
+        "the load takes 1h, and Lambda ends an invocation after 15 minutes: with --generators, a load \
+         can take at most 13m 54s",
     );
 
     let mut command = generators.command(&api.url(), &["-d", "10m", "-c", "3"]);
@@ -239,10 +240,17 @@ fn the_reply_of_a_generator_is_a_report() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(1, 0);
 
-    let reply = generators.invoke(&share(&api, SystemTime::now()));
+    let mut share = share(&api, SystemTime::now());
+    let start = share["sent_unix_ms"].as_u64().unwrap() + 400;
+    share["start_unix_ms"] = start.into();
+
+    let reply = generators.invoke(&share);
 
     let report: Value = serde_json::from_slice(&reply.payload).unwrap();
     assert!(!reply.function_error, "{report}");
+    let started = report["started_unix_ms"].as_u64().unwrap();
+    // The system may adjust its clock in between.
+    assert!(started + 10 >= start, "{started} is before {start}");
     assert_eq!(report["outcomes"]["ok"], 20);
     assert_eq!(report["warm_up_outcomes"]["ok"], 2);
     assert_eq!(report["events"], "n = 3..=7");
@@ -290,7 +298,11 @@ fn a_generator_refuses_what_is_no_share() {
             json!({"rate_per_second": 0, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}),
             "no rate",
         ),
-        ("/endpoint_url", json!("nowhere"), "nowhere is not a URL"),
+        (
+            "/endpoint_url",
+            json!("nowhere"),
+            "nowhere\\\" is not a URL",
+        ),
         ("", json!({"n": 10}), "this function takes shares of a load"),
         ("", json!("text"), "this function takes shares of a load"),
     ] {
@@ -329,6 +341,15 @@ fn refuses_generators_that_cannot_send_the_load() {
         (
             &["-c", "3"],
             "the generators' timeout is 30 s, and they need 76 s",
+        ),
+        // The last request is due after 2 s.
+        (
+            &["-c", "3", "-d", "1h", "-n", "20", "-r", "10"],
+            "the generators' timeout is 30 s, and they need 68 s",
+        ),
+        (
+            &["-c", "3", "-n", "36000", "-r", "10"],
+            "the load takes 1h, and Lambda ends an invocation after 15 minutes",
         ),
         (
             &["-c", "3", "--function-name", "nobody"],
@@ -391,6 +412,12 @@ fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
     // The function itself, in place of a generator.
     merges_nothing(
         &InvokeApi::start(right),
+        "generator 1 of 1: not a report of the load tester",
+    );
+
+    let longest = json!({"Timeout": u64::MAX});
+    merges_nothing(
+        &InvokeApi::describe(longest, right),
         "generator 1 of 1: not a report of the load tester",
     );
 

@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM.
 
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -70,6 +71,30 @@ fn a_signal_while_warming_up_sends_nothing_more() {
         "{output:?}"
     );
     assert!(api.invocations() < 1_000_000, "{}", api.invocations());
+}
+
+/// The report is longer than a pipe's 64 KiB, because it names the qualifier.
+#[test]
+fn a_signal_ends_the_process_if_nobody_reads_the_report() {
+    let api = InvokeApi::start(right);
+    let qualifier = "x".repeat(65_000);
+    let mut command = api.command(&["-n", "1000", "-o", "json", "--qualifier", &qualifier]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let child = command.stdout(writer).stderr(Stdio::null()).spawn();
+    let child = child.unwrap();
+    drop(command);
+    let (began, begins) = mpsc::channel();
+    std::thread::spawn(move || {
+        let read = reader.read_exact(&mut [0]);
+        let _ = began.send((read, reader));
+    });
+    let (read, reader) = begins.recv_timeout(BOUND).expect("the report begins");
+    read.unwrap();
+
+    send("-INT", &child);
+
+    assert_eq!(wait(child).status.code(), Some(130));
+    drop(reader);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What comes back is told apart, and every byte of it is compared.
 
-use axum::body::Body;
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -146,6 +148,24 @@ fn gives_up_on_a_request_that_is_throttled_ten_times() {
     assert_eq!(report(&output)["retries"], 9);
     assert_eq!(api.invocations(), 10);
     assert!(stderr(&output).contains("no reply was right"), "{output:?}");
+}
+
+/// Lambda's replies are 6 MB at most.
+#[test]
+fn stops_reading_a_response_that_does_not_end() {
+    let api = InvokeApi::start(async |_| {
+        let piece = Ok::<_, Infallible>(Bytes::from(vec![b'x'; 1 << 20]));
+        Body::from_stream(futures_util::stream::repeat(piece)).into_response()
+    });
+
+    let output = api.load(&["-n", "3", "-c", "3"]);
+
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = stdout(&output);
+    assert!(
+        text.contains("3 x transport: the response is longer than 8 MiB"),
+        "{text}"
+    );
 }
 
 #[test]

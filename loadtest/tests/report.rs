@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::support::{InvokeApi, right, run, scratch, service_error, stdout, throttled};
@@ -92,6 +92,32 @@ fn shape(value: &Value) -> Value {
             .map(|(key, value)| (key.clone(), shape(value)))
             .collect(),
     }
+}
+
+#[test]
+fn no_text_of_a_report_ends_the_script_of_its_page() {
+    const TEXT: &str = "</script><!--<script>{{report}}";
+    let api = InvokeApi::start(async |invocation| {
+        let error = [("x-amz-function-error", "Unhandled")];
+        match invocation.number {
+            0 => (error, TEXT).into_response(),
+            _ => right(invocation).await,
+        }
+    });
+    let (page, plain) = (scratch("hostile.html"), scratch("plain.html"));
+    run(api.command(&["-n", "2", "--html"]).arg(&page));
+    run(api.command(&["-n", "2", "--html"]).arg(&plain));
+
+    let [page, plain] = [page, plain].map(|path| fs::read_to_string(path).unwrap());
+    for tag in ["<script", "</script", "<!--"] {
+        let count = |page: &str| page.matches(tag).count();
+        assert_eq!(count(&page), count(&plain), "{tag}");
+    }
+    let json = page.split(r#"id="report">"#).nth(1).unwrap();
+    let (json, _) = json.split_once("</script>").unwrap();
+    let report: Value = serde_json::from_str(json).unwrap();
+    let message = report["errors"][0]["message"].as_str().unwrap();
+    assert!(message.ends_with(TEXT), "{message}");
 }
 
 /// What the page's script has drawn, and whether it is wider than the window.
