@@ -213,7 +213,7 @@ async fn decodes_the_client_context_for_the_function() {
     for (json, expected) in [
         (r#"{"custom":{"a":1}}"#, r#"{"custom":{"a":1}}"#),
         ("{\r\n \"client\": {}}", "{   \"client\": {}}"),
-        ("not JSON at all", "not JSON at all"),
+        (r#"{"custom":"ü"}"#, r#"{"custom":"ü"}"#),
     ] {
         let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, json);
         let emulator = Arc::clone(&function.emulator);
