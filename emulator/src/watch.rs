@@ -101,6 +101,8 @@ fn changed_files(before: &[Stamp], after: &[Stamp]) -> String {
         .filter_map(|(file, _)| file.file_name())
         .map(|name| name.to_string_lossy())
         .collect();
+    // A file that was edited is in both lists.
+    names.sort_unstable();
     names.dedup();
     names.join(", ")
 }
