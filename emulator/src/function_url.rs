@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::body::{BodyError, MAX_PAYLOAD};
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
-use crate::invocations::InvokeError;
+use crate::invocation::InvokeError;
 use crate::invoke_api::{InvokeApi, new_trace_id};
 use crate::logs::one_line;
 

@@ -22,7 +22,8 @@ use crate::body::{self, BodyError, MAX_PAYLOAD};
 use crate::extensions::{self, Extensions};
 use crate::faults::{BreakableListener, Breakage, Connection, Fault, Faults};
 use crate::http::{JSON, accepted, error, header_value};
-use crate::invocations::{Invocations, Refusal, Worker};
+use crate::invocations::Invocations;
+use crate::workers::{Refusal, Worker};
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.
 const MAX_REPLY: usize = MAX_PAYLOAD + 100;
