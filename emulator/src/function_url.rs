@@ -121,7 +121,9 @@ impl FunctionUrl {
                 Err(StatusCode::BAD_GATEWAY)
             }
             Ok(reply) => response(&reply.payload).map_err(|reason| {
-                warn!("function URL: the reply to {request_id} is no response: {reason}");
+                warn!(
+                    "function URL: the reply to {request_id} does not describe a response: {reason}"
+                );
                 StatusCode::BAD_GATEWAY
             }),
             Err(InvokeError::TooManyRequests) => Err(StatusCode::TOO_MANY_REQUESTS),

@@ -236,7 +236,7 @@ async fn serve(
     }
     tokio::select! {
         _ = emulator.terminate() => {}
-        // Somebody is impatient.
+        // A second signal ends it at once.
         () = end.requested() => {}
     }
     Ok(ExitCode::SUCCESS)
