@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::body::BodyError;
 use crate::http::{AMZN_REQUEST_ID, JSON, header_value};
-use crate::invocations::InvokeError;
+use crate::invocation::InvokeError;
 use crate::logs::one_line;
 use crate::settings::{ACCOUNT_ID, arn};
 

@@ -24,7 +24,7 @@ use crate::body::MAX_PAYLOAD;
 use crate::environment::{Shared, resident_bytes};
 use crate::history::Past;
 use crate::http::JSON;
-use crate::invocations::InvokeError;
+use crate::invocation::InvokeError;
 use crate::invoke_api::InvokeApi;
 use crate::origin;
 use crate::settings::Settings;

@@ -21,7 +21,8 @@ use crate::environment::{Environment, Shared, StartError, listen, resident_bytes
 use crate::faults::{Fault, Faults};
 use crate::function_url;
 use crate::functions_api;
-use crate::invocations::{Invocations, InvokeError, Reply};
+use crate::invocation::{InvokeError, Reply};
+use crate::invocations::Invocations;
 use crate::invoke_api::{self, InvokeApi};
 use crate::logs::Logs;
 use crate::settings::Settings;

@@ -22,7 +22,8 @@ use uuid::Uuid;
 
 use crate::extensions::Extensions;
 use crate::faults::Faults;
-use crate::invocations::{self, Invocations};
+use crate::invocation;
+use crate::invocations::Invocations;
 use crate::logs::Logs;
 use crate::runtime_api::{self, RuntimeApi};
 use crate::settings::Settings;
@@ -127,14 +128,14 @@ impl StartError {
         match self {
             Self::Init { body } => body.clone(),
             Self::Exited { status, .. } => {
-                invocations::error(request_id, "Runtime.ExitError", &exit_reason(*status))
+                invocation::error(request_id, "Runtime.ExitError", &exit_reason(*status))
             }
             Self::TimedOut { limit, .. } => {
                 let reason = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
-                invocations::error(request_id, "Sandbox.Timedout", &reason)
+                invocation::error(request_id, "Sandbox.Timedout", &reason)
             }
             Self::Listen { .. } | Self::Bootstrap { .. } => {
-                invocations::error(request_id, "Runtime.InvalidEntrypoint", &self.to_string())
+                invocation::error(request_id, "Runtime.InvalidEntrypoint", &self.to_string())
             }
         }
     }

@@ -26,8 +26,8 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::body::{BodyError, MAX_PAYLOAD};
-use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value};
-use crate::invocations::InvokeError;
+use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
+use crate::invocation::InvokeError;
 use crate::invoke_api::{InvokeApi, new_trace_id};
 use crate::logs::one_line;
 
@@ -66,8 +66,8 @@ async fn handle(
 ) -> Response {
     let request_id = Uuid::new_v4();
     let (request, body) = request.into_parts();
-    let trace_id =
-        (request.headers.get(AMZN_TRACE_ID).cloned()).unwrap_or_else(|| new_trace_id(request_id));
+    let trace_id = value_of(&request.headers, &AMZN_TRACE_ID).cloned();
+    let trace_id = trace_id.unwrap_or_else(|| new_trace_id(request_id));
     let mut response = (function_url.invoke(request_id, &trace_id, &request, source, body))
         .await
         .unwrap_or_else(refuse);
@@ -121,7 +121,9 @@ impl FunctionUrl {
                 Err(StatusCode::BAD_GATEWAY)
             }
             Ok(reply) => response(&reply.payload).map_err(|reason| {
-                warn!("function URL: the reply to {request_id} is no response: {reason}");
+                warn!(
+                    "function URL: the reply to {request_id} does not describe a response: {reason}"
+                );
                 StatusCode::BAD_GATEWAY
             }),
             Err(InvokeError::TooManyRequests) => Err(StatusCode::TOO_MANY_REQUESTS),
@@ -322,7 +324,12 @@ fn response(payload: &[u8]) -> Result<Response, String> {
     } else {
         body.into()
     };
-    let mut response = Response::new(Body::from(body));
+    // A 204 must not announce the length of a body, which it does not have: RFC 9110, 8.6.
+    let body = match status {
+        StatusCode::NO_CONTENT => Body::empty(),
+        _ => Body::from(body),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);

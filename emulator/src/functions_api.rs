@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -56,7 +57,10 @@ async fn get_function(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let configuration = api.configuration(name, query, "lambda:GetFunction")?;
-    let location = format!("file://{}", api.settings.bootstrap.display());
+    let bootstrap = &api.settings.bootstrap;
+    // A file URL holds an absolute path.
+    let path = path::absolute(bootstrap).unwrap_or_else(|_| bootstrap.clone());
+    let location = format!("file://{}", path.display());
     Ok(respond(&json!({
         "Configuration": configuration,
         "Code": { "RepositoryType": "local", "Location": location },

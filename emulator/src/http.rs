@@ -1,6 +1,6 @@
 //! What the servers have in common.
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::json;
@@ -13,6 +13,12 @@ pub(crate) const AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-tra
 /// A header value, empty if `value` is none.
 pub(crate) fn header_value(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The value of a header, if it is not empty: some clients send an option that is not set as an empty
+/// header.
+pub(crate) fn value_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    headers.get(name).filter(|value| !value.is_empty())
 }
 
 /// An error of the Runtime API or the Extensions API.

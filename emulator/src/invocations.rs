@@ -1,12 +1,10 @@
 //! The invocations that wait for a worker or are in flight, and the polls that wait for an event.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::http::HeaderValue;
 use bytes::Bytes;
-use serde_json::json;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -14,8 +12,10 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::history::{History, Past};
+use crate::invocation::{Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, error};
 use crate::lock::lock;
 use crate::logs::Logs;
+use crate::workers::{InFlight, Init, OpenPoll, Refusal, Returning, Worker, Workers};
 
 /// How long an event waits for a worker between its reply and its next poll, which is usually less
 /// than a millisecond. A worker that takes longer counts as gone.
@@ -30,102 +30,9 @@ const MAX_ASYNCHRONOUS: usize = 1_000;
 /// How many timed-out invocations are remembered, to tell a late reply from an unknown one.
 const MAX_LATE: usize = 1_000;
 
-/// The outcome of an invocation.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// The invocation's request ID.
-    pub request_id: Uuid,
-    /// What the function returned, or a JSON object with `errorMessage` and `errorType`.
-    pub payload: Bytes,
-    /// Whether the function failed: it reported an error, timed out or exited.
-    pub function_error: bool,
-    /// The number of log lines before the event was handed to the function.
-    pub(crate) first_line: u64,
-}
-
-/// Why an event was not given to the function.
-#[derive(Debug, thiserror::Error)]
-pub enum InvokeError {
-    /// All workers are busy and the queue is full.
-    #[error("Rate Exceeded.")]
-    TooManyRequests,
-    /// The payload is not JSON, or a header is invalid.
-    #[error("{0}")]
-    InvalidRequestContent(String),
-    /// The payload is larger than its invocation type allows.
-    #[error("{0}")]
-    RequestTooLarge(String),
-    /// The emulator is shutting down.
-    #[error("the emulator is shutting down")]
-    Terminated,
-}
-
-impl InvokeError {
-    /// The payload is larger than `limit` bytes.
-    pub(crate) fn too_large(limit: usize) -> Self {
-        Self::RequestTooLarge(format!(
-            "Request must be smaller than {limit} bytes for the InvokeFunction operation"
-        ))
-    }
-}
-
-/// What a caller asks for.
-pub(crate) struct InvokeRequest {
-    pub(crate) request_id: Uuid,
-    /// The event, on its way to the function.
-    pub(crate) payload: Bytes,
-    /// The same event, for the history.
-    pub(crate) event: Bytes,
-    pub(crate) function_arn: HeaderValue,
-    pub(crate) trace_id: HeaderValue,
-    pub(crate) client_context: Option<HeaderValue>,
-    /// Whether nobody waits for the reply, so that the event may wait for a worker.
-    pub(crate) asynchronous: bool,
-}
-
-/// Who polls and replies. Workers are told apart by their connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Worker {
-    /// The number of its execution environment.
-    pub(crate) environment: u64,
-    /// The number of its connection to the Runtime API.
-    pub(crate) connection: u64,
-}
-
-/// An event on its way to a worker.
-pub(crate) struct Dispatch {
-    /// Identifies the attempt: an event that is handed out again gets another.
-    pub(crate) invocation_id: Uuid,
-    /// Milliseconds since the epoch.
-    pub(crate) deadline_ms: u64,
-    pub(crate) request: InvokeRequest,
-}
-
-type ReplySender = oneshot::Sender<Reply>;
-
 struct Waiting {
     dispatch: Dispatch,
     reply: ReplySender,
-}
-
-struct InFlight {
-    worker: Worker,
-    invocation_id: Uuid,
-    event: Bytes,
-    reply: ReplySender,
-    dispatched: Instant,
-    first_line: u64,
-}
-
-struct OpenPoll {
-    worker: Worker,
-    sender: oneshot::Sender<Dispatch>,
-}
-
-/// A worker that neither polls nor has an event.
-struct Returning {
-    worker: Worker,
-    since: Instant,
 }
 
 /// What happened in a period.
@@ -137,34 +44,6 @@ pub(crate) struct Activity {
     pub(crate) throttled: usize,
     /// The highest number of workers that had an event at once.
     pub(crate) most_busy: usize,
-}
-
-/// Why a reply is refused.
-pub(crate) enum Refusal {
-    /// No such invocation is in flight.
-    Unknown,
-    /// The invocation has timed out.
-    Late,
-    /// The reply belongs to an earlier attempt.
-    Stale,
-}
-
-/// The outcome of an execution environment's init phase: ready, or the body of `/init/error`.
-pub(crate) type Init = Result<(), Bytes>;
-
-/// The workers of one execution environment.
-struct Workers {
-    /// Gets the outcome of the init phase, until that is over.
-    init: Option<oneshot::Sender<Init>>,
-    /// The open polls, oldest first.
-    polls: VecDeque<OpenPoll>,
-    in_flight: HashMap<Uuid, InFlight>,
-    /// The workers that neither poll nor have an event, longest first.
-    returning: VecDeque<Returning>,
-    /// The workers that still have a timed-out event.
-    overdue: Vec<Worker>,
-    /// Timed-out invocations whose reply has not come, oldest first.
-    late: VecDeque<Uuid>,
 }
 
 struct State {
@@ -604,77 +483,6 @@ impl Invocations {
     }
 }
 
-impl Workers {
-    fn new(init: oneshot::Sender<Init>) -> Self {
-        Self {
-            init: Some(init),
-            polls: VecDeque::new(),
-            in_flight: HashMap::new(),
-            returning: VecDeque::new(),
-            overdue: Vec::new(),
-            late: VecDeque::new(),
-        }
-    }
-
-    /// How many have an event.
-    fn busy(&self) -> usize {
-        self.in_flight.len() + self.overdue.len()
-    }
-
-    /// How many poll or have an event.
-    fn known(&self) -> usize {
-        self.polls.len() + self.busy()
-    }
-
-    /// Notes that a worker polls, and so neither has an event nor is about to poll.
-    fn poll(&mut self, worker: Worker) {
-        let same = |returning: &Returning| returning.worker == worker;
-        if let Some(place) = self.returning.iter().position(same) {
-            self.returning.remove(place);
-            return;
-        }
-        let has_event = |in_flight: &InFlight| in_flight.worker == worker;
-        // A worker that polls on the connection of its last event repeats its reply elsewhere.
-        if self.remove_overdue(worker) || self.in_flight.values().any(has_event) {
-            return;
-        }
-        // A new connection: the worker that has been away longest has probably opened it.
-        if self.returning.pop_front().is_none() {
-            self.overdue.pop();
-        }
-    }
-
-    /// Notes that a worker has no event any more and will poll. `all` is the number of workers.
-    fn await_poll(&mut self, worker: Worker, all: usize) {
-        // It may have polled already, if it repeated its reply on another connection.
-        if self.known() + self.returning.len() < all {
-            self.returning.push_back(Returning {
-                worker,
-                since: Instant::now(),
-            });
-        }
-    }
-
-    /// Notes that a worker has no timed-out event any more. Returns whether it had one.
-    fn remove_overdue(&mut self, worker: Worker) -> bool {
-        let place = self.overdue.iter().position(|overdue| *overdue == worker);
-        place.map(|place| self.overdue.swap_remove(place)).is_some()
-    }
-
-    fn check(&self, request_id: Uuid, invocation_id: Option<&str>) -> Result<(), Refusal> {
-        match self.in_flight.get(&request_id) {
-            // Runtimes older than the header do not echo it.
-            Some(in_flight) => match invocation_id.map(Uuid::try_parse) {
-                None => Ok(()),
-                Some(Ok(id)) if id == in_flight.invocation_id => Ok(()),
-                Some(_) => Err(Refusal::Stale),
-            },
-            None if self.late.contains(&request_id) => Err(Refusal::Late),
-            None => Err(Refusal::Unknown),
-        }
-    }
-}
-
 impl State {
     fn current(&self) -> Option<&Workers> {
         self.environments.get(&self.current?)
@@ -717,16 +525,6 @@ fn next_in_line(line: &mut VecDeque<Waiting>) -> Option<Waiting> {
             return Some(waiting);
         }
     }
-}
-
-/// An error of the function in the words of Lambda.
-pub(crate) fn error(request_id: Uuid, error_type: &str, reason: &str) -> Bytes {
-    json!({
-        "errorType": error_type,
-        "errorMessage": format!("RequestId: {request_id} Error: {reason}"),
-    })
-    .to_string()
-    .into()
 }
 
 /// A reply that has not come yet.

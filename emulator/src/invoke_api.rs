@@ -23,8 +23,9 @@ use uuid::Uuid;
 use crate::api_error::ApiError;
 use crate::body::{self, Bodies, BodyError, MAX_PAYLOAD};
 use crate::function_name::FunctionName;
-use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value};
-use crate::invocations::{Invocations, InvokeError, InvokeRequest, PendingReply, Reply};
+use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
+use crate::invocation::{InvokeError, InvokeRequest, Reply};
+use crate::invocations::{Invocations, PendingReply};
 use crate::logs::{Logs, one_line};
 use crate::origin;
 use crate::settings::{Settings, arn};
@@ -164,16 +165,21 @@ fn checked(payload: Bytes, limit: usize) -> Result<Bytes, InvokeError> {
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
-    // Ignored values are read without recursion, so nesting costs no stack.
-    let parsed = match std::str::from_utf8(&payload) {
-        Ok(text) => serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    match parsed {
-        Ok(IgnoredAny) => Ok(payload),
+    match check_json(&payload) {
+        Ok(()) => Ok(payload),
         Err(error) => Err(InvokeError::InvalidRequestContent(format!(
             "Could not parse request body into json: Could not parse payload into json: {error}"
         ))),
+    }
+}
+
+/// Returns what is wrong with `json`, if it is not JSON in UTF-8.
+fn check_json(json: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(json).map_err(|error| error.to_string())?;
+    // Ignored values are read without recursion, so nesting costs no stack.
+    match serde_json::from_str(text) {
+        Ok(IgnoredAny) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -210,7 +216,10 @@ pub(crate) async fn unknown_path(method: Method, uri: Uri, body: Body) -> ApiErr
 /// A path that operations with other methods have.
 pub(crate) async fn wrong_method(method: Method, uri: Uri, body: Body) -> ApiError {
     let _ = body::discard(body, DISCARD_TIMEOUT).await;
-    let message = format!("No such operation: {method} {uri}; to invoke the function, use POST");
+    let mut message = format!("No such operation: {method} {uri}");
+    if uri.path().ends_with("/invocations") {
+        message.push_str("; to invoke the function, use POST");
+    }
     ApiError::unknown_operation(StatusCode::METHOD_NOT_ALLOWED, message)
 }
 
@@ -255,8 +264,7 @@ async fn invoke(
             return Err(ApiError::invalid_parameter(&message));
         }
     }
-    let client_context = headers
-        .get(CLIENT_CONTEXT)
+    let client_context = value_of(&headers, &CLIENT_CONTEXT)
         .map(client_context)
         .transpose()?;
     let body = match body {
@@ -269,7 +277,7 @@ async fn invoke(
         let headers = [(AMZN_REQUEST_ID, header_value(&request_id.to_string()))];
         return Ok((StatusCode::NO_CONTENT, headers).into_response());
     }
-    let trace_id = headers.get(AMZN_TRACE_ID).cloned();
+    let trace_id = value_of(&headers, &AMZN_TRACE_ID).cloned();
     let pending = api.invocations.submit(InvokeRequest {
         request_id,
         payload: if body.bytes.is_empty() {
@@ -325,7 +333,8 @@ fn no_such_value(member: &str, value: &[u8], values: &str) -> ApiError {
     )])
 }
 
-/// The JSON in a client context: Lambda decodes it for the function. Its members are not checked.
+/// The JSON object in a client context: Lambda decodes it for the function. Its members are not
+/// checked.
 fn client_context(encoded: &HeaderValue) -> Result<HeaderValue, InvokeError> {
     let refuse = |message: &str| InvokeError::InvalidRequestContent(message.to_owned());
     let invalid = || refuse("Client context must be a valid Base64-encoded JSON object.");
@@ -335,6 +344,9 @@ fn client_context(encoded: &HeaderValue) -> Result<HeaderValue, InvokeError> {
         ));
     }
     let mut json = BASE64_STANDARD.decode(encoded).map_err(|_| invalid())?;
+    if !json.trim_ascii_start().starts_with(b"{") || check_json(&json).is_err() {
+        return Err(invalid());
+    }
     for byte in &mut json {
         // Line breaks mean nothing in JSON and would end the header.
         if matches!(byte, b'\n' | b'\r') {

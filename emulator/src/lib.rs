@@ -19,13 +19,31 @@
 //! [`Emulator::inject`] makes its Runtime API fail in the ways that [`Fault`] lists, to see how a
 //! function copes.
 //!
+//! # Debugging
+//!
+//! `cargo local --timeout 0` sets no deadlines, so that a debugger can stop the function for as long
+//! as it takes. It prints the function's process ID, and this attaches a debugger to it:
+//!
+//! ```sh
+//! sudo gdb -p PROCESS
+//! ```
+//!
+//! This repository's release build has no debug information. Make a build that has it, and run that:
+//!
+//! ```sh
+//! CARGO_PROFILE_DEV_DEBUG=full cargo build -p fibonacci-generator
+//! cargo local --timeout 0 --bootstrap target/debug/fibonacci-generator
+//! ```
+//!
 //! # What it does not do
 //!
 //! | what | what happens instead |
 //! |---|---|
 //! | response streaming | a function that streams gets a 400 and its caller an error that says so; `InvokeWithResponseStream` is a 404 that says so |
-//! | the Telemetry API and the Logs API | a subscription gets 202 `Telemetry.NotSupported` or `Logs.NotSupported`, as in RIE, and a warning |
+//! | the Telemetry API | a subscription gets 202 `Telemetry.NotSupported` and a warning |
+//! | the Logs API | a subscription gets a 404, as in RIE, and a warning |
 //! | external extensions | only internal ones can register; events get 403 `Extension.InvalidEventType` |
+//! | errors that an extension reports | a warning; AWS would end the execution environment |
 //! | retries and destinations of asynchronous invocations | a failure is a warning that says so |
 //! | CORS settings of a function URL | preflight requests go to the function, with a warning |
 //! | TLS | function URL events have no `x-amzn-tls-version` and `x-amzn-tls-cipher-suite` |
@@ -51,6 +69,7 @@ mod function_url;
 mod functions_api;
 mod history;
 mod http;
+mod invocation;
 mod invocations;
 mod invoke_api;
 mod lock;
@@ -59,11 +78,12 @@ mod origin;
 mod runtime_api;
 mod settings;
 mod standard_error;
+mod workers;
 
 pub use cargo_build::{BuildError, build_function, rebuild_function, sources};
 pub use emulator::Emulator;
 pub use environment::StartError;
 pub use faults::Fault;
-pub use invocations::{InvokeError, Reply};
+pub use invocation::{InvokeError, Reply};
 pub use settings::Settings;
 pub use standard_error::StandardError;

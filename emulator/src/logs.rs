@@ -193,7 +193,7 @@ impl Logs {
     }
 }
 
-/// Makes one line of what somebody else wrote, to be part of a message.
+/// Makes one line of a caller's or a function's text, to be part of a message.
 pub(crate) fn one_line(text: &str) -> String {
     let visible = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(1_000).map(visible).collect()

@@ -1,5 +1,6 @@
 //! `cargo local`: a function of Lambda Managed Instances, run on this machine.
 
+mod thread;
 mod watch;
 
 use std::io::{Read, Write, stdin, stdout};
@@ -8,15 +9,14 @@ use std::num::NonZeroU16;
 use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use emulator::{Emulator, Settings, StandardError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
 
+use crate::thread::{Error, on_thread};
 use crate::watch::Watch;
 
 /// How long to wait for the last lines on standard error.
@@ -126,11 +126,9 @@ async fn main() -> ExitCode {
 }
 
 fn say(line: &str) {
-    // It never fails.
-    let _ = writeln!(StandardError, "{line}");
+    // One write, so that no line of the function gets between. It never fails.
+    let _ = StandardError.write_all(format!("{line}\n").as_bytes());
 }
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
 
 async fn run(cli: Cli) -> Result<ExitCode, Error> {
     let mut end = End::new()?;
@@ -168,17 +166,6 @@ async fn settings(function: FunctionArgs) -> Result<Settings, Error> {
         .collect();
     settings.echo = true;
     Ok(settings)
-}
-
-/// Runs something that blocks. Neither the runtime nor the end of the process waits for it.
-async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    let (sender, receiver) = oneshot::channel();
-    thread::Builder::new().spawn(move || {
-        let _ = sender.send(work());
-    })?;
-    Ok(receiver.await?)
 }
 
 async fn invoke(settings: Settings, event: String) -> Result<ExitCode, Error> {
@@ -249,7 +236,7 @@ async fn serve(
     }
     tokio::select! {
         _ = emulator.terminate() => {}
-        // Somebody is impatient.
+        // A second signal ends it at once.
         () = end.requested() => {}
     }
     Ok(ExitCode::SUCCESS)

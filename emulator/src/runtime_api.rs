@@ -22,7 +22,8 @@ use crate::body::{self, BodyError, MAX_PAYLOAD};
 use crate::extensions::{self, Extensions};
 use crate::faults::{BreakableListener, Breakage, Connection, Fault, Faults};
 use crate::http::{JSON, accepted, error, header_value};
-use crate::invocations::{Invocations, Refusal, Worker};
+use crate::invocations::Invocations;
+use crate::workers::{Refusal, Worker};
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.
 const MAX_REPLY: usize = MAX_PAYLOAD + 100;
@@ -76,7 +77,11 @@ fn router(api: RuntimeApi) -> Router {
     let invocation = "/2018-06-01/runtime/invocation";
     let extensions = extensions::router(Arc::clone(&api.extensions));
     Router::new()
-        .route(&format!("{invocation}/next"), get(next_invocation))
+        // A HEAD request would take an event and not get it.
+        .route(
+            &format!("{invocation}/next"),
+            get(next_invocation).head(wrong_method),
+        )
         .route(
             &format!("{invocation}/{{request_id}}/response"),
             post(post_response),
@@ -191,7 +196,7 @@ async fn accept_reply(
         Some(Fault::PollDiscarded) => connection.break_with(Breakage::CutAfterResponse),
         _ => {}
     }
-    // An ID that is no UUID is none of ours.
+    // No invocation has the nil UUID.
     let id = Uuid::try_parse(request_id).unwrap_or_default();
     let invocation_id = headers
         .get(INVOCATION_ID)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::lock::lock;
 
-/// What is not yet written is kept up to this many bytes.
+/// Output that is not yet written is kept up to this many bytes.
 const MAX_WAITING: usize = 1024 * 1024;
 
 /// Writes to standard error through a queue, so that a write never blocks or fails.

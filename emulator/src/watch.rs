@@ -8,7 +8,7 @@ use emulator::Emulator;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::on_thread;
+use crate::thread::{Error, on_thread};
 
 /// The time between two looks at the files. Looking works on every file system, and takes less time
 /// than setting up notifications.
@@ -62,7 +62,7 @@ impl Watch {
         }
     }
 
-    async fn replace(&self, emulator: &Emulator, files: &str) -> Result<(), crate::Error> {
+    async fn replace(&self, emulator: &Emulator, files: &str) -> Result<(), Error> {
         let executable = if let Some(bootstrap) = &self.bootstrap {
             info!("{files} changed: starting it");
             bootstrap.clone()
@@ -101,6 +101,8 @@ fn changed_files(before: &[Stamp], after: &[Stamp]) -> String {
         .filter_map(|(file, _)| file.file_name())
         .map(|name| name.to_string_lossy())
         .collect();
+    // A file that was edited is in both lists.
+    names.sort_unstable();
     names.dedup();
     names.join(", ")
 }

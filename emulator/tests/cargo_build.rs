@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::within;
-use tokio::process::Command;
+use crate::support::{Gate, within};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{ChildStderr, Command};
 
 /// A repository whose function prints where it comes from and ends.
 fn checkout(name: &str) -> PathBuf {
@@ -103,4 +104,105 @@ async fn says_that_the_build_failed() {
     let error =
         "error: `cargo build --release -p fibonacci-generator` failed: see its messages above\n";
     assert!(said.ends_with(error), "{said}");
+}
+
+/// A function that prints `version` and polls.
+fn source(version: &str) -> String {
+    format!(
+        "use std::io::{{Read, Write}};
+         fn main() {{
+             println!(\"this is {version}\");
+             let runtime_api = std::env::var(\"AWS_LAMBDA_RUNTIME_API\").unwrap();
+             let mut poll = std::net::TcpStream::connect(runtime_api).unwrap();
+             poll.write_all(
+                 b\"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nhost: it\\r\\n\\r\\n\",
+             )
+             .unwrap();
+             let _ = poll.read(&mut [0]);
+         }}
+         "
+    )
+}
+
+async fn told(stderr: &mut Lines<BufReader<ChildStderr>>, what: &str) -> String {
+    within(what, async {
+        loop {
+            let line = stderr.next_line().await.unwrap();
+            let line = line.unwrap_or_else(|| panic!("it ended before {what:?}"));
+            if line.contains(what) {
+                return line;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn watches_the_sources() {
+    let repository = checkout("watched-sources");
+    let write = |name: &str, text: &str| fs::write(repository.join(name), text).unwrap();
+    write("src/main.rs", &source("the first"));
+    let mut process = Command::new(env!("CARGO_BIN_EXE_emulator"))
+        .args(["--watch", "--concurrency", "1"])
+        .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
+        .current_dir(&repository)
+        .env_remove("CARGO_MANIFEST_DIR")
+        .env_remove("CARGO_TARGET_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
+    let stderr = &mut stderr;
+    told(stderr, "this is the first").await;
+
+    write("src/main.rs", &source("the second"));
+    told(stderr, "main.rs changed: building the function").await;
+    told(stderr, "this is the second").await;
+    told(stderr, "the new function is running").await;
+
+    write("src/main.rs", "fn main() { nonsense }");
+    told(stderr, "cannot find value `nonsense`").await;
+    told(
+        stderr,
+        "failed: see its messages above; the old function keeps running",
+    )
+    .await;
+
+    // A new file counts, and so does one that is deleted.
+    write("src/part.rs", "");
+    write(
+        "src/main.rs",
+        &format!("mod part;\n{}", source("the third")),
+    );
+    let line = told(stderr, "part.rs changed: building the function").await;
+    assert!(line.matches("main.rs").count() <= 1, "{line}");
+    told(stderr, "this is the third").await;
+    told(stderr, "the new function is running").await;
+    fs::remove_file(repository.join("src/part.rs")).unwrap();
+    told(stderr, "part.rs changed: building the function").await;
+    told(stderr, "the old function keeps running").await;
+
+    // A file that changes during a build is built afterwards.
+    let gate = Gate::new().await;
+    let wait = format!(
+        "fn main() {{
+             if let Ok(mut gate) = std::net::TcpStream::connect(\"{}\") {{
+                 let _ = std::io::Read::read(&mut gate, &mut [0]);
+             }}
+         }}
+         ",
+        gate.address()
+    );
+    write("src/main.rs", &source("the fourth"));
+    write("build.rs", &wait);
+    let build = gate.entered().await;
+    write("src/main.rs", &source("the fifth"));
+    drop((build, gate));
+    told(stderr, "the new function is running").await;
+    told(stderr, "main.rs changed: building the function").await;
+    told(stderr, "this is the fifth").await;
+    told(stderr, "the new function is running").await;
 }

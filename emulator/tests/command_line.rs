@@ -252,6 +252,27 @@ async fn goes_on_and_ends_if_nobody_reads_standard_error() {
 }
 
 #[tokio::test]
+async fn warns_where_aws_would_do_more() {
+    let mut served = serve(&[], Stdio::piped()).await;
+    let preflight = "OPTIONS / HTTP/1.1\norigin: http://example.com\n\
+                     access-control-request-method: POST";
+    http(served.function_url, preflight, b"").await;
+    let event = format!("{POST}\nx-amz-invocation-type: Event");
+    http(served.invoke, &event, br#"{"fail": "no luck"}"#).await;
+    let stderr = served.process.stderr.take().unwrap();
+    let mut lines = BufReader::new(stderr).lines();
+    for warning in [
+        "cargo local does not have CORS settings",
+        "Lambda would retry it twice and then send it to its destination, cargo local does not",
+    ] {
+        within(warning, async {
+            while !lines.next_line().await.unwrap().unwrap().contains(warning) {}
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn goes_on_if_nothing_can_be_written_to_standard_error() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let (reader, closed) = std::io::pipe().unwrap();

@@ -140,6 +140,14 @@ async fn appends_to_what_a_proxy_says() {
 }
 
 #[tokio::test]
+async fn announces_no_body_of_a_response_that_has_none() {
+    let emulator = start(function()).await;
+    let response = reply(&emulator, r#"{"statusCode": 204, "body": "x"}"#).await;
+    assert_eq!((response.status, &*response.text()), (204, ""));
+    assert_eq!(response.header("content-length"), None);
+}
+
+#[tokio::test]
 async fn gives_the_function_the_ids_that_the_caller_sees() {
     let emulator = start(function()).await;
     let head = "POST / HTTP/1.1\ncontent-type: application/json";

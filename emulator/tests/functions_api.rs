@@ -1,5 +1,7 @@
 //! `GetFunction`, `GetFunctionConfiguration` and `ListFunctions`, in HTTP.
 
+use std::path::PathBuf;
+
 use crate::support::{Response, function, http, start};
 use emulator::Emulator;
 use serde_json::{Value, json};
@@ -60,6 +62,20 @@ async fn describes_the_function() {
         modified.len() == 28 && modified.ends_with(".000+0000"),
         "{modified}"
     );
+}
+
+#[tokio::test]
+async fn locates_the_code_by_an_absolute_path() {
+    let mut settings = function();
+    let directory = std::env::current_dir().unwrap();
+    let root: PathBuf = directory.iter().skip(1).map(|_| "..").collect();
+    settings.bootstrap = root.join(settings.bootstrap.strip_prefix("/").unwrap());
+    assert!(settings.bootstrap.is_relative());
+    let path = format!("/{}", settings.function_name);
+    let emulator = start(settings).await;
+    let location = get(&emulator, &path).await.json()["Code"]["Location"].take();
+    let location = location.as_str().unwrap();
+    assert!(location.starts_with("file:///"), "{location}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::support::{
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use emulator::{Emulator, InvokeError};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
@@ -446,20 +446,6 @@ async fn refuses_what_aws_refuses() {
             "cargo local does not support durable executions.",
         ),
         (
-            post("x-amz-client-context: {}"),
-            "{}",
-            400,
-            "InvalidRequestContentException",
-            "Client context must be a valid Base64-encoded JSON object.",
-        ),
-        (
-            post("x-amz-client-context: AAAA"),
-            "{}",
-            400,
-            "InvalidRequestContentException",
-            "Client context must be a valid Base64-encoded JSON object.",
-        ),
-        (
             "POST /2015-03-31/elsewhere HTTP/1.1".to_owned(),
             "{}",
             404,
@@ -482,6 +468,13 @@ async fn refuses_what_aws_refuses() {
             "No such operation: GET /2015-03-31/functions/function/invocations; to invoke the \
              function, use POST",
         ),
+        (
+            "POST / HTTP/1.1".to_owned(),
+            "{}",
+            405,
+            "UnknownOperationException",
+            "No such operation: POST /",
+        ),
     ] {
         let response = http(emulator.invoke_address(), &head, body.as_bytes()).await;
         assert_eq!(
@@ -491,6 +484,42 @@ async fn refuses_what_aws_refuses() {
         assert_eq!(response.json()["message"], message);
         assert!(response.header("x-amzn-requestid").is_some());
     }
+}
+
+#[tokio::test]
+async fn refuses_a_client_context_that_is_not_a_json_object() {
+    let emulator = start(function()).await;
+    let encode = |json| BASE64_STANDARD.encode(json);
+    for value in [
+        "{}".to_owned(),
+        encode("not JSON"),
+        encode("[]"),
+        encode("{} {}"),
+        encode("{\"custom\":\"\0\"}"),
+    ] {
+        let response = invoke(&emulator, &format!("x-amz-client-context: {value}"), b"{}").await;
+        let error_type = response.header("x-amzn-errortype");
+        assert_eq!(
+            error_type,
+            Some("InvalidRequestContentException"),
+            "{value}"
+        );
+        assert_eq!(
+            response.json()["message"],
+            "Client context must be a valid Base64-encoded JSON object."
+        );
+    }
+}
+
+#[tokio::test]
+async fn takes_an_empty_header_for_none() {
+    let emulator = start(function()).await;
+    let headers = "x-amz-client-context:\nx-amzn-trace-id:";
+    let response = invoke(&emulator, headers, br#"{"context":{}}"#).await;
+    let context = response.json();
+    assert_eq!(context["client_context"], Value::Null, "{context}");
+    let trace_id = context["xray_trace_id"].as_str().unwrap();
+    assert!(trace_id.starts_with("Root=1-"), "{trace_id}");
 }
 
 #[tokio::test]

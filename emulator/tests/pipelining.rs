@@ -23,7 +23,7 @@ async fn one_worker() -> (Function, Connection) {
 }
 
 #[tokio::test]
-async fn answers_a_reply_and_the_next_poll_in_one_write_in_order() {
+async fn serves_a_reply_and_the_next_poll_in_one_write_in_order() {
     let (function, mut connection) = one_worker().await;
     for number in 0..100 {
         // Large replies fill more than one read of the server.

@@ -213,7 +213,7 @@ async fn decodes_the_client_context_for_the_function() {
     for (json, expected) in [
         (r#"{"custom":{"a":1}}"#, r#"{"custom":{"a":1}}"#),
         ("{\r\n \"client\": {}}", "{   \"client\": {}}"),
-        ("not JSON at all", "not JSON at all"),
+        (r#"{"custom":"ü"}"#, r#"{"custom":"ü"}"#),
     ] {
         let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, json);
         let emulator = Arc::clone(&function.emulator);
@@ -243,6 +243,7 @@ async fn knows_no_other_paths_and_methods() {
         ("GET /2018-06-01/runtime/restore/next HTTP/1.1", 404),
         ("PUT /2020-08-15/logs HTTP/1.1", 404),
         ("POST /2018-06-01/runtime/invocation/next HTTP/1.1", 405),
+        ("HEAD /2018-06-01/runtime/invocation/next HTTP/1.1", 405),
         ("GET /2020-01-01/extension/register HTTP/1.1", 405),
     ] {
         let refused = http(function.runtime_api, head, b"").await;
@@ -305,7 +306,7 @@ async fn accepts_the_error_of_a_function_that_streams() {
 }
 
 #[tokio::test]
-async fn answers_a_ping_and_a_registration_in_one_write() {
+async fn serves_a_ping_and_a_registration_in_one_write() {
     let ping = kept_alive("GET /2018-06-01/ping HTTP/1.1", "");
     let register = kept_alive(
         "POST /2020-01-01/extension/register HTTP/1.1

@@ -1,0 +1,81 @@
+//! One invocation: what a caller asks for, what the function gets, and what comes of it.
+
+use axum::http::HeaderValue;
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// The outcome of an invocation.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The invocation's request ID.
+    pub request_id: Uuid,
+    /// What the function returned, or a JSON object with `errorMessage` and `errorType`.
+    pub payload: Bytes,
+    /// Whether the function failed: it reported an error, timed out or exited.
+    pub function_error: bool,
+    /// The number of log lines before the event was handed to the function.
+    pub(crate) first_line: u64,
+}
+
+/// Why an event was not given to the function.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// All workers are busy and the queue is full.
+    #[error("Rate Exceeded.")]
+    TooManyRequests,
+    /// The payload is not JSON, or a header is invalid.
+    #[error("{0}")]
+    InvalidRequestContent(String),
+    /// The payload is larger than its invocation type allows.
+    #[error("{0}")]
+    RequestTooLarge(String),
+    /// The emulator is shutting down.
+    #[error("the emulator is shutting down")]
+    Terminated,
+}
+
+impl InvokeError {
+    /// The payload is larger than `limit` bytes.
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::RequestTooLarge(format!(
+            "Request must be smaller than {limit} bytes for the InvokeFunction operation"
+        ))
+    }
+}
+
+/// What a caller asks for.
+pub(crate) struct InvokeRequest {
+    pub(crate) request_id: Uuid,
+    /// The event, on its way to the function.
+    pub(crate) payload: Bytes,
+    /// The same event, for the history.
+    pub(crate) event: Bytes,
+    pub(crate) function_arn: HeaderValue,
+    pub(crate) trace_id: HeaderValue,
+    pub(crate) client_context: Option<HeaderValue>,
+    /// Whether nobody waits for the reply, so that the event may wait for a worker.
+    pub(crate) asynchronous: bool,
+}
+
+/// An event on its way to a worker.
+pub(crate) struct Dispatch {
+    /// Identifies the attempt: an event that is handed out again gets another.
+    pub(crate) invocation_id: Uuid,
+    /// Milliseconds since the epoch.
+    pub(crate) deadline_ms: u64,
+    pub(crate) request: InvokeRequest,
+}
+
+pub(crate) type ReplySender = oneshot::Sender<Reply>;
+
+/// An error of the function in the words of Lambda.
+pub(crate) fn error(request_id: Uuid, error_type: &str, reason: &str) -> Bytes {
+    json!({
+        "errorType": error_type,
+        "errorMessage": format!("RequestId: {request_id} Error: {reason}"),
+    })
+    .to_string()
+    .into()
+}
