@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
-use crate::support::{Function, Peer, PIPELINING, event};
+use crate::support::{Function, PIPELINING, Peer, event};
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::Value;
 
