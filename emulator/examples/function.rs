@@ -19,7 +19,7 @@ enum Event {
     Raw(String),
     /// Connects to the address, waits until the connection is closed and replies with `null`.
     Gate(String),
-    /// Prints the text with the request ID, then without, and replies with `null`.
+    /// Prints the text with the request id, then without, and replies with `null`.
     Log(String),
     /// Prints that many lines to standard error and replies with `null`.
     Lines(usize),

@@ -30,7 +30,7 @@ pub enum Fault {
     EventWithoutHeaders,
     /// The response to a poll breaks off in its head. The event goes to another poll.
     EventHeadCut,
-    /// The response to a poll breaks off after its head, so that the function knows the request ID.
+    /// The response to a poll breaks off after its head, so that the function knows the request id.
     /// The invocation stays with that function.
     EventBodyCut,
     /// The connection is reset before a reply or error is read.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// The outcome of an invocation.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// The invocation's request ID.
+    /// The invocation's request id.
     pub request_id: Uuid,
     /// What the function returned, or a JSON object with `errorMessage` and `errorType`.
     pub payload: Bytes,

@@ -393,7 +393,7 @@ impl Invocations {
     }
 
     /// The process could not be started again. Each waiting caller gets the error that `describe`
-    /// returns for its request ID.
+    /// returns for its request id.
     pub(crate) fn fail_waiting(&self, describe: impl Fn(Uuid) -> Bytes) {
         let first_line = self.logs.count();
         for Waiting { dispatch, reply } in self.state().waiting.drain(..) {

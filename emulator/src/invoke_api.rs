@@ -88,7 +88,7 @@ impl InvokeApi {
             .await
     }
 
-    /// Gives the function an event whose request ID and trace ID the caller knows.
+    /// Gives the function an event whose request id and trace id the caller knows.
     pub(crate) fn submit(
         &self,
         request_id: Uuid,
@@ -183,7 +183,7 @@ fn check_json(json: &[u8]) -> Result<(), String> {
     }
 }
 
-/// A new trace ID in X-Ray's form, not sampled. Its random part is the request ID's.
+/// A new trace id in X-Ray's form, not sampled. Its random part is the request id's.
 pub(crate) fn new_trace_id(request_id: Uuid) -> HeaderValue {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -386,7 +386,7 @@ async fn lists_the_last_invocations() {
     emulator.terminate().await;
 }
 
-/// One worker's lines are its invocation's even without a request ID.
+/// One worker's lines are its invocation's even without a request id.
 #[tokio::test]
 async fn tells_the_log_of_one_invocation_from_the_next() {
     let emulator = start(workers(1)).await;
