@@ -73,12 +73,7 @@ impl Emulator {
             listen("function URL", settings.function_url_address).await?;
 
         let logs = Arc::new(Logs::new(settings.echo));
-        let invocations = Arc::new(Invocations::new(
-            settings.workers(),
-            settings.queue,
-            settings.timeout,
-            Arc::clone(&logs),
-        ));
+        let invocations = Arc::new(Invocations::new(&settings, Arc::clone(&logs)));
         let shared = Arc::new(Shared {
             invocations: Arc::clone(&invocations),
             logs: Arc::clone(&logs),

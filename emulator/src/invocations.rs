@@ -15,11 +15,8 @@ use crate::history::{History, Past};
 use crate::invocation::{Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, error};
 use crate::lock::lock;
 use crate::logs::Logs;
+use crate::settings::Settings;
 use crate::workers::{InFlight, Init, OpenPoll, Refusal, Returning, Worker, Workers};
-
-/// How long an event waits for a worker between its reply and its next poll, which is usually less
-/// than a millisecond. A worker that takes longer counts as gone.
-const RETURN_LIMIT: Duration = Duration::from_secs(1);
 
 /// A year. It stands for no limit, so that `Instant` arithmetic cannot overflow.
 const YEAR: Duration = Duration::from_hours(365 * 24);
@@ -69,12 +66,14 @@ pub(crate) struct Invocations {
     workers: usize,
     queue: usize,
     timeout: Duration,
+    /// How long a worker may take between its reply and its next poll.
+    return_limit: Duration,
     logs: Arc<Logs>,
     pub(crate) history: History,
 }
 
 impl Invocations {
-    pub(crate) fn new(workers: usize, queue: usize, timeout: Duration, logs: Arc<Logs>) -> Self {
+    pub(crate) fn new(settings: &Settings, logs: Arc<Logs>) -> Self {
         Self {
             state: Mutex::new(State {
                 environments: BTreeMap::new(),
@@ -87,12 +86,13 @@ impl Invocations {
             }),
             polls: watch::Sender::new(0),
             drained: Notify::new(),
-            workers,
-            queue,
-            timeout: match timeout {
+            workers: settings.workers(),
+            queue: settings.queue,
+            timeout: match settings.timeout {
                 Duration::ZERO => YEAR,
                 limit => limit.clamp(Duration::from_millis(1), YEAR),
             },
+            return_limit: settings.return_limit,
             logs,
             history: History::new(),
         }
@@ -140,7 +140,7 @@ impl Invocations {
             return Ok(pending);
         } else if ahead < self.queue.saturating_add(self.about_to_poll(&state)) {
             if self.queue == 0 {
-                pending.wait_limit = Some(RETURN_LIMIT);
+                pending.wait_limit = Some(self.return_limit);
             }
             return Ok(pending);
         }
@@ -148,13 +148,14 @@ impl Invocations {
         Err(state.throttle())
     }
 
-    /// How many workers can be expected to poll within [`RETURN_LIMIT`].
+    /// How many workers can be expected to poll within the limit.
     fn about_to_poll(&self, state: &State) -> usize {
         // A process that starts has all its workers before it.
         let Some(workers) = state.current() else {
             return self.workers;
         };
-        let is_recent = |returning: &&Returning| returning.since.elapsed() < RETURN_LIMIT;
+        let limit = self.return_limit;
+        let is_recent = |returning: &&Returning| returning.since.elapsed() < limit;
         let recent = workers.returning.iter().filter(is_recent).count();
         // Which worker polls is a guess if workers share connections. The sum is certain.
         recent.min(self.workers.saturating_sub(workers.known()))
