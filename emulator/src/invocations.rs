@@ -14,7 +14,6 @@ use uuid::Uuid;
 use crate::history::{History, Past};
 use crate::invocation::{Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, error};
 use crate::lock::lock;
-use crate::logs::Logs;
 use crate::settings::Settings;
 use crate::workers::{InFlight, Init, OpenPoll, Refusal, Returning, Worker, Workers};
 
@@ -68,12 +67,11 @@ pub(crate) struct Invocations {
     timeout: Duration,
     /// How long a worker may take between its reply and its next poll.
     return_limit: Duration,
-    logs: Arc<Logs>,
     pub(crate) history: History,
 }
 
 impl Invocations {
-    pub(crate) fn new(settings: &Settings, logs: Arc<Logs>) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
             state: Mutex::new(State {
                 environments: BTreeMap::new(),
@@ -93,7 +91,6 @@ impl Invocations {
                 limit => limit.clamp(Duration::from_millis(1), YEAR),
             },
             return_limit: settings.return_limit,
-            logs,
             history: History::new(),
         }
     }
@@ -230,7 +227,6 @@ impl Invocations {
                 event: dispatch.request.event.clone(),
                 reply,
                 dispatched: Instant::now(),
-                first_line: self.logs.count(),
             };
             let request_id = dispatch.request.request_id;
             match poll.sender.send(dispatch) {
@@ -328,14 +324,12 @@ impl Invocations {
             event: ended.event,
             reply: payload.clone(),
             function_error,
-            first_line: ended.first_line,
         });
         // A caller that has gone away wants no reply.
         let _ = ended.reply.send(Reply {
             request_id,
             payload,
             function_error,
-            first_line: ended.first_line,
         });
     }
 
@@ -396,14 +390,12 @@ impl Invocations {
     /// The process could not be started again. Each waiting caller gets the error that `describe`
     /// returns for its request id.
     pub(crate) fn fail_waiting(&self, describe: impl Fn(Uuid) -> Bytes) {
-        let first_line = self.logs.count();
         for Waiting { dispatch, reply } in self.state().waiting.drain(..) {
             let request_id = dispatch.request.request_id;
             let _ = reply.send(Reply {
                 request_id,
                 payload: describe(request_id),
                 function_error: true,
-                first_line,
             });
         }
     }

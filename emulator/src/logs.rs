@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::yield_now;
+use uuid::Uuid;
 
 use crate::lock::lock;
 use crate::standard_error::StandardError;
@@ -179,20 +180,20 @@ impl Logs {
 
     /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
-        self.range(first, u64::MAX)
+        let lines = lock(&self.lines);
+        let skipped = first.saturating_sub(lines.forgotten);
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        lines.retained.iter().skip(skipped).cloned().collect()
     }
 
-    /// The lines from number `first` up to and without number `end`, as far as they are kept.
-    pub(crate) fn range(&self, first: u64, end: u64) -> Vec<Arc<str>> {
-        let lines = lock(&self.lines);
-        let size = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        let skipped = first.saturating_sub(lines.forgotten);
-        let length = end.saturating_sub(lines.forgotten + skipped);
-        let kept = lines.retained.iter();
-        kept.skip(size(skipped))
-            .take(size(length))
-            .cloned()
-            .collect()
+    /// The lines that name an invocation, as far as they are kept. Nothing else tells whose a line is:
+    /// workers print side by side, and what one printed may be read after its reply.
+    pub(crate) fn of(&self, request_id: Uuid) -> Vec<Arc<str>> {
+        self.drain();
+        let id = request_id.to_string();
+        let mut lines = self.since(0);
+        lines.retain(|line| line.contains(&id));
+        lines
     }
 
     /// The first line that `wanted` accepts, among those kept and those to come.
