@@ -11,6 +11,7 @@ mod invocation;
 mod log;
 mod process;
 mod reply;
+mod service;
 mod worker;
 
 pub use handler::Handler;
@@ -18,3 +19,4 @@ pub use invocation::Invocation;
 pub use lambda_runtime::Diagnostic;
 pub use process::run;
 pub use reply::Reply;
+pub use service::service;

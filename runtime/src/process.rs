@@ -11,7 +11,7 @@ use std::{env, panic, thread};
 use lambda_runtime::tracing::{debug, error, warn};
 use nix::sys::signal::SigSet;
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::runtime::{Builder, Handle, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -35,7 +35,6 @@ const EXIT_LIMIT: Duration = Duration::from_millis(420);
 ///
 /// [`spawn_blocking`]: https://docs.rs/tokio/latest/tokio/task/fn.spawn_blocking.html
 #[must_use = "it is the exit code of the process"]
-#[expect(clippy::needless_pass_by_value, reason = "each worker gets a clone")]
 pub fn run(handler: impl Handler) -> ExitCode {
     let Ok(runtime_api) = env::var("AWS_LAMBDA_RUNTIME_API") else {
         let name = env::args_os().next().unwrap_or_default();
@@ -50,7 +49,16 @@ pub fn run(handler: impl Handler) -> ExitCode {
     };
     log::init();
     panic::set_hook(Box::new(worker::log_panic));
-    match serve(&runtime_api, &handler) {
+    let serve = move || serve(&runtime_api, &handler);
+    let served = if Handle::try_current().is_err() {
+        serve()
+    } else {
+        // Within a runtime, such as that of `#[tokio::main]`, no other can start.
+        let thread = thread::Builder::new().spawn(serve);
+        let panicked = |_| Err(io::Error::other("panicked"));
+        thread.and_then(|thread| thread.join().unwrap_or_else(panicked))
+    };
+    match served {
         Ok(()) => process::exit(0), // whatever a thread is still doing
         Err(problem) => {
             error!(%problem, "cannot start");
