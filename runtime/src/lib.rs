@@ -12,6 +12,8 @@ mod log;
 mod process;
 mod reply;
 mod worker;
+#[cfg(test)]
+mod worker_model;
 
 pub use handler::Handler;
 pub use invocation::Invocation;
