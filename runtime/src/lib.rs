@@ -13,6 +13,8 @@ mod process;
 mod reply;
 mod service;
 mod worker;
+#[cfg(test)]
+mod worker_model;
 
 pub use handler::Handler;
 pub use invocation::Invocation;

@@ -17,7 +17,7 @@ use serde_json::Deserializer;
 
 use crate::handler::failed;
 use crate::log::excerpt;
-use crate::worker::{catch_panic, diagnostic, panic_message};
+use crate::worker::{catch_panic, panic_message};
 use crate::{Handler, Invocation, Reply};
 
 /// Makes a handler of what [`lambda_runtime::run_concurrent`] takes: any [`tower::Service`] from a
@@ -211,10 +211,10 @@ fn deserialize<T: for<'de> Deserialize<'de>>(invocation: &Invocation) -> Result<
                 "Request payload deserialization into LambdaEvent<T> failed. The handler will not \
                  be called. Log at TRACE level to see the payload."
             );
-            diagnostic(
-                "&lambda_runtime::deserializer::DeserializeError",
-                error.to_string(),
-            )
+            Diagnostic {
+                error_type: "&lambda_runtime::deserializer::DeserializeError".to_owned(),
+                error_message: error.to_string(),
+            }
         })
     })
 }
@@ -237,11 +237,14 @@ impl Display for DeserializeError {
 }
 
 /// Logs and returns that an invocation cannot be handled.
-fn refused(invocation: &Invocation, error_type: &str, problem: String) -> Diagnostic {
+fn refused(invocation: &Invocation, error_type: &str, error_message: String) -> Diagnostic {
     error!(
         requestId = invocation.request_id(),
         "{}",
-        excerpt(problem.as_bytes())
+        excerpt(error_message.as_bytes())
     );
-    diagnostic(error_type, problem)
+    Diagnostic {
+        error_type: error_type.to_owned(),
+        error_message,
+    }
 }

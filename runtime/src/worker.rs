@@ -16,12 +16,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use lambda_runtime::Diagnostic;
-use lambda_runtime::tracing::{error, info, warn};
+use lambda_runtime::tracing::{error, warn};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Polling};
 use crate::http::Socket;
 use crate::log::excerpt;
 use crate::{Handler, Invocation, Reply};
@@ -36,9 +36,6 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(400);
 /// the runtime takes in what has arrived on open polls, however busy the machine is.
 const QUIET_LOOKS: u32 = 10;
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
-/// After so many pipelined polls in a row that got no response, the process sends polls on their
-/// own.
-const MAX_DROPPED_POLLS: u32 = 2;
 /// What is said of a panic with something that is not a text.
 const NO_MESSAGE: &str = "no message";
 
@@ -56,9 +53,7 @@ pub(crate) struct Workers {
     runtime_api: Arc<str>,
     /// One for each worker.
     in_flight: Box<[InFlight]>,
-    /// Whether polls are pipelined.
-    pipelines: AtomicBool,
-    is_draining: AtomicBool,
+    polling: Polling,
     drain_begins: Notify,
     /// When a poll last failed, on any worker.
     last_failure: Mutex<Option<Instant>>,
@@ -79,8 +74,10 @@ impl Workers {
         Self {
             runtime_api: runtime_api.into(),
             in_flight: workers.map(|_| InFlight::default()).collect(),
-            pipelines: AtomicBool::new(pipelines),
-            is_draining: AtomicBool::new(false),
+            polling: Polling {
+                pipelines: pipelines.into(),
+                is_draining: false.into(),
+            },
             drain_begins: Notify::new(),
             last_failure: Mutex::new(None),
         }
@@ -94,7 +91,7 @@ impl Workers {
 
     /// Ends polling, so that every [`run`](Self::run) returns in time.
     pub(crate) fn drain(&self) {
-        self.is_draining.store(true, Relaxed);
+        self.polling.is_draining.store(true, Relaxed);
         self.drain_begins.notify_waiters();
     }
 
@@ -152,41 +149,29 @@ impl Workers {
         let mut invocation = Invocation::default();
         let mut back_off = MIN_BACK_OFF;
         let in_flight = &self.in_flight[worker];
-        let may_poll = || !self.is_draining();
         loop {
             invocation.clear();
             in_flight.set(false); // also if the worker before this one died
-            let event = connection.next(&mut invocation, may_poll, |is| in_flight.set(is));
+            let event = connection.next(&mut invocation, &self.polling, |is| in_flight.set(is));
             match event.await {
                 Ok(true) => {
                     let result = handle(&mut handler, &invocation).await;
-                    let pipelines = self.pipelines.load(Relaxed) && !self.is_draining();
-                    connection.respond(&invocation, result, pipelines).await;
+                    connection.respond(&invocation, result, &self.polling).await;
                     back_off = MIN_BACK_OFF;
                 }
                 Ok(false) => return,
                 Err(problem) => {
-                    if !invocation.request_id().is_empty() {
-                        warn!(requestId = invocation.request_id(), %problem, "the event is unreadable");
-                        let error = diagnostic("Runtime.UnreadableEvent", problem.to_string());
-                        connection.respond(&invocation, Err(error), false).await;
-                    }
-                    in_flight.set(false);
+                    in_flight.set(connection.has_event());
                     self.note_failure(&problem);
                     sleep(jittered(back_off)).await;
                     back_off = MAX_BACK_OFF.min(back_off * 2);
                 }
             }
-            if connection.dropped_polls() >= MAX_DROPPED_POLLS
-                && self.pipelines.swap(false, Relaxed)
-            {
-                info!("the Runtime API drops pipelined polls; sending them on their own");
-            }
         }
     }
 
     fn is_draining(&self) -> bool {
-        self.is_draining.load(Relaxed)
+        self.polling.is_draining.load(Relaxed)
     }
 
     /// Logs the first of the failures that make up an outage of the Runtime API.
@@ -220,7 +205,10 @@ async fn handle(handler: &mut impl Handler, invocation: &Invocation) -> Result<R
     let result = catch_panic(handling, invocation.request_id()).await;
     result.unwrap_or_else(|panic| {
         let message = panic_message(&*panic).unwrap_or(NO_MESSAGE);
-        Err(diagnostic("Function.Panic", message.to_owned()))
+        Err(Diagnostic {
+            error_type: "Function.Panic".to_owned(),
+            error_message: message.to_owned(),
+        })
     })
 }
 
@@ -278,13 +266,6 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref().map(String::as_str))
-}
-
-pub(crate) fn diagnostic(error_type: &str, error_message: String) -> Diagnostic {
-    Diagnostic {
-        error_type: error_type.to_owned(),
-        error_message,
-    }
 }
 
 /// Between half of this and all of it, so that workers do not come back all at once. A test makes it
