@@ -10,10 +10,11 @@
 use std::fmt::Write;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::{iter, mem};
 
 use lambda_runtime::Diagnostic;
-use lambda_runtime::tracing::{debug, error, warn};
+use lambda_runtime::tracing::{debug, error, info, warn};
 use smallvec::SmallVec;
 
 use crate::http::{Socket, Stream, invalid};
@@ -25,6 +26,9 @@ pub(crate) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("C
 const MAX_REQUEST_ID_LEN: usize = 256;
 /// In bytes. The limit of an event is 6 MB.
 const MAX_EVENT_LEN: usize = (6 * 1024 + 64) * 1024;
+/// After so many pipelined polls in a row that got no response, the process sends polls on their
+/// own.
+const MAX_DROPPED_POLLS: u32 = 2;
 /// In bytes, of what is logged of the body that says why the Runtime API refused something.
 pub(crate) const MAX_REFUSAL_LEN: usize = 1024;
 
@@ -34,11 +38,29 @@ pub(crate) struct Connection<S> {
     authority: Arc<str>,
     stream: Option<Stream<S>>,
     poll: Poll,
-    /// How many pipelined polls in a row, up to the last, got no response.
-    dropped_polls: u32,
+    /// How many pipelined polls in a row have got no response, up to the last that was sent.
+    unanswered_polls: u32,
     poll_request: String,
     post_request: String,
     refusal: Vec<u8>,
+}
+
+/// Whether polls are sent, and how.
+#[derive(Debug)]
+pub(crate) struct Polling {
+    /// Whether they are pipelined.
+    pub(crate) pipelines: AtomicBool,
+    pub(crate) is_draining: AtomicBool,
+}
+
+impl Polling {
+    fn may_poll(&self) -> bool {
+        !self.is_draining.load(Relaxed)
+    }
+
+    fn may_pipeline(&self) -> bool {
+        self.pipelines.load(Relaxed) && self.may_poll()
+    }
 }
 
 /// Where the poll on a connection stands.
@@ -65,34 +87,54 @@ impl<S: Socket> Connection<S> {
             authority,
             stream: None,
             poll: Poll::None,
-            dropped_polls: 0,
+            unanswered_polls: 0,
             poll_request,
             post_request: String::new(),
             refusal: Vec::with_capacity(MAX_REFUSAL_LEN),
         }
     }
 
-    /// How many pipelined polls in a row, up to the last, got no response.
-    pub(crate) fn dropped_polls(&self) -> u32 {
-        self.dropped_polls
+    /// Whether an event has arrived that [`next`](Self::next) has not returned yet.
+    pub(crate) fn has_event(&self) -> bool {
+        self.poll == Poll::OutOfOrder
     }
 
     /// Receives the next event into `invocation`, which is empty. Waits for its first byte without a
-    /// deadline. Polls for it unless a poll is under way, and only while `may_poll`; returns `false`
-    /// if it may not. `set_in_flight` hears whether an event has begun.
+    /// deadline. Polls for it unless a poll is under way; returns `false` if it may not.
+    /// `set_in_flight` hears whether an event has begun.
     ///
     /// # Errors
     ///
     /// If the Runtime API cannot be reached, a new connection ends without a response, or the
-    /// response is not a whole event. `invocation` then has its request id if that was received.
+    /// response is not a whole event. The caller is told if its request id has been received.
     pub(crate) async fn next(
         &mut self,
         invocation: &mut Invocation,
-        may_poll: impl Fn() -> bool,
+        polling: &Polling,
+        set_in_flight: impl Fn(bool),
+    ) -> io::Result<bool> {
+        let received = self.receive(invocation, polling, set_in_flight).await;
+        if let Err(problem) = &received
+            && !invocation.request_id.is_empty()
+        {
+            warn!(requestId = invocation.request_id, %problem, "the event is unreadable");
+            let diagnostic = Diagnostic {
+                error_type: "Runtime.UnreadableEvent".to_owned(),
+                error_message: problem.to_string(),
+            };
+            self.post(invocation, Err(diagnostic), || false).await;
+        }
+        received
+    }
+
+    async fn receive(
+        &mut self,
+        invocation: &mut Invocation,
+        polling: &Polling,
         set_in_flight: impl Fn(bool),
     ) -> io::Result<bool> {
         loop {
-            if self.poll == Poll::None && !(may_poll() && self.send_poll(&may_poll).await?) {
+            if self.poll == Poll::None && !self.send_poll(polling).await? {
                 return Ok(false);
             }
             let Some(mut stream) = self.stream.take() else {
@@ -100,9 +142,10 @@ impl<S: Socket> Connection<S> {
             };
             let poll = mem::replace(&mut self.poll, Poll::None);
             match stream.response_begins().await {
+                Ok(()) if poll == Poll::Pipelined => self.unanswered_polls = 0,
                 Ok(()) => {}
                 Err(_) if poll != Poll::Sent || stream.has_responded() => {
-                    self.dropped_polls += u32::from(poll != Poll::Sent);
+                    self.stop_pipelining_if_useless(polling);
                     continue;
                 }
                 Err(problem) => return Err(problem),
@@ -124,13 +167,13 @@ impl<S: Socket> Connection<S> {
                 if head.keeps_alive {
                     self.keep(stream, Poll::Pipelined);
                 } else {
-                    self.dropped_polls += 1;
+                    self.stop_pipelining_if_useless(polling);
                 }
                 set_in_flight(false);
                 continue;
             }
             if poll != Poll::Sent {
-                self.dropped_polls = 0;
+                self.unanswered_polls = 0;
             }
             if head.status != 200 {
                 return Err(invalid(format!("HTTP status {}", head.status)));
@@ -149,12 +192,15 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Sends a poll, unless it may not be sent any more once there is a connection. Returns whether
-    /// it may. There is no connection afterwards if the Runtime API has closed one that was kept.
-    async fn send_poll(&mut self, may_poll: impl Fn() -> bool) -> io::Result<bool> {
-        let mut stream = self.reuse_or_open().await?;
-        if !may_poll() {
+    /// Sends a poll. Returns `false` if it may not. There is no connection afterwards if the Runtime
+    /// API has closed one that was kept.
+    async fn send_poll(&mut self, polling: &Polling) -> io::Result<bool> {
+        if !polling.may_poll() {
             return Ok(false);
+        }
+        let mut stream = self.reuse_or_open().await?;
+        if !polling.may_poll() {
+            return Ok(false); // the drain began while it connected
         }
         let poll = IoSlice::new(self.poll_request.as_bytes());
         match stream.send(&mut [poll]).await {
@@ -165,13 +211,24 @@ impl<S: Socket> Connection<S> {
         Ok(true)
     }
 
-    /// Posts the reply to an invocation, or why there is none, and the next poll with it if
-    /// `is_pipelined`. Logs what cannot be delivered.
+    /// Posts the reply to an invocation, or why there is none, and the next poll with it
+    /// if polls are pipelined. Logs what cannot be delivered.
     pub(crate) async fn respond(
         &mut self,
         invocation: &Invocation,
         result: Result<Reply, Diagnostic>,
-        is_pipelined: bool,
+        polling: &Polling,
+    ) {
+        self.post(invocation, result, || polling.may_pipeline())
+            .await;
+        self.stop_pipelining_if_useless(polling);
+    }
+
+    async fn post(
+        &mut self,
+        invocation: &Invocation,
+        result: Result<Reply, Diagnostic>,
+        may_pipeline: impl Fn() -> bool,
     ) {
         let (resource, header, body) = match result {
             Ok(reply) => ("response", "", reply),
@@ -201,11 +258,7 @@ impl<S: Socket> Connection<S> {
 
         // The Runtime API accepts one post per invocation, so posting again is safe.
         for is_retry in [false, true] {
-            let is_pipelined = is_pipelined && !is_retry;
-            let posted = self.exchange(&body, is_pipelined).await;
-            if is_pipelined && self.poll == Poll::None {
-                self.dropped_polls += 1;
-            }
+            let posted = self.exchange(&body, || !is_retry && may_pipeline()).await;
             let problem = match posted {
                 Ok(200..300) => return,
                 Ok(status @ 400..500) => {
@@ -243,7 +296,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Posts the prepared request and returns the status of the response.
-    async fn exchange(&mut self, body: &Reply, is_pipelined: bool) -> io::Result<u16> {
+    async fn exchange(&mut self, body: &Reply, may_pipeline: impl Fn() -> bool) -> io::Result<u16> {
         // A poll that is under way keeps its connection; the post then takes another one.
         let is_extra = self.poll != Poll::None;
         let mut stream = if is_extra {
@@ -251,6 +304,8 @@ impl<S: Socket> Connection<S> {
         } else {
             self.reuse_or_open().await?
         };
+        let is_pipelined = may_pipeline();
+        self.unanswered_polls += u32::from(is_pipelined);
         let poll_request = if is_pipelined {
             &*self.poll_request
         } else {
@@ -275,6 +330,7 @@ impl<S: Socket> Connection<S> {
         };
         if has_request_id && head.status == 200 {
             if !is_extra {
+                self.unanswered_polls = 0;
                 self.keep(stream, Poll::OutOfOrder);
             }
             return Err(invalid("an event instead of a response"));
@@ -294,6 +350,14 @@ impl<S: Socket> Connection<S> {
             self.keep(stream, poll);
         }
         Ok(head.status)
+    }
+
+    fn stop_pipelining_if_useless(&self, polling: &Polling) {
+        let is_under_way = matches!(self.poll, Poll::Pipelined | Poll::BehindLateResponse);
+        let dropped = self.unanswered_polls.saturating_sub(is_under_way.into());
+        if dropped >= MAX_DROPPED_POLLS && polling.pipelines.swap(false, Relaxed) {
+            info!("the Runtime API drops pipelined polls; sending them on their own");
+        }
     }
 
     fn keep(&mut self, stream: Stream<S>, poll: Poll) {

@@ -11,10 +11,14 @@ mod invocation;
 mod log;
 mod process;
 mod reply;
+mod service;
 mod worker;
+#[cfg(test)]
+mod worker_model;
 
 pub use handler::Handler;
 pub use invocation::Invocation;
 pub use lambda_runtime::Diagnostic;
 pub use process::run;
 pub use reply::Reply;
+pub use service::service;

@@ -16,12 +16,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use lambda_runtime::Diagnostic;
-use lambda_runtime::tracing::{error, info, warn};
+use lambda_runtime::tracing::{error, warn};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Polling};
 use crate::http::Socket;
 use crate::log::excerpt;
 use crate::{Handler, Invocation, Reply};
@@ -36,9 +36,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(400);
 /// the runtime takes in what has arrived on open polls, however busy the machine is.
 const QUIET_LOOKS: u32 = 10;
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
-/// After so many pipelined polls in a row that got no response, the process sends polls on their
-/// own.
-const MAX_DROPPED_POLLS: u32 = 2;
+/// What is said of a panic with something that is not a text.
+const NO_MESSAGE: &str = "no message";
 
 thread_local! {
     /// Whether this thread runs a handler. Its panic is logged by the worker, which knows the
@@ -54,9 +53,7 @@ pub(crate) struct Workers {
     runtime_api: Arc<str>,
     /// One for each worker.
     in_flight: Box<[InFlight]>,
-    /// Whether polls are pipelined.
-    pipelines: AtomicBool,
-    is_draining: AtomicBool,
+    polling: Polling,
     drain_begins: Notify,
     /// When a poll last failed, on any worker.
     last_failure: Mutex<Option<Instant>>,
@@ -77,8 +74,10 @@ impl Workers {
         Self {
             runtime_api: runtime_api.into(),
             in_flight: workers.map(|_| InFlight::default()).collect(),
-            pipelines: AtomicBool::new(pipelines),
-            is_draining: AtomicBool::new(false),
+            polling: Polling {
+                pipelines: pipelines.into(),
+                is_draining: false.into(),
+            },
             drain_begins: Notify::new(),
             last_failure: Mutex::new(None),
         }
@@ -92,7 +91,7 @@ impl Workers {
 
     /// Ends polling, so that every [`run`](Self::run) returns in time.
     pub(crate) fn drain(&self) {
-        self.is_draining.store(true, Relaxed);
+        self.polling.is_draining.store(true, Relaxed);
         self.drain_begins.notify_waiters();
     }
 
@@ -150,41 +149,29 @@ impl Workers {
         let mut invocation = Invocation::default();
         let mut back_off = MIN_BACK_OFF;
         let in_flight = &self.in_flight[worker];
-        let may_poll = || !self.is_draining();
         loop {
             invocation.clear();
             in_flight.set(false); // also if the worker before this one died
-            let event = connection.next(&mut invocation, may_poll, |is| in_flight.set(is));
+            let event = connection.next(&mut invocation, &self.polling, |is| in_flight.set(is));
             match event.await {
                 Ok(true) => {
                     let result = handle(&mut handler, &invocation).await;
-                    let pipelines = self.pipelines.load(Relaxed) && !self.is_draining();
-                    connection.respond(&invocation, result, pipelines).await;
+                    connection.respond(&invocation, result, &self.polling).await;
                     back_off = MIN_BACK_OFF;
                 }
                 Ok(false) => return,
                 Err(problem) => {
-                    if !invocation.request_id().is_empty() {
-                        warn!(requestId = invocation.request_id(), %problem, "the event is unreadable");
-                        let error = diagnostic("Runtime.UnreadableEvent", problem.to_string());
-                        connection.respond(&invocation, Err(error), false).await;
-                    }
-                    in_flight.set(false);
+                    in_flight.set(connection.has_event());
                     self.note_failure(&problem);
                     sleep(jittered(back_off)).await;
                     back_off = MAX_BACK_OFF.min(back_off * 2);
                 }
             }
-            if connection.dropped_polls() >= MAX_DROPPED_POLLS
-                && self.pipelines.swap(false, Relaxed)
-            {
-                info!("the Runtime API drops pipelined polls; sending them on their own");
-            }
         }
     }
 
     fn is_draining(&self) -> bool {
-        self.is_draining.load(Relaxed)
+        self.polling.is_draining.load(Relaxed)
     }
 
     /// Logs the first of the failures that make up an outage of the Runtime API.
@@ -212,27 +199,42 @@ impl InFlight {
     }
 }
 
-/// Calls the handler. Its panic, also after it has awaited something, is that invocation's error.
+/// Calls the handler. Its panic is that invocation's error.
 async fn handle(handler: &mut impl Handler, invocation: &Invocation) -> Result<Reply, Diagnostic> {
-    let mut handling = pin!(async { handler.handle(invocation).await });
+    let handling = async { handler.handle(invocation).await };
+    let result = catch_panic(handling, invocation.request_id()).await;
+    result.unwrap_or_else(|panic| {
+        let message = panic_message(&*panic).unwrap_or(NO_MESSAGE);
+        Err(Diagnostic {
+            error_type: "Function.Panic".to_owned(),
+            error_message: message.to_owned(),
+        })
+    })
+}
+
+/// Catches and logs a panic of a handler, also after it has awaited something.
+pub(crate) async fn catch_panic<T>(
+    handling: impl Future<Output = T>,
+    request_id: &str,
+) -> Result<T, Box<dyn Any + Send>> {
+    let mut handling = pin!(handling);
     let result = poll_fn(|context| {
-        IN_HANDLER.set(true);
+        let outer = IN_HANDLER.replace(true);
         let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context)));
-        IN_HANDLER.set(false);
+        IN_HANDLER.set(outer);
         match polled {
             Ok(polled) => polled.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         }
     });
-    result.await.unwrap_or_else(|panic| {
-        let message = panic_message(&*panic);
+    result.await.inspect_err(|panic| {
+        let message = panic_message(&**panic).unwrap_or(NO_MESSAGE);
         error!(
-            requestId = invocation.request_id(),
+            requestId = request_id,
             location = PANIC_LOCATION.take(),
             "panicked: {}",
             excerpt(message.as_bytes())
         );
-        Err(diagnostic("Function.Panic", message.to_owned()))
     })
 }
 
@@ -253,24 +255,17 @@ pub(crate) fn log_panic(panic: &PanicHookInfo) {
     if IN_HANDLER.get() {
         PANIC_LOCATION.set(location);
     } else {
-        let message = excerpt(panic_message(panic.payload()).as_bytes());
+        let message = panic_message(panic.payload()).unwrap_or(NO_MESSAGE);
+        let message = excerpt(message.as_bytes());
         error!(location, "panicked: {message}");
     }
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic
         .downcast_ref::<&str>()
         .copied()
-        .or_else(|| payload.downcast_ref().map(String::as_str))
-        .unwrap_or("no message")
-}
-
-fn diagnostic(error_type: &str, error_message: String) -> Diagnostic {
-    Diagnostic {
-        error_type: error_type.to_owned(),
-        error_message,
-    }
+        .or_else(|| panic.downcast_ref().map(String::as_str))
 }
 
 /// Between half of this and all of it, so that workers do not come back all at once. A test makes it
