@@ -51,6 +51,7 @@ fn compute() {
 async fn measure() -> Result<(), Box<dyn std::error::Error>> {
     let emulator = Emulator::start(Settings::new(env::current_exe()?)).await?;
     for long in [r#""on the thread""#, r#""with spawn_blocking""#] {
+        emulator.wait_for_polls(|polls| polls == 8).await;
         let mut times = Vec::new();
         let short = async {
             for _ in 0..EVENTS {

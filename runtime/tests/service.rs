@@ -420,9 +420,21 @@ fn lambda_http_works() {
     }
 }
 
-/// Invokes a service with an event that `lambda_runtime` would lose its worker to. Returns the error
-/// and the log line.
-fn costs_no_worker(handler: &str, event: String) -> (Value, Value) {
+/// Asserts that `lambda_runtime` loses a worker to an event, and with its only one the process, and
+/// that this loop does not. Returns the error and the log line.
+fn costs_no_worker(handler: &str, event: &str) -> (Value, Value) {
+    let mut theirs = start("theirs", handler, "1");
+    for payload in [r#""1""#, r#""2""#] {
+        theirs.invoke(payload);
+    }
+    theirs.poll().respond(event);
+    assert!(!theirs.wait().0.success());
+    fails(handler, event)
+}
+
+/// Invokes a service with an event that it cannot handle, and once more. Returns the error and the
+/// log line.
+fn fails(handler: &str, event: &str) -> (Value, Value) {
     let function = start("ours", handler, "1");
     for payload in [r#""1""#, r#""2""#] {
         function.invoke(payload);
@@ -441,26 +453,24 @@ fn costs_no_worker(handler: &str, event: String) -> (Value, Value) {
 
 #[test]
 fn an_unusable_context_costs_no_worker() {
-    for (header, message) in [
+    for (headers, message) in [
         (
-            r#"Client-Context: {"custom":{"a":1}}"#,
+            "1\r\nLambda-Runtime-Client-Context: {\"custom\":{\"a\":1}}",
             "cannot read the client context: invalid type: integer `1`, expected a string at line \
              1 column 16",
         ),
         (
-            "Client-Context: not JSON",
+            "1\r\nLambda-Runtime-Client-Context: not JSON",
             "cannot read the client context: expected ident at line 1 column 2",
         ),
         (
-            "Cognito-Identity: {}",
+            "1\r\nLambda-Runtime-Cognito-Identity: {}",
             "cannot read the Cognito identity: missing field `identityId` at line 1 column 2",
         ),
-        ("Deadline-Ms: soon", "no usable Lambda-Runtime-Deadline-Ms"),
+        ("soon", "no usable Lambda-Runtime-Deadline-Ms"),
     ] {
-        // At the end of the head, behind the right deadline.
-        let header = format!("\r\nLambda-Runtime-{header}\r\n\r\n");
-        let event = event_with("", "fatal", "{}").replace("\r\n\r\n", &header);
-        let (error, line) = costs_no_worker("speaks HTTP", event);
+        let event = event_with("", "fatal", "{}").replace("4102444800000", headers);
+        let (error, line) = costs_no_worker("speaks HTTP", &event);
         let error_type = "Runtime.LambdaContextUnmarshalError";
         assert_eq!(
             error,
@@ -473,7 +483,7 @@ fn an_unusable_context_costs_no_worker() {
 #[test]
 fn a_reply_that_is_not_serializable_costs_no_worker() {
     let event = event_with("", "fatal", "\"Unserializable\"");
-    let (error, line) = costs_no_worker("acts", event);
+    let (error, line) = costs_no_worker("acts", &event);
     let message = "the reply is not serializable as JSON: key must be a string";
     assert_eq!(
         error,
@@ -484,7 +494,7 @@ fn a_reply_that_is_not_serializable_costs_no_worker() {
 
 #[test]
 fn a_service_that_does_not_become_ready_costs_no_worker() {
-    let (error, line) = costs_no_worker("is reluctant", event_with("", "fatal", "3"));
+    let (error, line) = costs_no_worker("is reluctant", &event_with("", "fatal", "3"));
     assert_eq!(
         error,
         json!({ "errorType": "&&str", "errorMessage": "reluctant" })
@@ -493,8 +503,22 @@ fn a_service_that_does_not_become_ready_costs_no_worker() {
 }
 
 #[test]
+fn a_post_that_breaks_costs_no_worker() {
+    let mut theirs = start("theirs", "acts", "1");
+    theirs.poll().dispatch("a", r#"{"Echo":1}"#);
+    theirs.post().close();
+    assert!(!theirs.wait().0.success());
+
+    let ours = start("ours", "acts", "1");
+    ours.poll().dispatch("a", r#"{"Echo":1}"#);
+    ours.post().close();
+    ours.post().accept();
+    ours.poll();
+}
+
+#[test]
 fn refuses_to_stream() {
-    let (error, line) = costs_no_worker("streams", event_with("", "fatal", "1"));
+    let (error, line) = fails("streams", &event_with("", "fatal", "1"));
     let message = "lmi-runtime cannot stream; lambda_runtime can";
     assert_eq!(
         error,
@@ -507,7 +531,7 @@ fn refuses_to_stream() {
 fn logs_the_start_of_a_long_error() {
     let message = "x".repeat(100_000);
     let event = event_with("", "fatal", &json!({ "Fail": message }).to_string());
-    let (error, line) = costs_no_worker("acts", event);
+    let (error, line) = fails("acts", &event);
     assert_eq!(error["errorMessage"], message);
     let logged = line["fields"]["message"].as_str().unwrap();
     assert!(logged.starts_with("Failure { message: \"xxx"), "{logged}");
