@@ -197,7 +197,6 @@ impl Function {
     ///
     /// If none comes.
     #[track_caller]
-    #[expect(clippy::must_use_candidate, reason = "that it comes can be enough")]
     pub fn poll(&self) -> Request {
         self.polls.recv_timeout(PATIENCE).expect("no poll came")
     }

@@ -22,8 +22,7 @@ fn waits_for_the_response_to_its_registration() {
         // It may be registered already, so it must not serve without asking for an event.
         function.assert_no_poll_for(LONGER_THAN_A_STALL);
         registration.respond(REGISTERED);
-        let _held = function.extension_request();
-        assert_eq!(_held.line, NEXT_EXTENSION_EVENT);
+        assert_eq!(function.extension_request().line, NEXT_EXTENSION_EVENT);
         assert_eq!(function.invoke("1"), reply("1"));
         function.poll();
         assert_eq!(function.terminate(), NO_LINES);
@@ -38,8 +37,7 @@ fn registers_again_if_the_connection_breaks() {
         let registration = function.extension_request();
         assert_eq!(registration.line, REGISTER);
         registration.respond(REGISTERED);
-        let _held = function.extension_request();
-        assert_eq!(_held.line, NEXT_EXTENSION_EVENT);
+        assert_eq!(function.extension_request().line, NEXT_EXTENSION_EVENT);
         assert_eq!(function.invoke("1"), reply("1"));
         function.poll();
         assert_eq!(function.terminate(), NO_LINES);

@@ -36,7 +36,9 @@ fn reads_a_content_length_and_chunks() {
                 };
                 let poll = function.poll();
                 if one_by_one {
-                    response.iter().for_each(|byte| poll.respond([*byte]));
+                    for byte in &response {
+                        poll.respond([*byte]);
+                    }
                 } else {
                     poll.respond(&response);
                 }
@@ -167,7 +169,7 @@ fn sends_polls_on_their_own_if_the_runtime_api_does_not_take_two_requests_at_onc
             } else {
                 registration.respond_and_drop_what_follows(REGISTERED);
             }
-            let _held = function.extension_request();
+            assert!(function.extension_request().line.ends_with("/event/next"));
             for request_id in ["a", "b", "c"] {
                 function.poll().dispatch(request_id, "1");
                 let post = function.post();
@@ -294,10 +296,10 @@ fn gives_up_a_post_that_makes_no_progress() {
     in_every_mode(|command, _| {
         let function = Function::start(command);
         function.poll().dispatch("a", "1");
-        let _no_response = function.post();
+        let no_response = function.post();
         // The reply may have been delivered, so there is nothing to warn of.
         function.post().respond_with_status(410);
-        drop(_no_response);
+        drop(no_response);
         function.poll();
         assert_eq!(function.terminate(), NO_LINES);
     });
