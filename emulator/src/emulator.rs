@@ -73,7 +73,7 @@ impl Emulator {
             listen("function URL", settings.function_url_address).await?;
 
         let logs = Arc::new(Logs::new(settings.echo));
-        let invocations = Arc::new(Invocations::new(&settings));
+        let invocations = Arc::new(Invocations::new(&settings, Arc::clone(&logs)));
         let shared = Arc::new(Shared {
             invocations: Arc::clone(&invocations),
             logs,
@@ -89,7 +89,6 @@ impl Emulator {
             Arc::clone(&invoke_api),
             Arc::clone(&shared),
             pid.clone(),
-            stop_listening.subscribe(),
         ));
         let invoke_router = Router::new()
             .merge(invoke_api::router(Arc::clone(&invoke_api)))

@@ -74,6 +74,7 @@ mod invocations;
 mod invoke_api;
 mod lock;
 mod logs;
+mod memory;
 mod origin;
 mod runtime_api;
 mod settings;
