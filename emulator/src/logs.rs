@@ -19,7 +19,7 @@ const MAX_RETAINED: usize = 4 * 1024 * 1024;
 
 /// Lines without a request id are kept a second time, up to this many bytes: lines of invocations do
 /// not push them out.
-const MAX_OUTPUT: usize = 64 * 1024;
+const MAX_OUTPUT: usize = 2 * MAX_LINE;
 
 /// How many request ids are known. A line with an older one counts as a line without.
 const MAX_REQUEST_IDS: usize = 10_000;

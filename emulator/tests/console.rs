@@ -322,7 +322,7 @@ async fn shows_the_lines_without_a_request_id() {
     call(&emulator, r#"{"lines": 2}"#).await;
     // Those of invocations do not push them out.
     for _ in 0..3 {
-        call(&emulator, json!({ "log": "x".repeat(30_000) }).to_string()).await;
+        call(&emulator, json!({ "log": "x".repeat(60_000) }).to_string()).await;
     }
     let lines = emulator.lines();
     let output = get(&emulator, "/console/output").await.json()["lines"].take();
@@ -330,7 +330,7 @@ async fn shows_the_lines_without_a_request_id() {
     let without: Vec<_> = (lines.iter().map(|line| &**line))
         .filter(|line| !line.contains("requestId"))
         .collect();
-    // Not more than 64 KB of them.
+    // Not more than 128 KB of them.
     assert!(without.ends_with(&output.iter().map(|line| &**line).collect::<Vec<_>>()));
     assert!(output.len() < without.len());
     let message = get(&emulator, "/console/live").await.json();
