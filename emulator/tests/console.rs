@@ -549,7 +549,7 @@ async fn works_in_many_tabs_and_rests_in_hidden_ones() {
     browser.wait("document.hidden").await;
     let asked = browser.value(requests).await.as_u64().unwrap();
     let hidden = browser.go_to_tab(visible);
-    let more = browser.value(requests).await.as_u64().unwrap() + 4;
+    let more = browser.value(requests).await.as_u64().unwrap() + 10;
     browser.wait(&format!("{requests} >= {more}")).await;
     browser.go_to_tab(hidden);
     // One may have been on its way.
