@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -102,6 +101,7 @@ impl Console {
 
     /// What has happened since the last sample. Durations are in microseconds.
     fn sample(&self) -> Value {
+        let pid = *self.pid.borrow();
         let mut activity = self.shared.invocations.take_activity();
         let durations = &mut activity.durations;
         durations.sort_unstable();
@@ -118,7 +118,7 @@ impl Console {
             "p99": percentile(99),
             "throttled": activity.throttled,
             "functionErrors": activity.function_errors,
-            "memory": self.pid.borrow().map(memory::of_tree),
+            "memory": pid.map(memory::of_tree),
         })
     }
 
@@ -137,11 +137,13 @@ impl Console {
 }
 
 fn example(path: &Path) -> Option<(String, String)> {
-    let file = fs::File::open(path).ok()?;
-    let mut text = String::new();
-    file.take(MAX_EXAMPLE + 1).read_to_string(&mut text).ok()?;
+    let metadata = fs::metadata(path).ok()?;
+    if !metadata.is_file() || metadata.len() > MAX_EXAMPLE {
+        return None;
+    }
     let name = path.file_stem()?.to_string_lossy().into_owned();
-    (text.len() as u64 <= MAX_EXAMPLE).then(|| (name, text.trim_end().to_owned()))
+    let text = fs::read_to_string(path).ok()?;
+    Some((name, text.trim_end().to_owned()))
 }
 
 fn unix_millis(time: SystemTime) -> u64 {

@@ -631,7 +631,7 @@ async fn never_says_that_nothing_was_logged_when_something_was() {
     let log = browser.text("#details [aria-label=Log]").await;
     assert_eq!(
         log,
-        "No line of the last 4 MB has this request ID. Lines without one are under “Output without a request ID”."
+        "So far, no line of the last 4 MB has this request ID. Lines without one are under “Output without a request ID”."
     );
     browser
         .wait("$('section > pre').innerText.endsWith('line 0 of 1')")
@@ -790,7 +790,7 @@ async fn sends_an_invocation_again() {
         .await;
     browser.wait(&format!("$('{first} button')")).await;
     let unfolded = browser.text(first).await;
-    for part in ["Request ID", "\"echo\": \"first\"", "Reply", "No line"] {
+    for part in ["Request ID", "\"echo\": \"first\"", "Reply", "no line"] {
         assert!(unfolded.contains(part), "no {part} in {unfolded}");
     }
     browser.click(&format!("{first} button")).await;
