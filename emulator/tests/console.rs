@@ -1,7 +1,7 @@
 //! The console, in a browser and without.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,15 @@ async fn sample(emulator: &Emulator, what: &str, wanted: impl Fn(&Value) -> bool
     samples(emulator, what, is_last).await
 }
 
+/// A new folder that no other run of these tests has.
+fn folder(name: &str) -> PathBuf {
+    let unique = format!("console-{name}-{}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).unwrap();
+    folder
+}
+
 async fn listed(emulator: &Emulator) -> Vec<Value> {
     let mut listed = get(emulator, "/console/invocations").await.json();
     serde_json::from_value(listed["invocations"].take()).unwrap()
@@ -73,9 +82,7 @@ async fn serves_one_page_that_needs_nothing_else() {
 
 #[tokio::test]
 async fn offers_the_events_in_a_folder() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console-events");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir(&folder).unwrap();
+    let folder = folder("events");
     fs::write(folder.join("second.json"), "[]").unwrap();
     fs::write(folder.join("notes.txt"), "[]").unwrap();
     fs::write(folder.join("large.json"), "1".repeat(65 * 1024)).unwrap();
@@ -425,8 +432,7 @@ async fn counts(browser: &mut Browser, counts: &str) {
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn names_an_example_until_its_event_is_edited() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console-example");
-    let _ = fs::create_dir(&folder);
+    let folder = folder("example");
     fs::write(folder.join("good morning.json"), r#"{"echo": 1}"#).unwrap();
     let mut settings = function();
     settings.events = Some(folder);

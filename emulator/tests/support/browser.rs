@@ -72,18 +72,14 @@ impl Browser {
             .as_str()
             .unwrap()
             .clone_into(&mut self.session);
-        self.navigate(url).await;
+        self.call("Page.navigate", json!({ "url": url })).await;
+        self.wait("document.readyState === 'complete'").await;
         before
     }
 
     /// Goes on in another tab. Returns the tab before it.
     pub(crate) fn go_to_tab(&mut self, tab: String) -> String {
         std::mem::replace(&mut self.session, tab)
-    }
-
-    pub(crate) async fn navigate(&mut self, url: &str) {
-        self.call("Page.navigate", json!({ "url": url })).await;
-        self.wait("document.readyState === 'complete'").await;
     }
 
     pub(crate) async fn call(&mut self, method: &str, params: Value) -> Value {
