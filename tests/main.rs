@@ -14,4 +14,3 @@ mod runtime_api;
 mod sequence;
 mod support;
 mod worker;
-mod worker_model;

@@ -14,6 +14,7 @@ use axum::http::header;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -151,7 +152,9 @@ impl FunctionsApi {
             "Role": format!("arn:aws:iam::{ACCOUNT_ID}:role/local"),
             "PackageType": "Zip",
             "CodeSize": metadata.map_or(0, |file| file.len()),
-            "LastModified": timestamp(modified.unwrap_or(SystemTime::UNIX_EPOCH)),
+            "LastModified": DateTime::<Utc>::from(modified.unwrap_or(SystemTime::UNIX_EPOCH))
+                .format("%Y-%m-%dT%H:%M:%S.000%z")
+                .to_string(),
             "RevisionId": self.revision_id.to_string(),
             "MemorySize": MEMORY_MIB,
             // The API model allows 1 to 5400 seconds.
@@ -180,19 +183,4 @@ impl FunctionsApi {
         }
         configuration
     }
-}
-
-/// `2020-03-12T19:03:58.000+0000`.
-fn timestamp(time: SystemTime) -> String {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    // Thu, 12 Mar 2020 19:03:58 GMT
-    let http = httpdate::fmt_http_date(time);
-    let part = |range| http.get(range).unwrap_or_default();
-    let month = MONTHS.find(part(8..11)).unwrap_or_default() / 3 + 1;
-    format!(
-        "{}-{month:02}-{}T{}.000+0000",
-        part(12..16),
-        part(5..7),
-        part(17..25)
-    )
 }

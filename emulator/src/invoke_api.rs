@@ -37,6 +37,10 @@ const MAX_ASYNCHRONOUS_PAYLOAD: usize = 1024 * 1024;
 /// The largest `X-Amz-Client-Context`, in bytes of base64.
 const MAX_CLIENT_CONTEXT: usize = 3583;
 
+/// The largest `X-Amzn-Trace-Id`, in bytes: the function gets it in the head of a response, of which
+/// runtimes read only so much.
+pub(crate) const MAX_TRACE_ID: usize = 4 * 1024;
+
 /// How long a caller may take to send a body that will be refused.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -273,6 +277,10 @@ async fn accept(
         return Ok((StatusCode::NO_CONTENT, headers).into_response());
     }
     let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
+    if (trace_id.as_ref()).is_some_and(|trace_id| trace_id.len() > MAX_TRACE_ID) {
+        let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
+        return Err(ApiError::invalid_parameter(&message));
+    }
     let pending = api.invocations.submit(InvokeRequest {
         request_id,
         payload: if body.bytes.is_empty() {

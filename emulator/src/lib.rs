@@ -59,6 +59,7 @@
 mod api_error;
 mod body;
 mod cargo_build;
+mod connection;
 mod console;
 mod emulator;
 mod environment;
@@ -76,15 +77,18 @@ mod lock;
 mod logs;
 mod memory;
 mod origin;
+mod process;
 mod runtime_api;
 mod settings;
 mod standard_error;
+mod start_error;
+mod supervisor;
 mod workers;
 
-pub use cargo_build::{BuildError, build_function, rebuild_function, sources};
+pub use cargo_build::{Build, BuildError, Target, build_function, collect_files};
 pub use emulator::Emulator;
-pub use environment::StartError;
 pub use faults::Fault;
 pub use invocation::{InvokeError, Reply};
 pub use settings::Settings;
 pub use standard_error::StandardError;
+pub use start_error::StartError;

@@ -121,8 +121,12 @@ impl Logs {
         lock(&self.pipes).retain(|pipe| pipe.environment != environment);
     }
 
-    /// Spawns a task that reads from `fd`, a pipe that a process prints to, until the pipe ends.
-    pub(crate) fn attach(self: &Arc<Self>, fd: OwnedFd, environment: u64) -> io::Result<()> {
+    /// Takes in `fd`, a pipe that a process prints to. What this returns reads from it until it ends.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        fd: OwnedFd,
+        environment: u64,
+    ) -> io::Result<impl Future<Output = ()> + use<>> {
         let pipe = Arc::new(Pipe {
             receiver: pipe::Receiver::from_owned_fd(fd)?,
             partial: Mutex::default(),
@@ -131,7 +135,7 @@ impl Logs {
         });
         lock(&self.pipes).push(Arc::clone(&pipe));
         let logs = Arc::clone(self);
-        tokio::spawn(async move {
+        Ok(async move {
             while pipe.receiver.readable().await.is_ok() {
                 // Whoever drains the pipe comes first: the lock alone would not let them in.
                 if pipe.drains.load(Ordering::Relaxed) == 0
@@ -142,8 +146,7 @@ impl Logs {
                 // A function that prints without pause is always readable.
                 yield_now().await;
             }
-        });
-        Ok(())
+        })
     }
 
     /// Reads what the function has printed up to now. What it printed before a reply must be here
