@@ -74,7 +74,9 @@ async fn serves_one_page_that_needs_nothing_else() {
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     let html = page.text();
     assert!(html.lines().count() < 450);
-    assert!(html.contains(r#"{"examples":[],"name":"\u003c/script>","workers":8}"#));
+    assert!(
+        html.contains(r#"{"attached":false,"examples":[],"name":"\u003c/script>","workers":8}"#)
+    );
     let links = html.replace("http://www.w3.org/2000/svg", "");
     assert!(!links.contains("://"));
     emulator.terminate().await;
@@ -90,10 +92,10 @@ async fn offers_the_events_in_a_folder() {
     settings.events = Some(folder.clone());
     let emulator = start(settings).await;
     let page = get(&emulator, "/").await.text();
-    assert!(page.contains(r#"{"examples":[["second","[]"]],"#));
+    assert!(page.contains(r#"{"attached":false,"examples":[["second","[]"]],"#));
     fs::write(folder.join("first.json"), "{}\n").unwrap();
     let page = get(&emulator, "/").await.text();
-    assert!(page.contains(r#"{"examples":[["first","{}"],["second","[]"]],"#));
+    assert!(page.contains(r#"{"attached":false,"examples":[["first","{}"],["second","[]"]],"#));
     emulator.terminate().await;
 }
 
@@ -508,6 +510,29 @@ async fn goes_on_after_the_function_has_crashed() {
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
+async fn shows_a_function_that_somebody_else_starts() {
+    let mut settings = workers(2);
+    settings.attach = Some(([127, 0, 0, 1], 0).into());
+    let (emulator, mut browser) = open(settings).await;
+    counts(&mut browser, "0 busy, 0 polling, 2 gone").await;
+    assert_eq!(
+        browser.text("#state").await,
+        "Start the function: nobody has polled yet."
+    );
+    let mut process = tokio::process::Command::new(function().bootstrap);
+    process.envs(emulator.variables().iter().cloned());
+    let process = process.kill_on_drop(true).spawn().unwrap();
+    counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
+    assert_eq!(browser.text("#state").await, "The function is attached.");
+    browser.invoke(r#"{"lines": 1}"#).await;
+    let elsewhere = "The function prints to the terminal in which it was started.";
+    assert_eq!(browser.text("#details [aria-label=Log]").await, elsewhere);
+    assert_eq!(browser.text("#silent").await, elsewhere);
+    drop(process);
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
 async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     let (emulator, mut browser) = open(workers(2)).await;
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
@@ -578,7 +603,7 @@ async fn shows_what_is_sent_as_text_and_not_all_of_it() {
     browser.invoke(&json!({ "log": html }).to_string()).await;
     assert!(browser.text("#details").await.contains(html));
     browser
-        .wait(&format!("$('section > pre').innerText.includes({html:?})"))
+        .wait(&format!("$('#lines').innerText.includes({html:?})"))
         .await;
     browser.invoke(&json!({ "fail": html }).to_string()).await;
     assert!(browser.text("#details").await.contains(html));
@@ -640,7 +665,7 @@ async fn never_says_that_nothing_was_logged_when_something_was() {
         "So far, no line of the last 4 MB has this request ID. Lines without one are under “Output without a request ID”."
     );
     browser
-        .wait("$('section > pre').innerText.endsWith('line 0 of 1')")
+        .wait("$('#lines').innerText.endsWith('line 0 of 1')")
         .await;
     emulator.terminate().await;
 }
