@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::history::{History, Past};
+use crate::history::{History, Outcome};
 use crate::invocation::{Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, error};
 use crate::lock::lock;
+use crate::logs::Logs;
 use crate::settings::Settings;
 use crate::workers::{InFlight, Init, OpenPoll, Refusal, Returning, Worker, Workers};
 
@@ -40,6 +41,9 @@ pub(crate) struct Activity {
     pub(crate) throttled: usize,
     /// The highest number of workers that had an event at once.
     pub(crate) most_busy: usize,
+    /// How many workers are gone at the end: they have neither polled nor had an event for longer
+    /// than [`Settings::return_limit`], or have had an event for longer than [`Settings::timeout`].
+    pub(crate) gone: usize,
 }
 
 struct State {
@@ -52,8 +56,7 @@ struct State {
     waiting: VecDeque<Waiting>,
     is_terminated: bool,
     most_polls: usize,
-    /// `None` while nobody wants to know.
-    activity: Option<Activity>,
+    activity: Activity,
 }
 
 pub(crate) struct Invocations {
@@ -67,11 +70,12 @@ pub(crate) struct Invocations {
     timeout: Duration,
     /// How long a worker may take between its reply and its next poll.
     return_limit: Duration,
+    logs: Arc<Logs>,
     pub(crate) history: History,
 }
 
 impl Invocations {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, logs: Arc<Logs>) -> Self {
         Self {
             state: Mutex::new(State {
                 environments: BTreeMap::new(),
@@ -80,7 +84,7 @@ impl Invocations {
                 waiting: VecDeque::new(),
                 is_terminated: false,
                 most_polls: 0,
-                activity: None,
+                activity: Activity::default(),
             }),
             polls: watch::Sender::new(0),
             drained: Notify::new(),
@@ -91,7 +95,8 @@ impl Invocations {
                 limit => limit.clamp(Duration::from_millis(1), YEAR),
             },
             return_limit: settings.return_limit,
-            history: History::new(),
+            logs,
+            history: History::default(),
         }
     }
 
@@ -141,8 +146,8 @@ impl Invocations {
             }
             return Ok(pending);
         }
-        state.waiting.pop_back();
-        Err(state.throttle())
+        let refused = state.waiting.pop_back();
+        Err(self.throttle(&mut state, refused))
     }
 
     /// How many workers can be expected to poll within the limit.
@@ -229,12 +234,12 @@ impl Invocations {
                 dispatched: Instant::now(),
             };
             let request_id = dispatch.request.request_id;
+            self.logs.expect(request_id);
             match poll.sender.send(dispatch) {
                 Ok(()) => {
                     workers.in_flight.insert(request_id, in_flight);
-                    if let Some(activity) = &mut state.activity {
-                        activity.most_busy = activity.most_busy.max(workers.busy());
-                    }
+                    let most_busy = &mut state.activity.most_busy;
+                    *most_busy = workers.in_flight.len().max(*most_busy);
                 }
                 // The client of that poll has gone away.
                 Err(dispatch) => state.waiting.push_front(Waiting {
@@ -311,20 +316,15 @@ impl Invocations {
         function_error: bool,
     ) {
         let duration = ended.dispatched.elapsed();
-        if let Some(activity) = &mut state.activity {
-            activity.durations.push(duration);
-            activity.function_errors += usize::from(function_error);
-        }
+        state.activity.durations.push(duration);
+        state.activity.function_errors += usize::from(function_error);
         drop(state);
-        self.history.add(Past {
-            request_id,
-            ended: SystemTime::now(),
-            duration,
-            connection: ended.worker.connection,
-            event: ended.event,
-            reply: payload.clone(),
+        let outcome = Outcome::Reply {
+            payload: payload.clone(),
             function_error,
-        });
+            duration,
+        };
+        self.history.add(request_id, &ended.event, outcome);
         // A caller that has gone away wants no reply.
         let _ = ended.reply.send(Reply {
             request_id,
@@ -392,9 +392,16 @@ impl Invocations {
     pub(crate) fn fail_waiting(&self, describe: impl Fn(Uuid) -> Bytes) {
         for Waiting { dispatch, reply } in self.state().waiting.drain(..) {
             let request_id = dispatch.request.request_id;
+            let payload = describe(request_id);
+            let outcome = Outcome::Reply {
+                payload: payload.clone(),
+                function_error: true,
+                duration: Duration::ZERO,
+            };
+            (self.history).add(request_id, &dispatch.request.event, outcome);
             let _ = reply.send(Reply {
                 request_id,
-                payload: describe(request_id),
+                payload,
                 function_error: true,
             });
         }
@@ -458,34 +465,37 @@ impl Invocations {
         self.state().most_polls
     }
 
-    /// What happened since the last call, and how many workers neither poll nor have an event now.
-    /// Recording goes on until [`stop_recording`](Self::stop_recording).
-    pub(crate) fn take_activity(&self) -> (Activity, usize) {
+    /// What happened since the last call.
+    pub(crate) fn take_activity(&self) -> Activity {
         let mut state = self.state();
-        let (busy, known) = (state.current()).map_or((0, 0), |now| (now.busy(), now.known()));
+        let state = &mut *state;
+        let current = (state.current).and_then(|number| state.environments.get(&number));
+        let busy = current.map_or(0, |workers| workers.in_flight.len());
+        let polling = current.map_or(0, |workers| workers.polls.len());
         let next = Activity {
             most_busy: busy,
             ..Activity::default()
         };
-        let activity = state.activity.replace(next).unwrap_or_default();
-        (activity, self.workers.saturating_sub(known))
+        let mut activity = std::mem::replace(&mut state.activity, next);
+        let here = busy + polling + self.about_to_poll(state);
+        activity.gone = self.workers.saturating_sub(here);
+        activity
     }
 
-    pub(crate) fn stop_recording(&self) {
-        self.state().activity = None;
+    fn throttle(&self, state: &mut State, refused: Option<Waiting>) -> InvokeError {
+        state.activity.throttled += 1;
+        if let Some(Waiting { dispatch, .. }) = refused {
+            let request = dispatch.request;
+            let outcome = Outcome::Refused(InvokeError::TooManyRequests.into());
+            (self.history).add(request.request_id, &request.event, outcome);
+        }
+        InvokeError::TooManyRequests
     }
 }
 
 impl State {
     fn current(&self) -> Option<&Workers> {
         self.environments.get(&self.current?)
-    }
-
-    fn throttle(&mut self) -> InvokeError {
-        if let Some(activity) = &mut self.activity {
-            activity.throttled += 1;
-        }
-        InvokeError::TooManyRequests
     }
 
     /// The place of an event in the line.
@@ -557,8 +567,8 @@ impl PendingReply {
         if is_about_to_be_taken {
             return Ok(());
         }
-        state.waiting.remove(place);
-        Err(state.throttle())
+        let refused = state.waiting.remove(place);
+        Err(invocations.throttle(&mut state, refused))
     }
 }
 

@@ -21,8 +21,9 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::ApiError;
-use crate::body::{self, Bodies, BodyError, MAX_PAYLOAD};
+use crate::body::{self, Bodies, BodyError, MAX_PAYLOAD, Payload};
 use crate::function_name::FunctionName;
+use crate::history::Outcome;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
 use crate::invocations::{Invocations, PendingReply};
@@ -199,18 +200,43 @@ async fn invoke(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
+) -> Response {
     // Read first even if the request will be refused: some clients read the response only after they
     // have sent everything.
     let body = api.bodies.read(&headers, body, MAX_PAYLOAD).await;
-    if headers.contains_key(header::ORIGIN) {
-        origin::check(&headers)?;
-    }
+    let event = (body.as_ref()).map_or_else(|_| Bytes::new(), |body| body.bytes.clone());
     // A name that is not UTF-8 violates the pattern, as an empty one does.
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    let function_arn = api
-        .invoked_arn(&name, query.as_deref().unwrap_or_default())?
-        .clone();
+    let query = query.unwrap_or_default();
+    let request_id = Uuid::new_v4();
+    match accept(&api, request_id, &name, &query, &headers, body).await {
+        Ok(response) => response,
+        Err(error) => {
+            if error.status != StatusCode::TOO_MANY_REQUESTS {
+                let outcome = Outcome::Refused(error.clone());
+                api.invocations.history.add(request_id, &event, outcome);
+            }
+            let mut response = error.into_response();
+            let headers = response.headers_mut();
+            headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
+            response
+        }
+    }
+}
+
+/// Invokes the function, if nothing is wrong with the request.
+async fn accept(
+    api: &InvokeApi,
+    request_id: Uuid,
+    name: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: Result<Payload, BodyError>,
+) -> Result<Response, ApiError> {
+    if headers.contains_key(header::ORIGIN) {
+        origin::check(headers)?;
+    }
+    let function_arn = api.invoked_arn(name, query)?.clone();
     let invocation_type = headers.get(INVOCATION_TYPE);
     let (limit, asynchronous) = match invocation_type.map(HeaderValue::as_bytes) {
         None | Some(b"RequestResponse" | b"DryRun") => (MAX_PAYLOAD, false),
@@ -238,7 +264,7 @@ async fn invoke(
             return Err(ApiError::invalid_parameter(&message));
         }
     }
-    let client_context = value_of(&headers, &CLIENT_CONTEXT)
+    let client_context = value_of(headers, &CLIENT_CONTEXT)
         .map(client_context)
         .transpose()?;
     let body = match body {
@@ -246,12 +272,11 @@ async fn invoke(
         body => body?,
     };
     let event = checked(body.bytes.clone(), limit)?;
-    let request_id = Uuid::new_v4();
     if invocation_type.is_some_and(|kind| kind == "DryRun") {
         let headers = [(AMZN_REQUEST_ID, header_value(&request_id.to_string()))];
         return Ok((StatusCode::NO_CONTENT, headers).into_response());
     }
-    let trace_id = value_of(&headers, &AMZN_TRACE_ID).cloned();
+    let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
     if (trace_id.as_ref()).is_some_and(|trace_id| trace_id.len() > MAX_TRACE_ID) {
         let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
         return Err(ApiError::invalid_parameter(&message));

@@ -75,6 +75,7 @@ mod invocations;
 mod invoke_api;
 mod lock;
 mod logs;
+mod memory;
 mod origin;
 mod process;
 mod runtime_api;

@@ -55,6 +55,9 @@ pub struct Settings {
     pub invoke_address: SocketAddr,
     /// Where to serve the function URL. Port 0 is any free port.
     pub function_url_address: SocketAddr,
+    /// A folder with example events for the console. It offers each file `*.json` of at most 64 KB, by
+    /// its name.
+    pub events: Option<PathBuf>,
     /// Whether to copy what the function prints to standard error.
     pub echo: bool,
 }
@@ -84,6 +87,7 @@ impl Settings {
             attach: None,
             invoke_address: any_port,
             function_url_address: any_port,
+            events: None,
             echo: false,
         }
     }

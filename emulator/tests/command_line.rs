@@ -308,30 +308,6 @@ async fn goes_on_if_nothing_can_be_written_to_standard_error() {
 }
 
 #[tokio::test]
-async fn keeps_nothing_of_pages_that_were_opened_and_closed() {
-    let served = serve(&[], Stdio::inherit()).await;
-    let descriptors = format!("/proc/{}/fd", served.process.id().unwrap());
-    let count = || fs::read_dir(&descriptors).unwrap().count();
-    // Some workers may not have connected yet.
-    let before = count() + 8;
-    for _ in 0..4 {
-        let mut pages = Vec::new();
-        for _ in 0..64 {
-            let mut page = request(served.invoke, "GET /console/live HTTP/1.1", b"").await;
-            within("the page", page.read_u8()).await.unwrap();
-            pages.push(page);
-        }
-        assert!(count() > 64);
-    }
-    within("the connections to be closed", async {
-        while count() > before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn ends_with_the_function_on_every_signal() {
     for end in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let served = serve(&[], Stdio::inherit()).await;

@@ -56,17 +56,29 @@ impl Browser {
             profile,
             _process: process,
         };
-        let target = browser
+        browser.open_tab(url).await;
+        browser
+    }
+
+    /// Opens another tab and goes on there. Returns the tab before it.
+    pub(crate) async fn open_tab(&mut self, url: &str) -> String {
+        let before = std::mem::take(&mut self.session);
+        let target = self
             .call("Target.createTarget", json!({ "url": "about:blank" }))
             .await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let attached = browser.call("Target.attachToTarget", attach).await;
+        let attached = self.call("Target.attachToTarget", attach).await;
         attached["sessionId"]
             .as_str()
             .unwrap()
-            .clone_into(&mut browser.session);
-        browser.navigate(url).await;
-        browser
+            .clone_into(&mut self.session);
+        self.navigate(url).await;
+        before
+    }
+
+    /// Goes on in another tab. Returns the tab before it.
+    pub(crate) fn go_to_tab(&mut self, tab: String) -> String {
+        std::mem::replace(&mut self.session, tab)
     }
 
     pub(crate) async fn navigate(&mut self, url: &str) {
@@ -145,11 +157,17 @@ impl Browser {
             .await;
     }
 
-    pub(crate) async fn invoke(&mut self, event: &str) -> String {
+    /// Types an event over the one that is there.
+    pub(crate) async fn enter(&mut self, event: &str) {
+        let event = json!(event);
         self.value(&format!(
-            "document.querySelector('#event').value = {event:?}"
+            "event.value = {event}; event.dispatchEvent(new Event('input')); 0"
         ))
         .await;
+    }
+
+    pub(crate) async fn invoke(&mut self, event: &str) -> String {
+        self.enter(event).await;
         self.click("button.main").await;
         self.text("#outcome").await
     }
@@ -161,6 +179,12 @@ impl Browser {
         });
         self.call("Emulation.setDeviceMetricsOverride", metrics)
             .await;
+    }
+
+    /// Gives the page other colours, such as `("prefers-color-scheme", "dark")`.
+    pub(crate) async fn prefer(&mut self, feature: (&str, &str)) {
+        let features = json!({ "features": [{ "name": feature.0, "value": feature.1 }] });
+        self.call("Emulation.setEmulatedMedia", features).await;
     }
 
     /// Saves a picture of the whole page.
