@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::console::{self, Console};
-use crate::environment::{Environment, Shared, resident_bytes};
+use crate::environment::{Environment, Shared};
 use crate::faults::{Fault, Faults};
 use crate::function_url;
 use crate::functions_api;
@@ -24,6 +24,7 @@ use crate::invocation::{InvokeError, Reply};
 use crate::invocations::Invocations;
 use crate::invoke_api::{self, InvokeApi};
 use crate::logs::Logs;
+use crate::memory;
 use crate::settings::Settings;
 use crate::start_error::StartError;
 use crate::supervisor::{Replacement, Supervisor};
@@ -156,10 +157,10 @@ impl Emulator {
         *self.pid.borrow()
     }
 
-    /// The memory that the function's process occupies, in bytes, as Linux reports it (`VmRSS`).
+    /// The memory that the function's processes take, in bytes. What they share counts once.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
-        self.pid().and_then(resident_bytes)
+        self.pid().map(memory::of_tree)
     }
 
     /// Waits until the process is another than `pid` and has polled.

@@ -283,13 +283,3 @@ fn variables(
     variables.extend(settings.environment.iter().cloned());
     variables
 }
-
-/// The memory that a process occupies, in bytes.
-pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
-}

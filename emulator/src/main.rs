@@ -188,16 +188,10 @@ async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> 
             }
         };
         let watch = paths.map(|paths| Watch::new(origin.clone(), paths));
-        let mut settings = settings(cli.function, arguments, &origin).await?;
-        let events = match &origin {
-            Origin::Built(target) => target.directory().join("events"),
-            Origin::Bootstrap(_) => PathBuf::from("events"),
-        };
-        let example = example(&events);
-        settings.events = Some(events);
-        Ok::<_, Error>((settings, watch, example))
+        let settings = settings(cli.function, arguments, &origin).await?;
+        Ok::<_, Error>((settings, watch))
     };
-    let (settings, watch, example) = tokio::select! {
+    let (settings, watch) = tokio::select! {
         prepared = prepare => prepared?,
         () = end.requested() => return Ok(ExitCode::FAILURE),
     };
@@ -206,7 +200,7 @@ async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> 
             code = invoke(settings, event) => code,
             () = end.requested() => Ok(ExitCode::FAILURE),
         },
-        None => serve(settings, cli.serve, watch, &example, end).await,
+        None => serve(settings, cli.serve, watch, end).await,
     }
 }
 
@@ -237,21 +231,24 @@ async fn settings(
         }
     }
     settings.environment.extend(function.env);
+    settings.events = Some(match origin {
+        Origin::Built(target) => target.directory().join("events"),
+        Origin::Bootstrap(_) => env::current_dir()?.join("events"),
+    });
     settings.echo = true;
     Ok(settings)
 }
 
-/// The shortest event in a folder that is on one line. `{}` if there is none.
-fn example(folder: &Path) -> String {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let events = files.filter_map(|file| fs::read_to_string(file.path()).ok());
-    let events = events.map(|event| event.trim().to_owned());
-    let is_short = |event: &String| event.starts_with('{') && !event.contains(['\n', '\'']);
-    let shortest = events
-        .filter(is_short)
-        .filter(|event| event != "{}")
-        .min_by_key(String::len);
-    shortest.unwrap_or_else(|| "{}".to_owned())
+/// The first of the example events, on one line. `{}` if there is none.
+fn example(events: &Path) -> String {
+    let files = fs::read_dir(events).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = files.map(|file| file.path()).collect();
+    paths.sort_unstable();
+    let mut texts = paths
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    let first = texts.find(|event| !event.trim().contains(['\n', '\'']));
+    first.map_or("{}".to_owned(), |event| event.trim().to_owned())
 }
 
 async fn invoke(settings: Settings, event: String) -> Result<ExitCode, Error> {
@@ -296,18 +293,18 @@ async fn serve(
     mut settings: Settings,
     serve: ServeArgs,
     watch: Option<Watch>,
-    example: &str,
     mut end: End,
 ) -> Result<ExitCode, Error> {
     settings.invoke_address = serve.listen;
     settings.function_url_address = serve.function_url;
     settings.attach = serve.attach;
+    let example = settings.events.as_deref().map(example).unwrap_or_default();
     let function_name = settings.function_name.clone();
     let emulator = tokio::select! {
         emulator = Emulator::start(settings) => emulator?,
         () = end.requested() => return Ok(ExitCode::FAILURE),
     };
-    let invitation = invitation(&emulator, &function_name, example);
+    let invitation = invitation(&emulator, &function_name, &example);
     // It serves even if standard output is closed, or full and nobody reads it.
     let invite = on_thread(move || stdout().write_all(invitation.as_bytes()));
     let run = async {

@@ -196,7 +196,7 @@ async fn adds_the_memory_of_child_processes() {
         sample["memory"].as_u64() > Some(30_000_000)
     })
     .await;
-    assert!(emulator.resident_bytes().unwrap() < 30_000_000);
+    assert!(emulator.resident_bytes() > Some(30_000_000));
     emulator.terminate().await;
 }
 
