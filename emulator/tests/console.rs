@@ -297,6 +297,15 @@ async fn lists_what_was_throttled_or_refused() {
     );
     assert!(!held.function_error);
     assert_eq!(listed(&emulator).await.len(), 3);
+    let large = vec![b' '; 7 << 20];
+    let url = emulator.function_url_address();
+    let response = http(url, "POST / HTTP/1.1", &large).await;
+    let newest = listed(&emulator).await.remove(0);
+    assert_eq!(
+        newest["requestId"],
+        response.header("x-amzn-requestid").unwrap()
+    );
+    assert_eq!(newest["refused"]["status"], 413);
 }
 
 /// However the lines of invocations that follow each other closely come in.
