@@ -2,8 +2,8 @@
 //!
 //! Statuses and error bodies are RIE's.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,8 +26,9 @@ use crate::environment::Shared;
 use crate::extensions::{self, Extensions};
 use crate::faults::Fault;
 use crate::http::{JSON, accepted, error, header_value};
+use crate::lock::lock;
 use crate::origin;
-use crate::workers::{Refusal, Worker};
+use crate::workers::{ReplyError, Worker};
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.
 const MAX_REPLY: usize = MAX_PAYLOAD + 100;
@@ -57,6 +58,8 @@ pub(crate) struct RuntimeApi {
     /// The execution environment's number.
     environment: AtomicU64,
     connections: Arc<OpenConnections>,
+    /// Held while it is decided whether a request comes from another process.
+    decision: Mutex<()>,
 }
 
 type Api = State<Arc<RuntimeApi>>;
@@ -72,11 +75,31 @@ impl RuntimeApi {
             extensions: Arc::clone(extensions),
             environment: environment.into(),
             connections: Arc::default(),
+            decision: Mutex::default(),
         }
     }
 
     fn environment(&self) -> u64 {
         self.environment.load(Ordering::Relaxed)
+    }
+
+    fn begin_again(&self, is_reply: bool, is_registration: bool) {
+        // No request goes on in an execution environment that another is about to end.
+        let _decision = lock(&self.decision);
+        if !self.connections.were_all_closed() || is_reply {
+            return;
+        }
+        let (invocations, old) = (&self.shared.invocations, self.environment());
+        if invocations.is_current(old) {
+            info!("the function has been started again");
+            let (new, _) = invocations.start_environment();
+            self.environment.store(new, Ordering::Relaxed);
+            self.extensions.reset();
+            invocations.environment_ended(old, "Runtime exited without providing a reason");
+        } else if is_registration {
+            // The other has not come as far as its first poll.
+            self.extensions.reset();
+        }
     }
 
     fn worker(&self, connection: &Connection) -> Worker {
@@ -107,21 +130,12 @@ async fn serve_router(listener: TcpListener, connections: Arc<OpenConnections>, 
     let _ = axum::serve(listener, service).await;
 }
 
-/// Begins another execution environment if a process polls or registers an extension after all
-/// connections have been closed: it is another process then. One that only paused goes on with the
-/// reply to an event, on a connection of its own.
+/// Takes a poll or a registration after all connections have been closed for that of another process.
+/// One that only paused goes on with the reply to an event, on a connection of its own.
 async fn notice_restart(State(api): Api, request: Request, next: Next) -> Response {
-    let is_reply =
-        *request.method() == Method::POST && request.uri().path().contains("/invocation/");
-    if api.connections.were_all_closed() && !is_reply {
-        info!("the function has been started again");
-        let invocations = &api.shared.invocations;
-        let reason = "Runtime exited without providing a reason";
-        invocations.environment_ended(api.environment(), reason);
-        api.extensions.reset();
-        let (number, _) = invocations.start_environment();
-        api.environment.store(number, Ordering::Relaxed);
-    }
+    let path = request.uri().path();
+    let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
+    api.begin_again(is_reply, path.ends_with("/register"));
     next.run(request).await
 }
 
@@ -342,12 +356,12 @@ fn refused_size(limit: usize) -> Response {
     error(status, "RequestEntityTooLarge", &message)
 }
 
-fn refused(refusal: &Refusal) -> Response {
+fn refused(refusal: &ReplyError) -> Response {
     match refusal {
-        Refusal::Late | Refusal::Stale => {
+        ReplyError::Late | ReplyError::Stale => {
             error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout")
         }
-        Refusal::Unknown => error(
+        ReplyError::Unknown => error(
             StatusCode::BAD_REQUEST,
             "InvalidRequestID",
             "Invalid request ID",
@@ -363,15 +377,15 @@ async fn post_init_error(State(api): Api, body: Body) -> Response {
             "The body cannot be read",
         );
     };
-    match (api.shared.invocations).init_error(api.environment(), body) {
-        Ok(()) => accepted(),
-        Err(_) => error(
-            StatusCode::FORBIDDEN,
-            "InvalidStateTransition",
-            "State transition from Ready to InitError failed for runtime. \
-             Error: State transition is not allowed",
-        ),
+    if (api.shared.invocations).init_error(api.environment(), body) {
+        return accepted();
     }
+    error(
+        StatusCode::FORBIDDEN,
+        "InvalidStateTransition",
+        "State transition from Ready to InitError failed for runtime. \
+         Error: State transition is not allowed",
+    )
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> Response {

@@ -124,6 +124,7 @@ impl Supervisor {
             let current_ended = async {
                 if let Some(current) = current {
                     current.exited().await;
+                    self.pid.send_replace(None);
                 }
             };
             tokio::select! {
