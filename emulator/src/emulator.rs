@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ use crate::invocations::Invocations;
 use crate::invoke_api::{self, InvokeApi};
 use crate::logs::Logs;
 use crate::memory;
+use crate::other_service;
 use crate::settings::Settings;
 use crate::start_error::StartError;
 use crate::supervisor::{Replacement, Supervisor};
@@ -89,10 +91,14 @@ impl Emulator {
         ));
         let invoke_router = Router::new()
             .merge(invoke_api::router(Arc::clone(&invoke_api)))
-            .merge(functions_api::router(settings.clone()))
+            .merge(functions_api::router(
+                settings.clone(),
+                function_url_address,
+            ))
             .merge(console::router(Arc::clone(&console)))
             .fallback(invoke_api::unknown_path)
-            .method_not_allowed_fallback(invoke_api::wrong_method);
+            .method_not_allowed_fallback(invoke_api::wrong_method)
+            .layer(middleware::from_fn(other_service::refuse));
         let function_url_router =
             function_url::router(Arc::clone(&invoke_api), function_url_address.port());
         let mut servers = JoinSet::new();

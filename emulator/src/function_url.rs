@@ -31,7 +31,6 @@ use crate::body::{BodyError, MAX_PAYLOAD};
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::InvokeError;
 use crate::invoke_api::{InvokeApi, MAX_TRACE_ID, new_trace_id};
-use crate::logs::one_line;
 
 /// Headers that describe one connection, not the message.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -127,11 +126,7 @@ impl FunctionUrl {
             Err(error) => Err(error),
         };
         match reply {
-            Ok(reply) if reply.function_error => {
-                let error = one_line(&String::from_utf8_lossy(&reply.payload));
-                warn!("function URL: invocation {request_id} failed: {error}");
-                Err(StatusCode::BAD_GATEWAY)
-            }
+            Ok(reply) if reply.function_error => Err(StatusCode::BAD_GATEWAY),
             Ok(reply) => response(&reply.payload).map_err(|reason| {
                 warn!(
                     "function URL: the reply to {request_id} does not describe a response: {reason}"

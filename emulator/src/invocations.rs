@@ -8,11 +8,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::history::{History, Outcome};
-use crate::invocation::{Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, error};
+use crate::invocation::{
+    Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, describe, error,
+};
 use crate::lock::lock;
 use crate::logs::Logs;
 use crate::settings::Settings;
@@ -283,6 +285,14 @@ impl Invocations {
         state.activity.durations.push(duration);
         state.activity.function_errors += usize::from(function_error);
         drop(state);
+        let milliseconds = duration.as_secs_f64() * 1e3;
+        if function_error {
+            let own = format!("RequestId: {request_id} Error: ");
+            let error = describe(&payload).replace(&own, "");
+            warn!("invocation {request_id} failed after {milliseconds:.1} ms: {error}");
+        } else {
+            debug!("invocation {request_id} took {milliseconds:.1} ms");
+        }
         let outcome = Outcome::Reply {
             payload: payload.clone(),
             function_error,
@@ -354,12 +364,14 @@ impl Invocations {
         self.drained.notify_waiters();
     }
 
-    /// The process could not be started again. Each waiting caller gets the error that `describe`
-    /// returns for its request id.
-    pub(crate) fn fail_waiting(&self, describe: impl Fn(Uuid) -> Bytes) {
+    /// The process could not be started again. Each waiting caller gets the `error` for its request
+    /// id.
+    pub(crate) fn fail_waiting(&self, error: impl Fn(Uuid) -> Bytes) {
         for Waiting { dispatch, reply } in self.state().waiting.drain(..) {
             let request_id = dispatch.request.request_id;
-            let payload = describe(request_id);
+            let payload = error(request_id);
+            let reason = describe(&payload);
+            warn!("invocation {request_id} failed before the function started: {reason}");
             let outcome = Outcome::Reply {
                 payload: payload.clone(),
                 function_error: true,
@@ -446,6 +458,8 @@ impl Invocations {
         state.activity.throttled += 1;
         if let Some(Waiting { dispatch, .. }) = refused {
             let request = dispatch.request;
+            let (request_id, workers) = (request.request_id, self.workers);
+            warn!("invocation {request_id} was throttled: it found none of {workers} workers free");
             let outcome = Outcome::Refused(InvokeError::TooManyRequests.into());
             (self.history).add(request.request_id, &request.event, outcome);
         }

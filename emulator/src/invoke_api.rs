@@ -27,7 +27,6 @@ use crate::history::Outcome;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
 use crate::invocations::{Invocations, PendingReply};
-use crate::logs::one_line;
 use crate::origin;
 use crate::settings::{Settings, arn};
 
@@ -305,13 +304,10 @@ async fn accept(
     if asynchronous {
         tokio::spawn(async move {
             match pending.reply().await {
-                Ok(reply) if reply.function_error => {
-                    let error = one_line(&String::from_utf8_lossy(&reply.payload));
-                    warn!(
-                        "asynchronous invocation {request_id} failed: {error}; Lambda would retry it \
-                         twice and then send it to its destination, cargo local does not"
-                    );
-                }
+                Ok(reply) if reply.function_error => warn!(
+                    "invocation {request_id} is asynchronous: Lambda would retry it twice and then \
+                     send it to its destination, cargo local does not"
+                ),
                 Ok(_) => {}
                 Err(error) => warn!("asynchronous invocation {request_id} lost: {error}"),
             }

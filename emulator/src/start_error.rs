@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::invocation;
@@ -48,7 +47,7 @@ pub enum StartError {
         last_lines: Vec<Arc<str>>,
     },
     /// The process reported an error to `/init/error`.
-    #[error("the function could not start: {}", diagnostic(body))]
+    #[error("the function could not start: {}", invocation::describe(body))]
     Init {
         /// What it reported, usually a JSON object with `errorType` and `errorMessage`.
         body: Bytes,
@@ -82,14 +81,6 @@ fn printed(lines: &[Arc<str>]) -> String {
     match lines {
         [] => "; it printed nothing".to_owned(),
         lines => format!("; it last printed: {}", lines.join(" / ")),
-    }
-}
-
-fn diagnostic(body: &Bytes) -> String {
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
-    match (value["errorType"].as_str(), value["errorMessage"].as_str()) {
-        (Some(kind), Some(message)) => format!("{kind}: {message}"),
-        _ => String::from_utf8_lossy(body).into_owned(),
     }
 }
 

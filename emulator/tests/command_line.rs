@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
 use crate::support::{
-    Gate, closed, executable, function, http, request, response, scratch, told, within,
+    Gate, Response, closed, executable, function, http, request, response, scratch, told, told_all,
+    within,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 const POST: &str = "POST /2015-03-31/functions/function/invocations HTTP/1.1";
@@ -288,6 +289,59 @@ async fn warns_where_aws_would_do_more() {
         })
         .await;
     }
+}
+
+/// One line for each, with the request id that the caller sees.
+#[tokio::test]
+async fn says_what_became_of_an_invocation() {
+    let mut served = serve(&["--queue", "9", "--verbose"], Stdio::piped()).await;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    for (event, what) in [
+        ("{}", "took "),
+        (r#"{"fail": "no\nluck"}"#, ": no luck"),
+        (r#"{"exit": 3}"#, "Runtime.ExitError: "),
+    ] {
+        let id = http(served.invoke, POST, event.as_bytes()).await;
+        let id = id.header("x-amzn-requestid").unwrap().to_owned();
+        let line = told(&mut stderr, &format!("invocation {id} ")).await;
+        assert!(line.contains(what), "{line}");
+    }
+    let arguments = ["--concurrency", "1", "--timeout", "1"];
+    let mut served = serve(&arguments, Stdio::piped()).await;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let gate = Gate::new().await;
+    let mut held = request(served.invoke, POST, gate.event().as_bytes()).await;
+    let _inside = gate.entered().await;
+    let throttled = http(served.invoke, POST, b"{}").await;
+    assert_eq!(throttled.status, 429);
+    let late = response(&mut held).await;
+    let id = |response: &Response| response.header("x-amzn-requestid").unwrap().to_owned();
+    let throttle = format!("invocation {} was throttled", id(&throttled));
+    let time_out = format!("invocation {} failed after", id(&late));
+    let line = told_all(&mut stderr, &[&throttle, &time_out]).await;
+    assert!(line.contains("throttled") || line.contains("Task timed out after 1.00 seconds"));
+}
+
+#[tokio::test]
+async fn says_that_it_is_out_of_file_descriptors() {
+    let function = function().bootstrap;
+    let script = "ulimit -n 40; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_cargo-local")]);
+    command
+        .args(["--concurrency", "1", "--bootstrap"])
+        .arg(function);
+    let mut served = serve_command(&mut command, Stdio::piped()).await;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(TcpStream::connect(served.invoke).await.unwrap());
+    }
+    told(
+        &mut stderr,
+        "cannot accept a connection: Too many open files",
+    )
+    .await;
 }
 
 #[tokio::test]
