@@ -5,7 +5,7 @@ use proptest::sample::Index;
 
 /// One place in a byte string, and what is done to it.
 #[derive(Clone, Debug)]
-pub(crate) enum Mutation {
+enum Mutation {
     Flip(Index, u8),
     Insert(Index, Vec<u8>),
     Remove(Index, usize),
@@ -14,7 +14,7 @@ pub(crate) enum Mutation {
 }
 
 impl Mutation {
-    pub(crate) fn apply(&self, bytes: &mut Vec<u8>) {
+    fn apply(&self, bytes: &mut Vec<u8>) {
         let len = bytes.len();
         match self {
             Self::Flip(index, bits) => {
@@ -40,8 +40,11 @@ impl Mutation {
     }
 }
 
-/// A few mutations; these words are among what they insert.
-pub(crate) fn mutations(words: &'static [&'static str]) -> impl Strategy<Value = Vec<Mutation>> {
+/// These inputs, each damaged in a few places. The words are among what is inserted.
+pub fn damaged(
+    inputs: impl Strategy<Value = Vec<u8>>,
+    words: &'static [&'static str],
+) -> impl Strategy<Value = Vec<u8>> {
     let inserted = prop_oneof![
         proptest::sample::select(words).prop_map(|word| word.as_bytes().to_vec()),
         proptest::collection::vec(any::<u8>(), 1..4),
@@ -53,5 +56,10 @@ pub(crate) fn mutations(words: &'static [&'static str]) -> impl Strategy<Value =
         2 => (any::<Index>(), 1..64usize).prop_map(|(at, count)| Mutation::Repeat(at, count)),
         1 => any::<Index>().prop_map(Mutation::Truncate),
     ];
-    proptest::collection::vec(mutation, 1..6)
+    (inputs, proptest::collection::vec(mutation, 1..6)).prop_map(|(mut input, mutations)| {
+        for mutation in mutations {
+            mutation.apply(&mut input);
+        }
+        input
+    })
 }

@@ -3,44 +3,61 @@
 use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::process::Stdio;
 
-use crate::support::Function;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use test_support::Function;
+
+use crate::command;
 
 /// More lines than a pipe holds.
 const WARNINGS: usize = 1_500;
 
 /// Makes the function log a warning: that its reply was refused.
-fn warn(function: &Function) {
-    function.poll().dispatch("a", r#"{"n": 1}"#);
+fn warn(function: &Function, request_id: &str) {
+    function.poll().dispatch(request_id, "1");
     function.post().respond_with_status(400);
 }
 
 fn start(output: [Stdio; 2]) -> Function {
     // Without pipelining, so that a poll comes after the warning about the reply before it.
-    Function::start_unread(&[("RUNTIME_API_PIPELINING", "off")], output)
+    let mut command = command("direct", &[("RUNTIME_API_PIPELINING", "off")]);
+    let [stdout, stderr] = output;
+    command.stdout(stdout).stderr(stderr);
+    Function::start(command)
+}
+
+/// Reads what the test runner prints before it runs the function.
+fn skip_the_test_runner(pipe: &mut PipeReader) {
+    let mut read = Vec::new();
+    while !read.ends_with(b"running 1 test\n") {
+        let mut byte = [0];
+        pipe.read_exact(&mut byte).unwrap();
+        read.extend(byte);
+    }
 }
 
 #[test]
 fn goes_on_if_its_output_is_closed() {
-    let (reader, writer) = io::pipe().unwrap();
-    drop(reader);
+    let (mut reader, writer) = io::pipe().unwrap();
     let mut function = start([writer.try_clone().unwrap().into(), writer.into()]);
-    for _ in 0..10 {
-        warn(&function);
+    skip_the_test_runner(&mut reader);
+    drop(reader);
+    for n in 0..10 {
+        warn(&function, &n.to_string());
     }
     function.poll();
     function.signal(Signal::SIGTERM);
-    assert_eq!(function.exit_status().code(), Some(0));
+    assert_eq!(function.wait().0.code(), Some(0));
 }
 
 #[test]
 fn drops_lines_that_nobody_reads_and_says_how_many() {
-    let (reader, writer) = io::pipe().unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
     let mut function = start([writer.try_clone().unwrap().into(), writer.into()]);
-    for _ in 0..WARNINGS {
-        warn(&function);
+    skip_the_test_runner(&mut reader);
+    for n in 0..WARNINGS {
+        warn(&function, &n.to_string());
     }
     let poll = function.poll();
     let kept = read_what_is_there(&reader);
@@ -50,7 +67,7 @@ fn drops_lines_that_nobody_reads_and_says_how_many() {
     );
     assert!((100..WARNINGS).contains(&kept.len()), "{}", kept.len());
 
-    poll.dispatch("last", r#"{"n": 1}"#);
+    poll.dispatch("last", "1");
     function.post().respond_with_status(400);
     function.poll();
     let [dropped, last] = &read_what_is_there(&reader)[..] else {
@@ -64,7 +81,7 @@ fn drops_lines_that_nobody_reads_and_says_how_many() {
     assert_eq!(dropped["fields"]["dropped"], WARNINGS - kept.len());
     assert_eq!(last["fields"]["requestId"], "last");
     function.signal(Signal::SIGTERM);
-    assert_eq!(function.exit_status().code(), Some(0));
+    assert_eq!(function.wait().0.code(), Some(0));
 }
 
 /// Reads the lines in a pipe without waiting for more.
