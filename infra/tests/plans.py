@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check what `terraform test` cannot: every resource of a plan. Needs `terraform init`, and botocore.
+"""Check what `terraform test` cannot: every resource of a plan. Needs `terraform init`, and the AWS CLI of PyPI.
 
     tests/plans.py      (in infra/, with examples/takeover_override.tf in module/)
 
@@ -10,6 +10,7 @@
 """
 import fnmatch, json, re, subprocess, sys
 
+import awscli.clidriver  # brings botocore along
 import botocore.session
 
 ACCOUNT = "us-east-1:123456789012"
