@@ -219,18 +219,6 @@ run "keeps_the_logs_of_function_and_capacity_provider_for_thirty_days" {
   }
 }
 
-run "has_the_outputs_of_the_python_system_and_more" {
-  command = apply
-
-  assert {
-    condition = alltrue([for value in [
-      output.lambda_function_arn, output.lambda_function_name, output.invoke_arn, output.capacity_provider_arn, output.capacity_provider_name,
-      output.operator_role_arn, output.execution_role_name, output.security_group_id, output.log_group_name, output.dashboard_url,
-    ] : value != null])
-    error_message = "Scripts read these outputs."
-  }
-}
-
 # tests/zips are laid out as cargo-lambda lays out its zip. The first two differ in the time of the build only.
 run "hashes_a_build" {
   command = plan
