@@ -30,11 +30,18 @@ resource "aws_cloudwatch_log_group" "generator" {
   retention_in_days = 7
 }
 
+data "aws_caller_identity" "generator" {}
+
 resource "aws_iam_role" "generator" {
   name_prefix = "${local.generator_name}-"
   assume_role_policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Effect = "Allow", Action = "sts:AssumeRole", Principal = { Service = "lambda.amazonaws.com" } }]
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+      Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.generator.account_id } }
+    }]
   })
 }
 

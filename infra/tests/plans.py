@@ -42,7 +42,7 @@ NEEDS = {
     "terraform_data": ("", "", ""),
 }
 
-# Not of one resource: the state, the lookups of the network, and the role that Lambda creates.
+# Not of one resource's service: the state, the lookups of the network, the endpoint's private DNS, and the role that Lambda creates.
 BESIDES = {
     "s3:ListBucket": "arn:aws:s3:::your-state-bucket",
     "s3:GetObject": "arn:aws:s3:::your-state-bucket/fibonacci-lambda/terraform.tfstate",
@@ -50,6 +50,7 @@ BESIDES = {
     "s3:DeleteObject": "arn:aws:s3:::your-state-bucket/fibonacci-lambda/terraform.tfstate.tflock",
     "ec2:DescribeSubnets": "*",
     "ec2:DescribeRouteTables": "*",
+    "route53:AssociateVPCWithHostedZone": "*",
     "iam:CreateServiceLinkedRole": "arn:aws:iam::123456789012:role/aws-service-role/lambda.amazonaws.com/AWSServiceRoleForLambda",
 }
 NO_OPERATIONS = {"lambda:PassCapacityProvider", "iam:PassRole", "s3:ListBucket"}
@@ -95,8 +96,10 @@ def update(plan):
 
 
 def takeover(plan):
-    found = changes(plan)
+    found, document = changes(plan), open("IMPORT.md").read()
     for address, action in TAKEOVER.items():
+        if f"`{address}`" not in document:
+            yield f"IMPORT.md does not list {address}"
         change = found[address]["change"]
         if change["actions"] != [action]:
             yield f"the take-over would {change['actions']} {address}, not {action}"
