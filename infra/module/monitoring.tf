@@ -4,6 +4,8 @@ resource "aws_cloudwatch_log_group" "function" {
   name              = "/aws/lambda/${var.function_name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.logs_kms_key_arn
+
+  deletion_protection_enabled = var.log_deletion_protection_enabled
 }
 
 # Lambda's own log about the instances.
@@ -13,6 +15,8 @@ resource "aws_cloudwatch_log_group" "capacity_provider" {
   name              = "/aws/lambda/capacity-provider/${local.capacity_provider_name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.logs_kms_key_arn
+
+  deletion_protection_enabled = var.log_deletion_protection_enabled
 }
 
 locals {
@@ -138,6 +142,27 @@ resource "aws_cloudwatch_metric_alarm" "concurrency" {
   }
 }
 
+resource "aws_cloudwatch_metric_alarm" "utilization" {
+  for_each = !var.create_monitoring ? {} : {
+    cpu    = { metric = "ExecutionEnvironmentCPUUtilization", percent = 80, remedy = "lower target_cpu_utilization or raise max_execution_environments" }
+    memory = { metric = "ExecutionEnvironmentMemoryUtilization", percent = 90, remedy = "raise memory_size or lower max_concurrency" }
+  }
+
+  alarm_name          = "${var.function_name}-${each.key}"
+  alarm_description   = "The execution environments use more than ${each.value.percent} % of their ${each.key == "cpu" ? "CPU" : "memory"}: ${each.value.remedy}."
+  namespace           = "AWS/Lambda"
+  metric_name         = each.value.metric
+  dimensions          = local.version_dimensions
+  statistic           = "Average"
+  period              = 300
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.percent
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
+}
+
 locals {
   # Terraform's bounds, or those that the schedules set in turn.
   all_bounds = !local.scheduled ? [local.execution_environments] : [for schedule in var.scaling_schedules : {
@@ -168,7 +193,7 @@ resource "aws_cloudwatch_metric_alarm" "environments" {
   ok_actions          = local.alarm_actions
 }
 
-# LaunchFailed, TerminateFailed and HealthCheckFailed are warnings. The log has no other field that names them.
+# LaunchFailed, TerminateFailed and HealthCheckFailed are warnings, and AWS adds events, so this counts all of a level.
 resource "aws_cloudwatch_log_metric_filter" "instances" {
   count = var.create_monitoring && local.creates_capacity_provider ? 1 : 0
 
@@ -283,7 +308,7 @@ locals {
 resource "aws_cloudwatch_dashboard" "main" {
   count = var.create_monitoring ? 1 : 0
 
-  dashboard_name = "${var.function_name}-${var.region}" # dashboards are global in an account
+  dashboard_name = "${var.function_name}-${local.region}" # dashboards are global in an account
   dashboard_body = jsonencode({
     widgets = [for index, widget in local.widgets : {
       type   = "metric"
@@ -292,7 +317,7 @@ resource "aws_cloudwatch_dashboard" "main" {
       width  = 12
       height = 6
       properties = {
-        region      = var.region
+        region      = local.region
         view        = "timeSeries"
         title       = widget.title
         period      = widget.period

@@ -5,7 +5,6 @@ mock_provider "aws" {
 }
 
 variables {
-  region   = "us-east-1"
   vpc_id   = "vpc-0123456789abcdef0"
   filename = "versions.tf"
 }
@@ -41,7 +40,7 @@ run "creates_no_optional_part_by_default_except_monitoring" {
   }
 
   assert {
-    condition     = alltrue([for role in [aws_iam_role.lambda_role, aws_iam_role.capacity_provider_operator[0]] : role.path == "/" && role.permissions_boundary == null])
+    condition     = alltrue([for role in [aws_iam_role.lambda_role[0], aws_iam_role.capacity_provider_operator[0]] : role.path == "/" && role.permissions_boundary == null])
     error_message = "Path and boundary must be requested."
   }
 
@@ -66,6 +65,51 @@ run "gives_a_function_url_to_callers_with_iam_credentials" {
   assert {
     condition     = aws_lambda_function_url.main[0].qualifier == null && aws_lambda_function_url.main[0].function_name == "fibonacci-generator"
     error_message = "Lambda accepts no version as the qualifier of a URL; without one it is $LATEST.PUBLISHED."
+  }
+}
+
+run "admits_pages_of_other_origins_to_the_function_url" {
+  command = plan
+
+  variables {
+    create_function_url = true
+    function_url_cors   = { allow_origins = ["https://example.com"], allow_methods = ["GET"], max_age = 60 }
+  }
+
+  assert {
+    condition     = aws_lambda_function_url.main[0].cors[0].allow_origins == toset(["https://example.com"]) && aws_lambda_function_url.main[0].cors[0].allow_methods == toset(["GET"]) && aws_lambda_function_url.main[0].cors[0].max_age == 60
+    error_message = "The URL must have all that is given."
+  }
+}
+
+run "runs_with_an_existing_role" {
+  command = plan
+
+  variables {
+    execution_role_arn = "arn:aws:iam::123456789012:role/platform/lambda-execution"
+  }
+
+  assert {
+    condition     = aws_lambda_function.fibonacci.role == "arn:aws:iam::123456789012:role/platform/lambda-execution" && output.execution_role_name == "lambda-execution"
+    error_message = "The function must have the role."
+  }
+
+  assert {
+    condition     = length(aws_iam_role.lambda_role) == 0 && length(aws_iam_role_policy.logs) == 0
+    error_message = "No other role is created, and somebody else's stays as it is."
+  }
+}
+
+run "protects_the_logs" {
+  command = plan
+
+  variables {
+    log_deletion_protection_enabled = true
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.function.deletion_protection_enabled && aws_cloudwatch_log_group.capacity_provider[0].deletion_protection_enabled
+    error_message = "Both log groups must be protected."
   }
 }
 
@@ -124,17 +168,26 @@ run "encrypts_with_given_keys" {
     condition = jsonencode(jsondecode(aws_iam_role_policy.operator_kms[0].policy).Statement) == jsonencode([
       {
         Effect   = "Allow"
-        Action   = ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"]
+        Action   = "kms:DescribeKey"
         Resource = "arn:aws:kms:us-east-1:123456789012:key/volumes"
       },
       {
         Effect    = "Allow"
-        Action    = "kms:CreateGrant"
+        Action    = ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext"]
         Resource  = "arn:aws:kms:us-east-1:123456789012:key/volumes"
-        Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
+        Condition = { StringEquals = { "kms:ViaService" = "ec2.us-east-1.amazonaws.com" } }
+      },
+      {
+        Effect   = "Allow"
+        Action   = "kms:CreateGrant"
+        Resource = "arn:aws:kms:us-east-1:123456789012:key/volumes"
+        Condition = {
+          StringEquals = { "kms:ViaService" = "ec2.us-east-1.amazonaws.com" }
+          Bool         = { "kms:GrantIsForAWSResource" = "true" }
+        }
       },
     ])
-    error_message = "The operator role may use this key and no other, and grant it to AWS's services only."
+    error_message = "The operator role may use this key and no other, through EC2 only, and grant it to AWS's services only."
   }
 }
 
@@ -179,7 +232,7 @@ run "leaves_out_the_monitoring" {
   assert {
     condition = length(concat(
       aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration,
-      aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances,
+      aws_cloudwatch_metric_alarm.concurrency, values(aws_cloudwatch_metric_alarm.utilization), aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances,
       aws_cloudwatch_log_metric_filter.instances, aws_cloudwatch_dashboard.main,
     )) == 0 && output.dashboard_url == null
     error_message = "There must be no alarms and no dashboard."
@@ -238,13 +291,13 @@ run "gives_every_role_the_path_and_the_boundary" {
     iam_path                 = "/platform/lambda/"
     permissions_boundary_arn = "arn:aws:iam::123456789012:policy/boundary"
     scaling_schedules = {
-      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+      morning = { cron = "45 7 ? * MON-FRI *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
     }
   }
 
   assert {
     condition = alltrue([
-      for role in [aws_iam_role.lambda_role, aws_iam_role.capacity_provider_operator[0], aws_iam_role.scheduler[0]] :
+      for role in [aws_iam_role.lambda_role[0], aws_iam_role.capacity_provider_operator[0], aws_iam_role.scheduler[0]] :
       role.path == "/platform/lambda/" && role.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"
     ])
     error_message = "An account that requires them requires them for all roles."
@@ -277,35 +330,16 @@ run "launches_no_excluded_instance_types" {
   }
 }
 
-# local.tags are the default_tags of the provider, which mocks do not merge into tags_all.
-run "tags_with_the_name_of_the_application_by_default" {
-  command = plan
-
-  assert {
-    condition     = local.tags == { Application = "fibonacci-generator", ManagedBy = "Terraform" }
-    error_message = "Cost reports find the resources by these two tags."
-  }
-}
-
-run "adds_tags" {
-  command = plan
-
-  variables {
-    tags = { CostCenter = "1234", Application = "sequences", "été:a/b" = "" }
-  }
-
-  assert {
-    condition     = local.tags == { CostCenter = "1234", Application = "sequences", ManagedBy = "Terraform", "été:a/b" = "" }
-    error_message = "Given tags are added, and win over the default ones."
-  }
-}
-
 run "links_to_the_console_of_the_partition" {
   command = plan
 
   variables {
-    region     = "eusc-de-east-1"
     subnet_ids = ["subnet-0a000001", "subnet-0b000001"]
+  }
+
+  override_data {
+    target = data.aws_region.current
+    values = { region = "eusc-de-east-1" }
   }
 
   override_data {

@@ -1,11 +1,10 @@
-# Runs with examples/log_level_override.tf beside the configuration; .ci/infra puts it there.
+# Runs with examples/log_level_override.tf in module/; .ci/infra puts it there.
 
 mock_provider "aws" {
   source = "./tests/mocks"
 }
 
 variables {
-  region   = "us-east-1"
   vpc_id   = "vpc-0123456789abcdef0"
   filename = "versions.tf"
 }

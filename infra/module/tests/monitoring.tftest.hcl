@@ -5,7 +5,6 @@ mock_provider "aws" {
 }
 
 variables {
-  region   = "us-east-1"
   vpc_id   = "vpc-0123456789abcdef0"
   filename = "versions.tf"
 }
@@ -75,6 +74,18 @@ run "raises_an_alarm_when_the_concurrency_comes_near_its_limit" {
   }
 }
 
+run "raises_alarms_when_cpu_or_memory_of_the_environments_run_short" {
+  command = plan
+
+  assert {
+    condition = { for name, alarm in aws_cloudwatch_metric_alarm.utilization : name => [alarm.metric_name, alarm.dimensions, alarm.statistic, alarm.period, alarm.comparison_operator, alarm.threshold] } == {
+      cpu    = ["ExecutionEnvironmentCPUUtilization", tomap({ CapacityProviderName = "fibonacci-generator-capacity-provider", FunctionName = "fibonacci-generator", Resource = "fibonacci-generator:$LATEST.PUBLISHED" }), "Average", 300, "GreaterThanThreshold", 80]
+      memory = ["ExecutionEnvironmentMemoryUtilization", tomap({ CapacityProviderName = "fibonacci-generator-capacity-provider", FunctionName = "fibonacci-generator", Resource = "fibonacci-generator:$LATEST.PUBLISHED" }), "Average", 300, "GreaterThanThreshold", 90]
+    }
+    error_message = "AWS advises 80 % of the CPU and 90 % of the memory."
+  }
+}
+
 run "raises_an_alarm_when_the_environments_are_at_their_maximum" {
   command = plan
 
@@ -96,6 +107,8 @@ run "raises_alarms_after_the_times_that_readme_names" {
       throttles    = aws_cloudwatch_metric_alarm.throttles[0]
       duration     = aws_cloudwatch_metric_alarm.duration[0]
       concurrency  = aws_cloudwatch_metric_alarm.concurrency[0]
+      cpu          = aws_cloudwatch_metric_alarm.utilization["cpu"]
+      memory       = aws_cloudwatch_metric_alarm.utilization["memory"]
       environments = aws_cloudwatch_metric_alarm.environments[0]
       instances    = aws_cloudwatch_metric_alarm.instances[0]
       } : name => [alarm.evaluation_periods, alarm.datapoints_to_alarm] }) == jsonencode({
@@ -103,6 +116,8 @@ run "raises_alarms_after_the_times_that_readme_names" {
       throttles    = [5, null]
       duration     = [5, 3]
       concurrency  = [2, null]
+      cpu          = [2, null]
+      memory       = [2, null]
       environments = [2, null]
       instances    = [3, 2]
     })
@@ -144,8 +159,8 @@ run "stays_quiet_while_nothing_runs" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
-      evening = { cron = "0 19 ? * MON-FRI *", min_execution_environments = 0, max_execution_environments = 0 }
+      morning = { cron = "45 7 ? * MON-FRI *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+      evening = { cron = "0 19 ? * MON-FRI *", time_zone = "UTC", min_execution_environments = 0, max_execution_environments = 0 }
     }
   }
 
@@ -153,7 +168,7 @@ run "stays_quiet_while_nothing_runs" {
     condition = alltrue([
       for alarm in concat(
         aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency,
-        aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules,
+        values(aws_cloudwatch_metric_alarm.utilization), aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules,
       ) : alarm.treat_missing_data == "notBreaching"
     ])
     error_message = "A function that is switched off sends no metrics."
@@ -180,13 +195,13 @@ run "notifies_the_topic_of_every_alarm_and_of_its_end" {
   variables {
     alarm_topic_arn = "arn:aws:sns:us-east-1:123456789012:alarms"
     scaling_schedules = {
-      morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+      morning = { cron = "45 7 ? * MON-FRI *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
     }
   }
 
   assert {
     condition = alltrue([
-      for alarm in concat(aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency, aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules) :
+      for alarm in concat(aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.throttles, aws_cloudwatch_metric_alarm.duration, aws_cloudwatch_metric_alarm.concurrency, values(aws_cloudwatch_metric_alarm.utilization), aws_cloudwatch_metric_alarm.environments, aws_cloudwatch_metric_alarm.instances, aws_cloudwatch_metric_alarm.schedules) :
       alarm.alarm_actions == toset(["arn:aws:sns:us-east-1:123456789012:alarms"]) && alarm.ok_actions == alarm.alarm_actions
     ])
     error_message = "Every alarm must notify the topic."

@@ -5,7 +5,6 @@ mock_provider "aws" {
 }
 
 variables {
-  region   = "us-east-1"
   vpc_id   = "vpc-0123456789abcdef0"
   filename = "versions.tf"
 }
@@ -49,7 +48,7 @@ run "prefers_a_subnet_with_a_default_route" {
   }
 }
 
-run "counts_a_default_route_of_ipv6" {
+run "warns_of_subnets_with_a_default_route_of_ipv6_only" {
   command = plan
 
   override_data {
@@ -60,10 +59,7 @@ run "counts_a_default_route_of_ipv6" {
     }
   }
 
-  assert {
-    condition     = length(local.isolated_subnet_ids) == 0
-    error_message = "An egress-only internet gateway is a way to AWS's dual-stack endpoints."
-  }
+  expect_failures = [check.instances_reach_cloudwatch_logs]
 }
 
 run "leaves_out_a_zone_without_a_default_route_if_two_others_have_one" {
@@ -222,22 +218,60 @@ run "uses_the_given_subnets" {
   }
 }
 
-run "rejects_two_subnets_in_one_zone" {
+run "warns_of_two_subnets_in_one_zone" {
   command = plan
 
   variables {
     subnet_ids = ["subnet-0a000001", "subnet-0a000002"]
   }
 
-  expect_failures = [aws_lambda_capacity_provider.main]
+  expect_failures = [check.instances_are_in_two_zones]
 }
 
-run "rejects_a_vpc_with_private_subnets_in_one_zone_only" {
+run "warns_of_a_single_subnet" {
+  command = plan
+
+  variables {
+    subnet_ids = ["subnet-0a000001"]
+  }
+
+  expect_failures = [check.instances_are_in_two_zones]
+}
+
+run "warns_of_a_vpc_with_private_subnets_in_one_zone_only" {
   command = plan
 
   override_data {
     target = data.aws_subnets.vpc
     values = { ids = ["subnet-0a000001", "subnet-0a000002", "subnet-0b000000"] }
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001"])
+    error_message = "Lambda accepts one subnet."
+  }
+
+  expect_failures = [check.instances_are_in_two_zones]
+}
+
+run "leaves_out_a_zone_that_lambda_refuses" {
+  command = plan
+
+  variables {
+    excluded_zone_ids = ["use1-az2"]
+  }
+
+  assert {
+    condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0c000001"])
+    error_message = "The zone is left out by its id, and the other subnets are chosen as before."
+  }
+}
+
+run "rejects_a_vpc_with_private_subnets_in_excluded_zones_only" {
+  command = plan
+
+  variables {
+    excluded_zone_ids = ["use1-az1", "use1-az2", "use1-az3"]
   }
 
   expect_failures = [aws_lambda_capacity_provider.main]
@@ -324,6 +358,45 @@ run "accepts_an_endpoint_instead_of_nat" {
   }
 }
 
+run "accepts_an_endpoint_that_exists_instead_of_nat" {
+  command = plan
+
+  variables {
+    logs_endpoint_exists = true
+  }
+
+  override_data {
+    target = data.aws_route_table.vpc["rtb-main"]
+    values = {
+      associations = [{ main = true, subnet_id = "" }]
+      routes       = []
+    }
+  }
+
+  assert {
+    condition     = length(aws_vpc_endpoint.logs) == 0
+    error_message = "There is nothing to warn of, and no second endpoint."
+  }
+}
+
+run "lets_the_endpoint_carry_log_lines_to_this_account_only" {
+  command = plan
+
+  variables {
+    create_logs_endpoint = true
+  }
+
+  assert {
+    condition = jsondecode(aws_vpc_endpoint.logs[0].policy).Statement == [{
+      Effect    = "Allow"
+      Principal = "*"
+      Action    = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]
+      Resource  = "arn:aws:logs:us-east-1:123456789012:log-group:*"
+    }]
+    error_message = "The endpoint must not carry data to log groups of other accounts."
+  }
+}
+
 run "lets_nothing_in_and_only_https_out" {
   command = plan
 
@@ -335,6 +408,26 @@ run "lets_nothing_in_and_only_https_out" {
   assert {
     condition     = [for rule in aws_security_group.lambda_managed_instances[0].egress : [rule.protocol, rule.from_port, rule.to_port]] == [["tcp", 443, 443]]
     error_message = "AWS's services are reached on port 443 and on no other."
+  }
+}
+
+run "lets_the_instances_ask_the_dns_servers_of_the_vpc" {
+  command = plan
+
+  variables {
+    dns_server_cidrs = ["10.0.0.2/32", "10.0.1.2/32", "fd00::2/128"]
+  }
+
+  assert {
+    condition = toset([for rule in aws_security_group.lambda_managed_instances[0].egress : jsonencode([rule.protocol, rule.from_port, rule.to_port, rule.cidr_blocks, rule.ipv6_cidr_blocks]) if rule.from_port == 53]) == toset([
+      for protocol in ["udp", "tcp"] : jsonencode([protocol, 53, 53, ["10.0.0.2/32", "10.0.1.2/32"], ["fd00::2/128"]])
+    ])
+    error_message = "DNS uses UDP, and TCP for long answers."
+  }
+
+  assert {
+    condition     = length(aws_security_group.lambda_managed_instances[0].egress) == 3
+    error_message = "HTTPS stays open."
   }
 }
 

@@ -1,10 +1,15 @@
-data "aws_caller_identity" "current" {}
-
-data "aws_partition" "current" {}
-
 locals {
-  partition  = data.aws_partition.current.partition
-  account_id = data.aws_caller_identity.current.account_id
+  # Lambda acts for this account only. AWS does not say whether Lambda sends aws:SourceArn before the capacity provider or the
+  # function exists, and a role that Lambda cannot assume then makes the first apply fail. So neither role asks for it.
+  lambda_trust_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account_id } }
+    }]
+  })
 }
 
 # Lambda launches the instances with this role.
@@ -16,19 +21,7 @@ resource "aws_iam_role" "capacity_provider_operator" {
   description          = "Operator role for Lambda Managed Instances capacity provider - grants Lambda service permissions to manage EC2 resources"
   path                 = var.iam_path
   permissions_boundary = var.permissions_boundary_arn
-
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "lambda.amazonaws.com" }
-      Condition = {
-        StringEquals = { "aws:SourceAccount" = local.account_id }
-        ArnEquals    = { "aws:SourceArn" = "arn:${local.partition}:lambda:${var.region}:${local.account_id}:capacity-provider:${local.capacity_provider_name}" }
-      }
-    }]
-  })
+  assume_role_policy   = local.lambda_trust_policy
 }
 
 resource "aws_iam_role_policy_attachment" "operator_policy" {
@@ -39,6 +32,10 @@ resource "aws_iam_role_policy_attachment" "operator_policy" {
   policy_arn = "arn:${local.partition}:iam::aws:policy/AWSLambdaManagedEC2ResourceOperator"
 }
 
+locals {
+  ec2_service = "ec2.${local.region}.${data.aws_partition.current.dns_suffix}"
+}
+
 resource "aws_iam_role_policy" "operator_kms" {
   count = var.kms_key_arn == null ? 0 : 1
 
@@ -46,38 +43,45 @@ resource "aws_iam_role_policy" "operator_kms" {
   role = aws_iam_role.capacity_provider_operator[0].name
   policy = jsonencode({
     Version = "2012-10-17"
+    # Volumes are EC2's, so only EC2 may use the key for the role. A description of the key holds no secret.
     Statement = [
       {
         Effect   = "Allow"
-        Action   = ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"]
+        Action   = "kms:DescribeKey"
         Resource = var.kms_key_arn
       },
       {
         Effect    = "Allow"
-        Action    = "kms:CreateGrant"
+        Action    = ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext"]
         Resource  = var.kms_key_arn
-        Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
+        Condition = { StringEquals = { "kms:ViaService" = local.ec2_service } }
+      },
+      {
+        Effect   = "Allow"
+        Action   = "kms:CreateGrant"
+        Resource = var.kms_key_arn
+        Condition = {
+          StringEquals = { "kms:ViaService" = local.ec2_service }
+          Bool         = { "kms:GrantIsForAWSResource" = "true" }
+        }
       },
     ]
   })
 }
 
+locals {
+  creates_execution_role = var.execution_role_arn == null
+  execution_role_arn     = local.creates_execution_role ? one(aws_iam_role.lambda_role[*].arn) : var.execution_role_arn
+}
+
 # The function runs with this role.
 resource "aws_iam_role" "lambda_role" {
-  name                 = "${var.function_name}-${var.region}-role" # role names are global in an account
+  count = local.creates_execution_role ? 1 : 0
+
+  name                 = "${var.function_name}-${local.region}-role" # role names are global in an account
   path                 = var.iam_path
   permissions_boundary = var.permissions_boundary_arn
-
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "lambda.amazonaws.com" }
-      # No aws:SourceArn: AWS does not say whether Lambda sends it before the function exists.
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account_id } }
-    }]
-  })
+  assume_role_policy   = local.lambda_trust_policy
 
   lifecycle {
     # A role that was taken over keeps its name: the Python system's has no Region in it.
@@ -86,8 +90,10 @@ resource "aws_iam_role" "lambda_role" {
 }
 
 resource "aws_iam_role_policy" "logs" {
+  count = local.creates_execution_role ? 1 : 0
+
   name = "logs"
-  role = aws_iam_role.lambda_role.name
+  role = aws_iam_role.lambda_role[0].name
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{

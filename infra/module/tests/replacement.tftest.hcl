@@ -5,7 +5,7 @@ mock_provider "aws" {
 }
 
 variables {
-  region              = "us-east-1"
+
   vpc_id              = "vpc-0123456789abcdef0"
   filename            = "versions.tf"
   create_function_url = true

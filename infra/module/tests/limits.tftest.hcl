@@ -5,7 +5,6 @@ mock_provider "aws" {
 }
 
 variables {
-  region   = "us-east-1"
   vpc_id   = "vpc-0123456789abcdef0"
   filename = "versions.tf"
 }
@@ -23,8 +22,9 @@ run "rejects_a_zip_that_is_not_there" {
 run "accepts_regions_of_every_partition" {
   command = plan
 
-  variables {
-    region = "us-isob-east-1"
+  override_data {
+    target = data.aws_region.current
+    values = { region = "us-isob-east-1" }
   }
 
   override_data {
@@ -46,16 +46,6 @@ run "accepts_regions_of_every_partition" {
     condition     = aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids == toset(["subnet-0a000001", "subnet-0b000001"])
     error_message = "Region names may have more than two letters and two hyphens."
   }
-}
-
-run "rejects_a_region_that_is_a_zone" {
-  command = plan
-
-  variables {
-    region = "us-east-1a"
-  }
-
-  expect_failures = [var.region]
 }
 
 run "rejects_a_vpc_by_name" {
@@ -178,8 +168,7 @@ run "rejects_a_concurrency_above_what_lambda_accepts" {
     max_concurrency            = 1601
     memory_size                = 32768
     memory_gib_per_vcpu        = 2
-    capacity_provider_max_vcpu = 100
-    min_execution_environments = 1
+    capacity_provider_max_vcpu = 192
   }
 
   expect_failures = [var.max_concurrency]
@@ -245,11 +234,60 @@ run "rejects_a_minimum_of_environments_that_leaves_no_vcpu_to_the_instances" {
   expect_failures = [var.min_execution_environments]
 }
 
+run "rejects_a_ceiling_that_does_not_hold_the_three_environments_of_the_first_publish" {
+  command = plan
+
+  variables {
+    memory_size                = 32768
+    min_execution_environments = 1
+    capacity_provider_max_vcpu = 48
+    capacity_provider_arn      = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
+  }
+
+  expect_failures = [var.min_execution_environments]
+}
+
+run "warns_of_a_ceiling_that_does_not_hold_the_instances_of_the_first_publish" {
+  command = plan
+
+  variables {
+    memory_size                = 16384
+    capacity_provider_max_vcpu = 64
+  }
+
+  expect_failures = [check.first_publish_has_room]
+}
+
+run "knows_no_first_publish_on_an_existing_capacity_provider" {
+  command = plan
+
+  variables {
+    memory_size                = 16384
+    capacity_provider_max_vcpu = 64
+    capacity_provider_arn      = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
+  }
+
+  assert {
+    condition     = length(aws_lambda_capacity_provider.main) == 0
+    error_message = "Instances may be running there already, so there is nothing to warn of."
+  }
+}
+
 run "rejects_a_maximum_of_environments_above_what_lambda_accepts" {
   command = plan
 
   variables {
     max_execution_environments = 15001
+  }
+
+  expect_failures = [var.max_execution_environments]
+}
+
+run "rejects_a_maximum_of_environments_that_the_ceiling_does_not_hold" {
+  command = plan
+
+  variables {
+    max_execution_environments = 14
   }
 
   expect_failures = [var.max_execution_environments]
@@ -296,12 +334,11 @@ run "rejects_a_minimum_of_zero_environments_without_a_maximum" {
   expect_failures = [var.max_execution_environments]
 }
 
-run "rejects_a_ceiling_of_one_vcpu" {
+run "rejects_a_ceiling_below_what_lambda_accepts" {
   command = plan
 
   variables {
-    capacity_provider_max_vcpu = 1
-    min_execution_environments = 1
+    capacity_provider_max_vcpu = 11
   }
 
   expect_failures = [var.capacity_provider_max_vcpu]
@@ -379,16 +416,6 @@ run "rejects_a_target_utilization_of_zero" {
   expect_failures = [var.target_cpu_utilization]
 }
 
-run "rejects_a_single_subnet" {
-  command = plan
-
-  variables {
-    subnet_ids = ["subnet-0a000001"]
-  }
-
-  expect_failures = [var.subnet_ids]
-}
-
 run "rejects_more_than_16_subnets" {
   command = plan
 
@@ -427,6 +454,53 @@ run "rejects_a_capacity_provider_of_another_region" {
   }
 
   expect_failures = [var.capacity_provider_arn]
+}
+
+run "rejects_a_capacity_provider_whose_arn_is_too_long" {
+  command = plan
+
+  variables {
+    capacity_provider_arn = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:${join("", [for n in range(85) : "a"])}"
+  }
+
+  expect_failures = [var.capacity_provider_arn]
+}
+
+run "accepts_a_capacity_provider_whose_arn_is_as_long_as_it_may_be" {
+  command = plan
+
+  variables {
+    capacity_provider_arn = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:${join("", [for n in range(84) : "a"])}"
+  }
+
+  assert {
+    condition     = length(output.capacity_provider_arn) == 140
+    error_message = "Lambda accepts 140 characters."
+  }
+}
+
+run "rejects_an_own_capacity_provider_without_a_vpc" {
+  command = plan
+
+  variables {
+    vpc_id = null
+  }
+
+  expect_failures = [var.vpc_id]
+}
+
+run "accepts_an_existing_capacity_provider_without_a_vpc" {
+  command = plan
+
+  variables {
+    vpc_id                = null
+    capacity_provider_arn = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
+  }
+
+  assert {
+    condition     = output.capacity_provider_name == "shared"
+    error_message = "The VPC is the capacity provider's."
+  }
 }
 
 run "rejects_subnets_for_an_existing_capacity_provider" {
@@ -474,11 +548,128 @@ run "rejects_a_logs_endpoint_for_an_existing_capacity_provider" {
   expect_failures = [var.capacity_provider_arn]
 }
 
+run "rejects_a_given_logs_endpoint_for_an_existing_capacity_provider" {
+  command = plan
+
+  variables {
+    capacity_provider_arn = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
+    logs_endpoint_exists  = true
+  }
+
+  expect_failures = [var.capacity_provider_arn]
+}
+
+run "rejects_excluded_zones_for_an_existing_capacity_provider" {
+  command = plan
+
+  variables {
+    capacity_provider_arn = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
+    excluded_zone_ids     = ["use1-az3"]
+  }
+
+  expect_failures = [var.capacity_provider_arn]
+}
+
+run "rejects_dns_servers_for_an_existing_capacity_provider" {
+  command = plan
+
+  variables {
+    capacity_provider_arn = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:shared"
+    dns_server_cidrs      = ["10.0.0.2/32"]
+  }
+
+  expect_failures = [var.capacity_provider_arn]
+}
+
+run "rejects_a_second_logs_endpoint" {
+  command = plan
+
+  variables {
+    create_logs_endpoint = true
+    logs_endpoint_exists = true
+  }
+
+  expect_failures = [var.logs_endpoint_exists]
+}
+
+run "rejects_excluded_zones_by_name" {
+  command = plan
+
+  variables {
+    excluded_zone_ids = ["us-east-1c"]
+  }
+
+  expect_failures = [var.excluded_zone_ids]
+}
+
+run "rejects_excluded_zones_beside_given_subnets" {
+  command = plan
+
+  variables {
+    excluded_zone_ids = ["use1-az3"]
+    subnet_ids        = ["subnet-0a000001", "subnet-0b000001"]
+  }
+
+  expect_failures = [var.excluded_zone_ids]
+}
+
+run "rejects_a_dns_server_without_the_length_of_its_prefix" {
+  command = plan
+
+  variables {
+    dns_server_cidrs = ["10.0.0.2"]
+  }
+
+  expect_failures = [var.dns_server_cidrs]
+}
+
+run "rejects_the_name_of_a_role_as_execution_role" {
+  command = plan
+
+  variables {
+    execution_role_arn = "lambda-execution"
+  }
+
+  expect_failures = [var.execution_role_arn]
+}
+
+run "rejects_cors_without_a_function_url" {
+  command = plan
+
+  variables {
+    function_url_cors = { allow_origins = ["https://example.com"] }
+  }
+
+  expect_failures = [var.function_url_cors]
+}
+
+run "rejects_a_member_of_cors_that_does_not_exist" {
+  command = plan
+
+  variables {
+    create_function_url = true
+    function_url_cors   = { allow_origin = ["https://example.com"] }
+  }
+
+  expect_failures = [var.function_url_cors]
+}
+
 run "rejects_a_fifo_topic_for_the_alarms" {
   command = plan
 
   variables {
     alarm_topic_arn = "arn:aws:sns:us-east-1:123456789012:alarms.fifo"
+  }
+
+  expect_failures = [var.alarm_topic_arn]
+}
+
+run "rejects_a_topic_without_alarms" {
+  command = plan
+
+  variables {
+    create_monitoring = false
+    alarm_topic_arn   = "arn:aws:sns:us-east-1:123456789012:alarms"
   }
 
   expect_failures = [var.alarm_topic_arn]
@@ -529,7 +720,7 @@ run "rejects_a_schedule_with_a_space_in_its_name" {
 
   variables {
     scaling_schedules = {
-      "every morning" = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 12 }
+      "every morning" = { cron = "0 8 ? * * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
     }
   }
 
@@ -541,7 +732,7 @@ run "rejects_a_cron_expression_of_unix" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 * * 1-5", min_execution_environments = 3, max_execution_environments = 12 }
+      morning = { cron = "0 8 * * 1-5", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
     }
   }
 
@@ -553,7 +744,7 @@ run "rejects_a_cron_expression_that_names_both_days" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 1 * MON *", min_execution_environments = 3, max_execution_environments = 12 }
+      morning = { cron = "0 8 1 * MON *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
     }
   }
 
@@ -565,11 +756,197 @@ run "rejects_a_cron_expression_inside_cron" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "cron(0 8 ? * * *)", min_execution_environments = 3, max_execution_environments = 12 }
+      morning = { cron = "cron(0 8 ? * * *)", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
     }
   }
 
   expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_without_a_time_zone" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_schedule_with_timezone_in_one_word" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * *", timezone = "Europe/Berlin", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_minute_75" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "75 8 ? * * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_hour_24" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 24 ? * * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_day_0" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 0 * ? *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_day_32" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 32 * ? *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_month_13" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? 13 * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_month_that_does_not_exist" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? JNU * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_weekday_8" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * 8 *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_year_1969" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 ? * * 1969", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_a_step_of_zero" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0/0 8 ? * * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_30_february" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 30 2 ? *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_31_april" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 31 APR ? *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+run "rejects_days_that_no_month_of_a_list_has" {
+  command = plan
+
+  variables {
+    scaling_schedules = {
+      morning = { cron = "0 8 31W 04,9,NOV ? *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+    }
+  }
+
+  expect_failures = [var.scaling_schedules]
+}
+
+# From AWS's page on schedule types.
+run "accepts_what_a_cron_expression_may_hold" {
+  command = plan
+
+  variables {
+    scaling_schedules = { for index, cron in [
+      "0 10 * * ? *", "15 12 * * ? *", "0 18 ? * MON-FRI *", "0 8 1 * ? *", "0/10 * ? * MON-FRI *", "0/5 8-17 ? * MON-FRI *", "15 10 ? * 6L 2022-2033",
+      "0 9 ? * 2#1 *", "30 0 L * ? *", "0 8 LW * ? *", "0 8 L-3 * ? *", "0 8 15W * ? *", "0,30 08 29 2 ? *", "0 8 31 1,2 ? *", "59 23 30-31 JAN/2 ? 1970,2199",
+      "*/15 20-2 ? 1-3,DEC SUN,3 2026/2",
+    ] : "schedule-${index}" => { cron = cron, time_zone = "America/Argentina/Buenos_Aires", min_execution_environments = 3, max_execution_environments = 12 } }
+  }
+
+  assert {
+    condition     = length(aws_scheduler_schedule.scaling) == 16
+    error_message = "Each of these is valid."
+  }
 }
 
 run "rejects_a_time_zone_that_is_an_offset" {
@@ -589,7 +966,7 @@ run "rejects_a_schedule_with_a_fraction_of_an_environment" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 ? * * *", min_execution_environments = 1.5, max_execution_environments = 12 }
+      morning = { cron = "0 8 ? * * *", time_zone = "UTC", min_execution_environments = 1.5, max_execution_environments = 12 }
     }
   }
 
@@ -601,7 +978,7 @@ run "rejects_a_schedule_with_a_bound_that_is_null" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 ? * * *", min_execution_environments = null, max_execution_environments = 12 }
+      morning = { cron = "0 8 ? * * *", time_zone = "UTC", min_execution_environments = null, max_execution_environments = 12 }
     }
   }
 
@@ -613,7 +990,7 @@ run "rejects_a_schedule_above_what_lambda_accepts" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 15001 }
+      morning = { cron = "0 8 ? * * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 15001 }
     }
   }
 
@@ -625,7 +1002,7 @@ run "rejects_a_schedule_whose_maximum_is_below_its_minimum" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 2 }
+      morning = { cron = "0 8 ? * * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 2 }
     }
   }
 
@@ -637,8 +1014,8 @@ run "rejects_a_schedule_that_waits_for_traffic_with_no_environment" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 ? * * *", min_execution_environments = 3, max_execution_environments = 12 }
-      evening = { cron = "0 19 ? * * *", min_execution_environments = 0, max_execution_environments = 12 }
+      morning = { cron = "0 8 ? * * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+      evening = { cron = "0 19 ? * * *", time_zone = "UTC", min_execution_environments = 0, max_execution_environments = 12 }
     }
   }
 
@@ -650,7 +1027,7 @@ run "rejects_a_schedule_above_the_vcpu_ceiling" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 ? * * *", min_execution_environments = 14, max_execution_environments = 14 }
+      morning = { cron = "0 8 ? * * *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 14 }
     }
   }
 
@@ -662,91 +1039,11 @@ run "rejects_schedules_that_never_switch_the_function_on" {
 
   variables {
     scaling_schedules = {
-      evening = { cron = "0 19 ? * * *", min_execution_environments = 0, max_execution_environments = 0 }
+      evening = { cron = "0 19 ? * * *", time_zone = "UTC", min_execution_environments = 0, max_execution_environments = 0 }
     }
   }
 
   expect_failures = [var.scaling_schedules]
-}
-
-run "rejects_a_tag_that_is_reserved_for_aws" {
-  command = plan
-
-  variables {
-    tags = { "aws:owner" = "me" }
-  }
-
-  expect_failures = [var.tags]
-}
-
-run "rejects_more_tags_than_a_resource_may_have" {
-  command = plan
-
-  variables {
-    tags = { for n in range(49) : "tag${n}" => "" }
-  }
-
-  expect_failures = [var.tags]
-}
-
-run "rejects_a_tag_whose_key_is_too_long" {
-  command = plan
-
-  variables {
-    tags = { (join("", [for n in range(129) : "a"])) = "me" }
-  }
-
-  expect_failures = [var.tags]
-}
-
-run "rejects_a_tag_whose_value_is_too_long" {
-  command = plan
-
-  variables {
-    tags = { Owner = join("", [for n in range(257) : "a"]) }
-  }
-
-  expect_failures = [var.tags]
-}
-
-run "rejects_a_tag_whose_key_has_a_character_that_aws_does_not_accept" {
-  command = plan
-
-  variables {
-    tags = { "Owner?" = "me" }
-  }
-
-  expect_failures = [var.tags]
-}
-
-run "rejects_a_tag_whose_value_has_a_character_that_aws_does_not_accept" {
-  command = plan
-
-  variables {
-    tags = { Owner = "me, myself" }
-  }
-
-  expect_failures = [var.tags]
-}
-
-run "rejects_tags_that_differ_in_case_only" {
-  command = plan
-
-  variables {
-    tags = { owner = "me", Owner = "me" }
-  }
-
-  expect_failures = [var.tags]
-}
-
-run "rejects_a_tag_that_differs_from_application_in_case_only" {
-  command = plan
-
-  variables {
-    tags = { application = "sequences" }
-  }
-
-  expect_failures = [var.tags]
 }
 
 run "rejects_a_bucket_with_its_scheme" {
@@ -767,6 +1064,36 @@ run "rejects_an_object_without_a_key" {
   }
 
   expect_failures = [var.s3_object]
+}
+
+run "rejects_a_member_of_an_object_in_s3_that_does_not_exist" {
+  command = plan
+
+  variables {
+    s3_object = { bucket = "artefacts", key = "fibonacci.zip", verison = "v1" }
+  }
+
+  expect_failures = [var.s3_object]
+}
+
+run "rejects_an_empty_path_of_the_zip" {
+  command = plan
+
+  variables {
+    filename = ""
+  }
+
+  expect_failures = [var.filename]
+}
+
+run "rejects_a_function_without_code" {
+  command = plan
+
+  variables {
+    filename = null
+  }
+
+  expect_failures = [var.filename]
 }
 
 run "rejects_allowed_and_excluded_instance_types_at_once" {
@@ -798,6 +1125,120 @@ run "rejects_an_invalid_excluded_instance_type" {
   }
 
   expect_failures = [var.excluded_instance_types]
+}
+
+run "rejects_the_exclusion_of_every_instance_type" {
+  command = plan
+
+  variables {
+    excluded_instance_types = ["*"]
+  }
+
+  expect_failures = [var.excluded_instance_types]
+}
+
+run "rejects_graviton_instances_for_x86_64" {
+  command = plan
+
+  variables {
+    allowed_instance_types = ["c7i.xlarge", "c7g.xlarge"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "rejects_the_first_graviton_instances_for_x86_64" {
+  command = plan
+
+  variables {
+    allowed_instance_types = ["a1.xlarge"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "rejects_intel_instances_for_arm64" {
+  command = plan
+
+  variables {
+    architecture           = "arm64"
+    allowed_instance_types = ["c7g.xlarge", "m7i*"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "rejects_instances_with_gpus" {
+  command = plan
+
+  variables {
+    allowed_instance_types = ["g6.xlarge"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "rejects_instances_with_too_few_vcpus" {
+  command = plan
+
+  variables {
+    memory_size                = 4096
+    capacity_provider_max_vcpu = 24
+    allowed_instance_types     = ["c7i.large"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "rejects_instances_with_one_vcpu" {
+  command = plan
+
+  variables {
+    allowed_instance_types = ["m7i.medium"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "rejects_instances_with_too_little_memory" {
+  command = plan
+
+  variables {
+    memory_size            = 8192
+    memory_gib_per_vcpu    = 8
+    allowed_instance_types = ["c7i.xlarge"]
+  }
+
+  expect_failures = [var.allowed_instance_types]
+}
+
+run "accepts_instance_types_that_hold_an_environment" {
+  command = plan
+
+  variables {
+    architecture           = "arm64"
+    memory_size            = 8192
+    memory_gib_per_vcpu    = 8
+    allowed_instance_types = ["r8g.xlarge", "m7gd.2xlarge", "a1.4xlarge", "c8*", "*.12xlarge", "r7g.metal", "x2gd.*"]
+  }
+
+  assert {
+    condition     = length(aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types) == 7
+    error_message = "What a wildcard leaves open may fit."
+  }
+}
+
+run "accepts_the_smallest_instances_that_hold_an_environment" {
+  command = plan
+
+  variables {
+    allowed_instance_types = ["c7i.large", "m7i-flex.large", "c6a.48xlarge"]
+  }
+
+  assert {
+    condition     = length(aws_lambda_capacity_provider.main[0].instance_requirements[0].allowed_instance_types) == 3
+    error_message = "2 vCPUs and 4 GiB are an environment's, and what the instance reserves."
+  }
 }
 
 run "rejects_instance_types_for_an_existing_capacity_provider" {
@@ -869,12 +1310,12 @@ run "accepts_the_largest_environments_that_fit" {
     memory_size                = 32768
     max_concurrency            = 1024
     timeout                    = 900
-    capacity_provider_max_vcpu = 96
+    capacity_provider_max_vcpu = 192
   }
 
   assert {
-    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 3, max_execution_environments = 3 }
-    error_message = "Three instances of 32 vCPUs hold one environment of 16 each."
+    condition     = aws_lambda_function_scaling_config.latest_published.function_scaling_config[0] == { min_execution_environments = 3, max_execution_environments = 6 }
+    error_message = "Six instances of 32 vCPUs hold one environment of 16 each."
   }
 
   assert {

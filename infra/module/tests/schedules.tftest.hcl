@@ -5,12 +5,11 @@ mock_provider "aws" {
 }
 
 variables {
-  region   = "us-east-1"
   vpc_id   = "vpc-0123456789abcdef0"
   filename = "versions.tf"
   scaling_schedules = {
     morning = { cron = "45 7 ? * MON-FRI *", time_zone = "Europe/Berlin", min_execution_environments = 3, max_execution_environments = 12 }
-    evening = { cron = "0 19 ? * MON-FRI *", min_execution_environments = 0, max_execution_environments = 0 }
+    evening = { cron = "0 19 ? * MON-FRI *", time_zone = "UTC", min_execution_environments = 0, max_execution_environments = 0 }
   }
 }
 

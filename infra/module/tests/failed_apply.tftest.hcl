@@ -5,11 +5,10 @@ mock_provider "aws" {
 }
 
 variables {
-  region   = "us-east-1"
   vpc_id   = "vpc-0123456789abcdef0"
   filename = "versions.tf"
   scaling_schedules = {
-    morning = { cron = "45 7 ? * MON-FRI *", min_execution_environments = 3, max_execution_environments = 12 }
+    morning = { cron = "45 7 ? * MON-FRI *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
   }
 }
 

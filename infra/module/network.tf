@@ -42,27 +42,37 @@ locals {
   # By subnet. A subnet without a route table of its own uses the VPC's main one.
   egress = { for id, routes in merge({ main = local.main_routes }, local.routes_of_subnet) : id => {
     is_public = anytrue([for route in routes : try(startswith(route.gateway_id, "igw-"), false)])
-    has_route = anytrue([for route in routes : try(route.cidr_block == "0.0.0.0/0", false) || try(route.ipv6_cidr_block == "::/0", false)])
+    # CloudWatch Logs cannot be reached over a route of IPv6 only.
+    has_route = anytrue([for route in routes : try(route.cidr_block == "0.0.0.0/0", false)])
   } }
 
   # Subnets in Local Zones, in Wavelength Zones and on Outposts.
-  foreign_subnet_ids = [for id, subnet in data.aws_subnet.candidate : id if !can(regex("^${var.region}[a-z]$", subnet.availability_zone)) || try(startswith(subnet.outpost_arn, "arn:"), false)]
+  foreign_subnet_ids = [for id, subnet in data.aws_subnet.candidate : id if !can(regex("^${local.region}[a-z]$", subnet.availability_zone)) || try(startswith(subnet.outpost_arn, "arn:"), false)]
 
-  private_subnet_ids_by_zone = { for id, subnet in data.aws_subnet.candidate : subnet.availability_zone => id... if !contains(local.foreign_subnet_ids, id) && !lookup(local.egress, id, local.egress.main).is_public }
+  private_subnet_ids_by_zone = { for id, subnet in data.aws_subnet.candidate : subnet.availability_zone => id... if !contains(local.foreign_subnet_ids, id) && !contains(var.excluded_zone_ids, subnet.availability_zone_id) && !lookup(local.egress, id, local.egress.main).is_public }
   routed_subnet_ids_by_zone  = { for id in flatten(values(local.private_subnet_ids_by_zone)) : data.aws_subnet.candidate[id].availability_zone => id... if lookup(local.egress, id, local.egress.main).has_route }
 
   # Instances without egress lose their logs and may never become active, so a zone without a default route is left out if two others have one.
-  zones = var.create_logs_endpoint || length(local.routed_subnet_ids_by_zone) < 2 ? keys(local.private_subnet_ids_by_zone) : keys(local.routed_subnet_ids_by_zone)
+  zones = local.logs_have_endpoint || length(local.routed_subnet_ids_by_zone) < 2 ? keys(local.private_subnet_ids_by_zone) : keys(local.routed_subnet_ids_by_zone)
 
   # The lowest id, so that the choice stays the same from plan to plan.
   chosen_subnet_ids = [for zone in local.zones : sort(lookup(local.routed_subnet_ids_by_zone, zone, local.private_subnet_ids_by_zone[zone]))[0]]
   subnet_ids        = length(var.subnet_ids) > 0 ? var.subnet_ids : toset(local.chosen_subnet_ids)
-  zones_of_subnets  = distinct([for id in local.subnet_ids : data.aws_subnet.candidate[id].availability_zone])
+
+  logs_have_endpoint = var.create_logs_endpoint || var.logs_endpoint_exists
 
   # The subnets that were chosen when the capacity provider was created.
   capacity_provider_subnet_ids = local.creates_capacity_provider ? aws_lambda_capacity_provider.main[0].vpc_config[0].subnet_ids : []
+  zones_of_capacity_provider   = distinct([for id in local.capacity_provider_subnet_ids : try(data.aws_subnet.candidate[id].availability_zone, id)])
   public_subnet_ids            = [for id in local.capacity_provider_subnet_ids : id if lookup(local.egress, id, local.egress.main).is_public]
   isolated_subnet_ids          = [for id in local.capacity_provider_subnet_ids : id if !lookup(local.egress, id, local.egress.main).has_route]
+}
+
+check "instances_are_in_two_zones" {
+  assert {
+    condition     = !local.creates_capacity_provider || length(local.zones_of_capacity_provider) >= 2
+    error_message = "All subnets of the capacity provider are in one Availability Zone. If it fails, so does the function."
+  }
 }
 
 check "subnets_are_private" {
@@ -74,8 +84,8 @@ check "subnets_are_private" {
 
 check "instances_reach_cloudwatch_logs" {
   assert {
-    condition     = var.create_logs_endpoint || length(local.isolated_subnet_ids) == 0
-    error_message = "These subnets have no default route: ${join(", ", local.isolated_subnet_ids)}. Without an interface endpoint for com.amazonaws.${var.region}.logs the function's log never arrives, and AWS names missing egress as the most common reason why a capacity provider never becomes active. Set create_logs_endpoint = true, or add a NAT gateway."
+    condition     = local.logs_have_endpoint || length(local.isolated_subnet_ids) == 0
+    error_message = "These subnets have no default route of IPv4: ${join(", ", local.isolated_subnet_ids)}. Without an interface endpoint for com.amazonaws.${local.region}.logs the function's log never arrives, and AWS names missing egress as the most common reason why a capacity provider never becomes active. If the VPC has such an endpoint, set logs_endpoint_exists = true; otherwise set create_logs_endpoint = true, or add a NAT gateway."
   }
 }
 
@@ -100,6 +110,20 @@ resource "aws_security_group" "lambda_managed_instances" {
     to_port          = 443
     cidr_blocks      = ["0.0.0.0/0"] # AWS's addresses change; the VPC's routes limit how far this reaches
     ipv6_cidr_blocks = ["::/0"]
+  }
+
+  # Security groups do not filter questions to Amazon's DNS server.
+  dynamic "egress" {
+    for_each = length(var.dns_server_cidrs) > 0 ? ["udp", "tcp"] : []
+
+    content {
+      description      = "DNS"
+      protocol         = egress.value
+      from_port        = 53
+      to_port          = 53
+      cidr_blocks      = [for cidr in var.dns_server_cidrs : cidr if !strcontains(cidr, ":")]
+      ipv6_cidr_blocks = [for cidr in var.dns_server_cidrs : cidr if strcontains(cidr, ":")]
+    }
   }
 }
 
@@ -131,9 +155,20 @@ resource "aws_vpc_endpoint" "logs" {
 
   vpc_id              = var.vpc_id
   vpc_endpoint_type   = "Interface"
-  service_name        = "com.amazonaws.${var.region}.logs"
+  service_name        = "com.amazonaws.${local.region}.logs"
   private_dns_enabled = true
   # An endpoint accepts one subnet per zone.
   subnet_ids         = [for ids in values({ for id, subnet in data.aws_subnet.of_capacity_provider : subnet.availability_zone => id... }) : sort(ids)[0]]
   security_group_ids = aws_security_group.logs_endpoint[*].id
+
+  # Log lines, and only to this account.
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = "*"
+      Action    = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]
+      Resource  = "arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:*"
+    }]
+  })
 }
