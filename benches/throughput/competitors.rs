@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use fibonacci_generator::event;
 use fibonacci_generator::reply::Reply;
-use fibonacci_generator::sequence::{self, Index};
 use http_body::{Frame, SizeHint};
 use lambda_runtime::tower::layer::layer_fn;
 use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, service_fn, tracing};
@@ -15,16 +14,11 @@ use lambda_runtime_api_client::{PooledClient, body::Body, build_request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::without_table::{self, Response};
+use crate::handlers;
 
 #[derive(Deserialize)]
 struct Event {
     n: u16,
-}
-
-/// The reply, for serde to serialize.
-pub(crate) fn response(n: u16, prefix: &str) -> Response {
-    Response::new(format!(r#"{{"n": {n}, "sequence": [{prefix}]}}"#))
 }
 
 /// Runs a competitor as its `main` would.
@@ -43,22 +37,11 @@ pub(crate) async fn no_op() -> Result<(), Error> {
     .await
 }
 
-/// The table, used as the documentation of `lambda_runtime` suggests: serde copies and escapes the
-/// sequence.
-pub(crate) async fn stock() -> Result<(), Error> {
-    lambda_runtime::run_concurrent(service_fn(|event: LambdaEvent<Event>| async move {
-        let n = event.payload.n;
-        let index = Index::new(n).ok_or("n is above 1000")?;
-        Ok::<_, Error>(response(n, sequence::prefix(index)))
-    }))
-    .await
-}
-
-/// No table: computes the terms on each call.
-pub(crate) async fn iterative() -> Result<(), Error> {
-    lambda_runtime::run_concurrent(service_fn(|event: LambdaEvent<Event>| async move {
-        let n = event.payload.n;
-        Ok::<_, Error>(response(n, &without_table::prefix(n)))
+/// A handler as the documentation of `lambda_runtime` suggests it: serde copies and escapes the
+/// reply.
+pub(crate) async fn run_concurrent(handler: fn(u16) -> handlers::Response) -> Result<(), Error> {
+    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Event>| async move {
+        Ok::<_, Error>(handler(event.payload.n))
     }))
     .await
 }
