@@ -137,8 +137,9 @@ criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(50)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+        .nresamples(10_000)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(500));
     targets = event
 }
 

@@ -100,13 +100,14 @@ criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(50)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+        .nresamples(10_000)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(500));
     targets = reply, event_to_reply
 }
 
 fn main() {
-    println!("reply takes a minute and a half");
+    println!("reply takes about a minute");
     benches();
     Criterion::default().configure_from_args().final_summary();
 }

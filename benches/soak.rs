@@ -21,9 +21,9 @@ const WARM_UP_PART: u32 = 10;
 
 #[derive(Parser)]
 struct Flags {
-    /// Run for so many seconds
-    #[arg(long, default_value_t = 60)]
-    duration: u64,
+    /// Run for so many seconds. Without this it does not run, so that `cargo bench` stays short
+    #[arg(long, required_unless_present_any = ["bench", "test"])]
+    duration: Option<u64>,
     /// Stop earlier, after so many invocations
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     invocations: u64,
@@ -67,7 +67,11 @@ async fn main() {
     if !"soak".contains(&flags.filter) {
         return;
     }
-    let duration = Duration::from_secs(if flags.test { 1 } else { flags.duration });
+    let Some(seconds) = flags.duration.or(flags.test.then_some(1)) else {
+        println!("soak runs only for a given time: cargo bench --bench soak -- --duration 60");
+        return;
+    };
+    let duration = Duration::from_secs(seconds);
     let mut settings = Settings::new(emulator::build_function().expect("the function builds"));
     settings.max_concurrency = Some(flags.concurrency);
     settings.queue = flags.concurrency.get().into();

@@ -94,7 +94,7 @@ fn main() -> Result<(), lambda_runtime::Error> {
     report::print_table(&rows);
     println!(
         "\nFor more: cargo bench --bench throughput -- --all (six minutes)\n          \
-         cargo bench --bench soak (one minute)"
+         cargo bench --bench soak -- --duration 60"
     );
     if options.test {
         println!("\nThis was one short pass. Its figures say nothing about speed.");

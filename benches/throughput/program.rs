@@ -43,7 +43,7 @@ const PROGRAMS: [Program; 10] = [
     },
     Program {
         name: "ours-off",
-        description: "without pipelining",
+        description: "this function without pipelining",
         colour: "#2f81f7",
     },
     Program {
@@ -63,7 +63,7 @@ const PROGRAMS: [Program; 10] = [
     },
     Program {
         name: "iterative",
-        description: "the same, num-bigint on each call",
+        description: "as stock, but num-bigint computes the terms",
         colour: "#a371f7",
     },
     Program {
