@@ -15,4 +15,3 @@ mod sequence;
 mod simd_json;
 mod support;
 mod worker;
-mod worker_model;

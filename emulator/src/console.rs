@@ -226,20 +226,23 @@ async fn invocation(
     State(console): State<Arc<Console>>,
     Path(request_id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let past = console.shared.invocations.history.newest_first();
+    let mut past = console
+        .shared
+        .invocations
+        .history
+        .newest_first()
+        .into_iter();
     let is_it = |past: &Arc<Past>| past.request_id.to_string() == request_id;
-    let place = past.iter().position(is_it).ok_or_else(|| {
+    let past = past.find(is_it).ok_or_else(|| {
         let message = format!("Invocation {request_id} is no longer among the last");
         ApiError::not_found(message)
     })?;
-    let next = place.checked_sub(1).map(|next| past[next].first_line);
-    let past = &past[place];
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    let mut whole = summary(past);
+    let mut whole = summary(&past);
     whole["event"] = text(&past.event).into();
     whole["reply"] = text(&past.reply).into();
-    whole["log"] = (console.api)
-        .log(past.request_id, past.first_line, next)
+    whole["log"] = (console.shared.logs)
+        .of(past.request_id)
         .iter()
         .map(|line| Value::from(&**line))
         .collect();

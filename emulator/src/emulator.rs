@@ -73,26 +73,17 @@ impl Emulator {
             listen("function URL", settings.function_url_address).await?;
 
         let logs = Arc::new(Logs::new(settings.echo));
-        let invocations = Arc::new(Invocations::new(
-            settings.workers(),
-            settings.queue,
-            settings.timeout,
-            Arc::clone(&logs),
-        ));
+        let invocations = Arc::new(Invocations::new(&settings));
         let shared = Arc::new(Shared {
             invocations: Arc::clone(&invocations),
-            logs: Arc::clone(&logs),
+            logs,
             faults: Arc::new(Faults::new()),
         });
         let environment = Environment::start(&settings, &shared).await?;
 
         let (pid_sender, pid) = watch::channel(Some(environment.pid()));
         let (stop_listening, _) = watch::channel(());
-        let invoke_api = Arc::new(InvokeApi::new(
-            &settings,
-            Arc::clone(&invocations),
-            Arc::clone(&logs),
-        ));
+        let invoke_api = Arc::new(InvokeApi::new(&settings, Arc::clone(&invocations)));
         let console = Arc::new(Console::new(
             &settings,
             Arc::clone(&invoke_api),

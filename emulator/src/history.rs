@@ -29,8 +29,6 @@ pub(crate) struct Past {
     pub(crate) event: Bytes,
     pub(crate) reply: Bytes,
     pub(crate) function_error: bool,
-    /// The number of log lines before the dispatch of the event.
-    pub(crate) first_line: u64,
 }
 
 pub(crate) struct History(Mutex<Recent>);

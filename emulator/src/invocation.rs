@@ -15,8 +15,6 @@ pub struct Reply {
     pub payload: Bytes,
     /// Whether the function failed: it reported an error, timed out or exited.
     pub function_error: bool,
-    /// The number of log lines before the event was handed to the function.
-    pub(crate) first_line: u64,
 }
 
 /// Why an event was not given to the function.

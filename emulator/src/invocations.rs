@@ -14,12 +14,8 @@ use uuid::Uuid;
 use crate::history::{History, Past};
 use crate::invocation::{Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, error};
 use crate::lock::lock;
-use crate::logs::Logs;
+use crate::settings::Settings;
 use crate::workers::{InFlight, Init, OpenPoll, Refusal, Returning, Worker, Workers};
-
-/// How long an event waits for a worker between its reply and its next poll, which is usually less
-/// than a millisecond. A worker that takes longer counts as gone.
-const RETURN_LIMIT: Duration = Duration::from_secs(1);
 
 /// A year. It stands for no limit, so that `Instant` arithmetic cannot overflow.
 const YEAR: Duration = Duration::from_hours(365 * 24);
@@ -69,12 +65,13 @@ pub(crate) struct Invocations {
     workers: usize,
     queue: usize,
     timeout: Duration,
-    logs: Arc<Logs>,
+    /// How long a worker may take between its reply and its next poll.
+    return_limit: Duration,
     pub(crate) history: History,
 }
 
 impl Invocations {
-    pub(crate) fn new(workers: usize, queue: usize, timeout: Duration, logs: Arc<Logs>) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
             state: Mutex::new(State {
                 environments: BTreeMap::new(),
@@ -87,13 +84,13 @@ impl Invocations {
             }),
             polls: watch::Sender::new(0),
             drained: Notify::new(),
-            workers,
-            queue,
-            timeout: match timeout {
+            workers: settings.workers(),
+            queue: settings.queue,
+            timeout: match settings.timeout {
                 Duration::ZERO => YEAR,
                 limit => limit.clamp(Duration::from_millis(1), YEAR),
             },
-            logs,
+            return_limit: settings.return_limit,
             history: History::new(),
         }
     }
@@ -140,7 +137,7 @@ impl Invocations {
             return Ok(pending);
         } else if ahead < self.queue.saturating_add(self.about_to_poll(&state)) {
             if self.queue == 0 {
-                pending.wait_limit = Some(RETURN_LIMIT);
+                pending.wait_limit = Some(self.return_limit);
             }
             return Ok(pending);
         }
@@ -148,13 +145,14 @@ impl Invocations {
         Err(state.throttle())
     }
 
-    /// How many workers can be expected to poll within [`RETURN_LIMIT`].
+    /// How many workers can be expected to poll within the limit.
     fn about_to_poll(&self, state: &State) -> usize {
         // A process that starts has all its workers before it.
         let Some(workers) = state.current() else {
             return self.workers;
         };
-        let is_recent = |returning: &&Returning| returning.since.elapsed() < RETURN_LIMIT;
+        let limit = self.return_limit;
+        let is_recent = |returning: &&Returning| returning.since.elapsed() < limit;
         let recent = workers.returning.iter().filter(is_recent).count();
         // Which worker polls is a guess if workers share connections. The sum is certain.
         recent.min(self.workers.saturating_sub(workers.known()))
@@ -229,7 +227,6 @@ impl Invocations {
                 event: dispatch.request.event.clone(),
                 reply,
                 dispatched: Instant::now(),
-                first_line: self.logs.count(),
             };
             let request_id = dispatch.request.request_id;
             match poll.sender.send(dispatch) {
@@ -327,14 +324,12 @@ impl Invocations {
             event: ended.event,
             reply: payload.clone(),
             function_error,
-            first_line: ended.first_line,
         });
         // A caller that has gone away wants no reply.
         let _ = ended.reply.send(Reply {
             request_id,
             payload,
             function_error,
-            first_line: ended.first_line,
         });
     }
 
@@ -395,14 +390,12 @@ impl Invocations {
     /// The process could not be started again. Each waiting caller gets the error that `describe`
     /// returns for its request id.
     pub(crate) fn fail_waiting(&self, describe: impl Fn(Uuid) -> Bytes) {
-        let first_line = self.logs.count();
         for Waiting { dispatch, reply } in self.state().waiting.drain(..) {
             let request_id = dispatch.request.request_id;
             let _ = reply.send(Reply {
                 request_id,
                 payload: describe(request_id),
                 function_error: true,
-                first_line,
             });
         }
     }

@@ -26,7 +26,7 @@ use crate::function_name::FunctionName;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
 use crate::invocations::{Invocations, PendingReply};
-use crate::logs::{Logs, one_line};
+use crate::logs::one_line;
 use crate::origin;
 use crate::settings::{Settings, arn};
 
@@ -36,9 +36,6 @@ const MAX_ASYNCHRONOUS_PAYLOAD: usize = 1024 * 1024;
 /// The largest `X-Amz-Client-Context`, in bytes of base64.
 const MAX_CLIENT_CONTEXT: usize = 3583;
 
-/// `X-Amz-Log-Result` holds the last 4 KB.
-const MAX_LOG_TAIL: usize = 4 * 1024;
-
 /// How long a caller may take to send a body that will be refused.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -47,36 +44,30 @@ const DURABLE_EXECUTION_NAME: HeaderName = HeaderName::from_static("x-amz-durabl
 const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
-const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
 const TENANT_ID: HeaderName = HeaderName::from_static("x-amz-tenant-id");
 
 /// The way to the function, for all callers.
 pub(crate) struct InvokeApi {
     invocations: Arc<Invocations>,
-    logs: Arc<Logs>,
     pub(crate) bodies: Bodies,
     function_name: String,
     version: &'static str,
     function_arn: HeaderValue,
     qualified_arn: HeaderValue,
-    /// Whether the function has one worker.
-    is_sequential: bool,
 }
 
 impl InvokeApi {
-    pub(crate) fn new(settings: &Settings, invocations: Arc<Invocations>, logs: Arc<Logs>) -> Self {
+    pub(crate) fn new(settings: &Settings, invocations: Arc<Invocations>) -> Self {
         let function_arn = arn(&settings.function_name);
         let qualified_arn = format!("{function_arn}:{}", settings.version());
         Self {
             invocations,
-            logs,
             bodies: Bodies::new(settings.read_timeout),
             function_name: settings.function_name.clone(),
             version: settings.version(),
             function_arn: header_value(&function_arn),
             qualified_arn: header_value(&qualified_arn),
-            is_sequential: settings.workers() == 1,
         }
     }
 
@@ -105,31 +96,6 @@ impl InvokeApi {
             client_context: None,
             asynchronous: false,
         })
-    }
-
-    /// The log lines of an invocation. `first` is the number of lines before it, and `next` the
-    /// number of lines before the invocation after it, if there has been one.
-    pub(crate) fn log(&self, request_id: Uuid, first: u64, next: Option<u64>) -> Vec<Arc<str>> {
-        self.logs.drain();
-        if self.is_sequential {
-            // Nothing else can have printed anything in between.
-            return self.logs.range(first, next.unwrap_or(u64::MAX));
-        }
-        let id = request_id.to_string();
-        let mut lines = self.logs.since(first);
-        lines.retain(|line| line.contains(&id));
-        lines
-    }
-
-    /// The last 4 KB of an invocation's log lines.
-    fn log_tail(&self, reply: &Reply) -> HeaderValue {
-        let mut tail = Vec::new();
-        for line in self.log(reply.request_id, reply.first_line, None) {
-            tail.extend_from_slice(line.as_bytes());
-            tail.push(b'\n');
-        }
-        let tail = &tail[tail.len().saturating_sub(MAX_LOG_TAIL)..];
-        header_value(&BASE64_STANDARD.encode(tail))
     }
 
     /// The ARN by which a request invokes this function.
@@ -250,11 +216,15 @@ async fn invoke(
             return Err(no_such_value("invocationType", other, values));
         }
     };
-    let wants_log = match headers.get(LOG_TYPE).map(HeaderValue::as_bytes) {
-        None | Some(b"None") => false,
-        Some(b"Tail") => true,
+    match headers.get(LOG_TYPE).map(HeaderValue::as_bytes) {
+        None | Some(b"None") => {}
+        Some(b"Tail") => {
+            return Err(ApiError::invalid_parameter(
+                "Tail logs are not supported for functions configured with capacity provider",
+            ));
+        }
         Some(other) => return Err(no_such_value("logType", other, "[None, Tail]")),
-    };
+    }
     for (header, feature) in [
         (DURABLE_EXECUTION_NAME, "durable executions"),
         (TENANT_ID, "tenant isolation"),
@@ -315,9 +285,6 @@ async fn invoke(
     response_headers.insert(header::CONTENT_TYPE, JSON);
     if reply.function_error {
         response_headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
-    }
-    if wants_log {
-        response_headers.insert(LOG_RESULT, api.log_tail(&reply));
     }
     let mut response = Response::new(Body::from(reply.payload));
     *response.headers_mut() = response_headers;

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+use tokio::task::yield_now;
+use uuid::Uuid;
 
 use crate::lock::lock;
 use crate::standard_error::StandardError;
@@ -23,6 +25,9 @@ const LINE_OVERHEAD: usize = 48;
 
 /// How many bytes a pipe holds on Linux.
 const PIPE_CAPACITY: usize = 64 * 1024;
+
+/// How many bytes to read from a pipe at once.
+const READ_SIZE: usize = 8 * 1024;
 
 /// The lines that the function printed, to standard output and standard error alike.
 pub(crate) struct Logs {
@@ -48,11 +53,14 @@ struct Pipe {
     partial: Mutex<Vec<u8>>,
     /// The execution environment of the process that prints here.
     environment: u64,
+    /// How many callers of [`Logs::drain`] wait for this pipe.
+    drains: AtomicUsize,
 }
 
 /// Whether more can come out of a pipe.
 #[derive(PartialEq, Eq)]
 enum More {
+    Now,
     Later,
     Never,
 }
@@ -84,13 +92,20 @@ impl Logs {
             receiver: pipe::Receiver::from_owned_fd(fd)?,
             partial: Mutex::default(),
             environment,
+            drains: AtomicUsize::new(0),
         });
         lock(&self.pipes).push(Arc::clone(&pipe));
         let logs = Arc::clone(self);
         tokio::spawn(async move {
-            while pipe.receiver.readable().await.is_ok()
-                && logs.read(&pipe, |buffer| pipe.receiver.try_read(buffer)) == More::Later
-            {
+            while pipe.receiver.readable().await.is_ok() {
+                // Whoever drains the pipe comes first: the lock alone would not let them in.
+                if pipe.drains.load(Ordering::Relaxed) == 0
+                    && logs.read(&pipe, |buffer| pipe.receiver.try_read(buffer)) == More::Never
+                {
+                    break;
+                }
+                // A function that prints without pause is always readable.
+                yield_now().await;
             }
         });
         Ok(())
@@ -100,38 +115,42 @@ impl Logs {
     /// when the reply is, but tokio may not know yet that a pipe is readable: this asks the pipe.
     pub(crate) fn drain(&self) {
         for pipe in &*lock(&self.pipes) {
-            self.read(pipe, |buffer| {
-                Ok(nix::unistd::read(&pipe.receiver, buffer)?)
-            });
+            pipe.drains.fetch_add(1, Ordering::Relaxed);
+            // Not more than a pipe holds: a function that prints faster than this reads would keep it
+            // here for ever.
+            for _ in 0..PIPE_CAPACITY / READ_SIZE {
+                let read = |buffer: &mut [u8]| Ok(nix::unistd::read(&pipe.receiver, buffer)?);
+                if self.read(pipe, read) != More::Now {
+                    break;
+                }
+            }
+            pipe.drains.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Reads what is in the pipe, at most as much as a pipe holds: a function that prints faster
-    /// than this reads would keep it here for ever.
+    /// Reads once from a pipe.
     fn read(&self, pipe: &Pipe, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> More {
         let mut partial = lock(&pipe.partial);
-        let mut buffer = [0; 8 * 1024];
-        for _ in 0..PIPE_CAPACITY / buffer.len() {
-            let length = match read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::Later,
-                Ok(0) | Err(_) => {
-                    if !partial.is_empty() {
-                        self.push(&std::mem::take(&mut *partial));
-                    }
-                    return More::Never;
+        let mut buffer = [0; READ_SIZE];
+        let length = match read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return More::Now,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::Later,
+            Ok(0) | Err(_) => {
+                if !partial.is_empty() {
+                    self.push(&std::mem::take(&mut *partial));
                 }
-                Ok(length) => length,
-            };
-            for piece in buffer[..length].split_inclusive(|&byte| byte == b'\n') {
-                partial.extend_from_slice(piece);
-                if piece.ends_with(b"\n") || partial.len() >= MAX_LINE {
-                    self.push(&partial);
-                    partial.clear();
-                }
+                return More::Never;
+            }
+            Ok(length) => length,
+        };
+        for piece in buffer[..length].split_inclusive(|&byte| byte == b'\n') {
+            partial.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || partial.len() >= MAX_LINE {
+                self.push(&partial);
+                partial.clear();
             }
         }
-        More::Later
+        More::Now
     }
 
     fn push(&self, line: &[u8]) {
@@ -161,20 +180,20 @@ impl Logs {
 
     /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
-        self.range(first, u64::MAX)
+        let lines = lock(&self.lines);
+        let skipped = first.saturating_sub(lines.forgotten);
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        lines.retained.iter().skip(skipped).cloned().collect()
     }
 
-    /// The lines from number `first` up to and without number `end`, as far as they are kept.
-    pub(crate) fn range(&self, first: u64, end: u64) -> Vec<Arc<str>> {
-        let lines = lock(&self.lines);
-        let size = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        let skipped = first.saturating_sub(lines.forgotten);
-        let length = end.saturating_sub(lines.forgotten + skipped);
-        let kept = lines.retained.iter();
-        kept.skip(size(skipped))
-            .take(size(length))
-            .cloned()
-            .collect()
+    /// The lines that name an invocation, as far as they are kept. Nothing else tells whose a line is:
+    /// workers print side by side, and what one printed may be read after its reply.
+    pub(crate) fn of(&self, request_id: Uuid) -> Vec<Arc<str>> {
+        self.drain();
+        let id = request_id.to_string();
+        let mut lines = self.since(0);
+        lines.retain(|line| line.contains(&id));
+        lines
     }
 
     /// The first line that `wanted` accepts, among those kept and those to come.

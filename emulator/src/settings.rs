@@ -38,6 +38,9 @@ pub struct Settings {
     pub init_timeout: Duration,
     /// How many events may wait while all workers are busy.
     pub queue: usize,
+    /// How long an event may wait for a worker between its reply and its next poll, which is usually
+    /// less than a millisecond. A worker that takes longer counts as gone.
+    pub return_limit: Duration,
     /// How long a caller may take to send the body of its request.
     pub read_timeout: Duration,
     /// Where to serve the Invoke API and the console. Port 0 is any free port.
@@ -67,6 +70,7 @@ impl Settings {
             timeout: Duration::from_secs(10),
             init_timeout: Duration::from_secs(130),
             queue: 0,
+            return_limit: Duration::from_secs(1),
             read_timeout: Duration::from_secs(20),
             invoke_address: any_port,
             function_url_address: any_port,

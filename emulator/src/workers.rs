@@ -25,7 +25,6 @@ pub(crate) struct InFlight {
     pub(crate) event: Bytes,
     pub(crate) reply: ReplySender,
     pub(crate) dispatched: Instant,
-    pub(crate) first_line: u64,
 }
 
 pub(crate) struct OpenPoll {

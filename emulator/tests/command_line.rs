@@ -153,10 +153,16 @@ struct Served {
 }
 
 async fn serve(arguments: &[&str], stderr: Stdio) -> Served {
-    let any_port = ["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"];
-    let mut process = cargo_local(&[&any_port, arguments].concat())
+    serve_command(&mut cargo_local(arguments), stderr).await
+}
+
+async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
+    let mut process = command
+        .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(stderr)
+        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut stdout = BufReader::new(process.stdout.take().unwrap());
@@ -328,6 +334,29 @@ async fn ends_with_the_function_on_every_signal() {
         assert_eq!(response.json()["errorType"], "Runtime.ExitError");
         assert_eq!(status(served.process).await, Some(0), "{end}");
     }
+}
+
+/// With one thread, as on one CPU.
+#[tokio::test]
+async fn serves_and_ends_while_the_function_prints_without_pause() {
+    let function = function().bootstrap;
+    let script = format!("#!/bin/sh\nyes '' &\nexec {}\n", function.display());
+    let bootstrap = executable("prints-without-pause", &script);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emulator"));
+    command
+        .args([
+            "--bootstrap",
+            bootstrap.to_str().unwrap(),
+            "--timeout",
+            "120",
+        ])
+        .args(["--function-name", "function"])
+        .env("TOKIO_WORKER_THREADS", "1");
+    let served = serve_command(&mut command, Stdio::null()).await;
+    let response = http(served.invoke, POST, br#"{"n": 10}"#).await;
+    assert_eq!((response.status, &*response.text()), (200, r#"{"n":10}"#));
+    send(&served.process, Signal::SIGINT);
+    assert_eq!(status(served.process).await, Some(0));
 }
 
 /// The guard kills the function, whatever becomes of the emulator.

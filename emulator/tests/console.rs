@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use std::sync::Arc;
+
 use crate::support::browser::open;
 use crate::support::{
     Gate, Response, all_poll, call, function, http, request, start, within, workers,
@@ -9,6 +11,7 @@ use crate::support::{
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::task::JoinSet;
 
 fn fibonacci_generator() -> Settings {
     Settings::new(emulator::build_function().unwrap())
@@ -30,7 +33,10 @@ async fn shows_what_the_function_replies_to_each_example() {
                 browser.text("#reply").await,
                 "0\n1\n1\n2\n3\n5\n8\n13\n21\n34\n55"
             );
-            assert_eq!(browser.text("#log pre").await, "nothing was logged");
+            assert_eq!(
+                browser.text("#log pre").await,
+                "no line has this request ID"
+            );
         }
     }
     let status = |status| format!("The function replied with status {status}.");
@@ -386,16 +392,28 @@ async fn lists_the_last_invocations() {
     emulator.terminate().await;
 }
 
-/// One worker's lines are its invocation's even without a request id.
-#[tokio::test]
+/// However the lines of invocations that follow each other closely come in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tells_the_log_of_one_invocation_from_the_next() {
-    let emulator = start(workers(1)).await;
-    let first = call(&emulator, r#"{"lines": 2}"#).await;
-    call(&emulator, r#"{"lines": 3}"#).await;
-    let path = format!("/console/invocations/{}", first.request_id);
-    let log = get(&emulator, &path).await.json()["log"].take();
-    assert_eq!(log, json!(["line 0 of 2", "line 1 of 2"]));
-    emulator.terminate().await;
+    let mut settings = workers(1);
+    settings.queue = 4;
+    let emulator = Arc::new(start(settings).await);
+    let mut callers = JoinSet::new();
+    for caller in 0..4 {
+        let emulator = Arc::clone(&emulator);
+        callers.spawn(async move {
+            for number in 0..10 {
+                let text = format!("{number} of caller {caller}");
+                let reply = call(&emulator, json!({ "log": text }).to_string()).await;
+                let path = format!("/console/invocations/{}", reply.request_id);
+                let log = get(&emulator, &path).await.json()["log"].take();
+                let id = reply.request_id.to_string();
+                let line = json!({ "requestId": id, "message": text });
+                assert_eq!(log, json!([line.to_string()]));
+            }
+        });
+    }
+    callers.join_all().await;
 }
 
 #[tokio::test]
@@ -551,7 +569,7 @@ async fn sends_an_invocation_again() {
         "Request ID",
         r#"{"n": 3}"#,
         r#"\"sequence\": [0, 1, 1, 2]"#,
-        "nothing was logged",
+        "no line has this request ID",
     ] {
         assert!(unfolded.contains(part), "no {part} in {unfolded}");
     }

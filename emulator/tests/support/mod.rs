@@ -49,6 +49,7 @@ pub(crate) fn function() -> Settings {
     let mut settings = Settings::new(&*EXAMPLE);
     // No test but those of time-outs depends on how fast the function is.
     settings.timeout = PATIENCE;
+    settings.return_limit = PATIENCE;
     settings
 }
 

@@ -11,7 +11,7 @@ mod runtime_api;
 
 use std::{env, panic};
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 
 use choices::Choices;
 use runtime_api::RuntimeApi;
@@ -34,6 +34,8 @@ enum OnPoll {
     EventInParts(Cut),
     /// The start of an event, then the end of the connection.
     EventCut(Cut),
+    /// The rest arrives while the process stands still.
+    EventEndsUnseen(Cut),
     /// The start of an event, then nothing.
     EventStalls(Cut),
     /// An event on which the handler panics.
@@ -62,12 +64,28 @@ enum OnPost {
     AcceptSayingClose,
     AcceptInParts,
     Status(u16),
+    /// A refusal whose body is longer than what is kept of one.
+    LongRefusal,
+    /// The response arrives while the process stands still.
+    AcceptUnseen,
+    /// An event comes where the response is due.
+    Event,
     CloseDuring,
     CloseAfter,
     CutInHead,
     CutInBody,
     StallDuring,
     StallAfter,
+    StallInBody,
+}
+
+/// What becomes of a response that is late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum OnLateResponse {
+    Arrives,
+    ArrivesSayingClose,
+    /// What follows it comes in its place.
+    Never,
 }
 
 /// When the process is told to shut down.
@@ -107,6 +125,8 @@ const ALL: Alphabet = Alphabet {
         OnPoll::EventCut(Cut::InHead),
         OnPoll::EventCut(Cut::AfterHead),
         OnPoll::EventCut(Cut::InPayload),
+        OnPoll::EventEndsUnseen(Cut::InHead),
+        OnPoll::EventEndsUnseen(Cut::InPayload),
         OnPoll::EventStalls(Cut::AfterFirstByte),
         OnPoll::EventStalls(Cut::InHead),
         OnPoll::EventStalls(Cut::AfterHead),
@@ -128,12 +148,16 @@ const ALL: Alphabet = Alphabet {
         OnPost::Status(410),
         OnPost::Status(413),
         OnPost::Status(500),
+        OnPost::LongRefusal,
+        OnPost::AcceptUnseen,
+        OnPost::Event,
         OnPost::CloseDuring,
         OnPost::CloseAfter,
         OnPost::CutInHead,
         OnPost::CutInBody,
         OnPost::StallDuring,
         OnPost::StallAfter,
+        OnPost::StallInBody,
     ],
     shutdowns: &[Shutdown::NotNow, Shutdown::BeforeThis, Shutdown::DuringThis],
 };
@@ -157,6 +181,7 @@ const FEW: Alphabet = Alphabet {
         OnPost::AcceptThenClose,
         OnPost::Status(413),
         OnPost::Status(500),
+        OnPost::Event,
         OnPost::CloseDuring,
     ],
     ..ALL
@@ -166,47 +191,45 @@ const FEW: Alphabet = Alphabet {
 #[derive(Clone, Copy)]
 struct Configuration {
     workers: u16,
-    polls_ahead: bool,
+    pipelines: bool,
 }
 
 #[test]
 fn one_worker_keeps_its_promises_whatever_happens_to_it() {
-    assert!(explore(1, 4, WITHOUT_SHUTDOWN) > 1_000);
+    assert!(explore(1, 3, WITHOUT_SHUTDOWN) > 1_000);
 }
 
 #[test]
 fn one_worker_keeps_its_promises_whenever_it_is_shut_down() {
-    assert!(explore(1, 3, ALL) > 1_000);
+    assert!(explore(1, 2, ALL) > 1_000);
 }
 
 #[test]
 fn one_worker_keeps_its_promises_whatever_happens_in_a_row() {
-    assert!(explore(1, 6, FEW) > 1_000);
+    assert!(explore(1, 5, FEW) > 1_000);
 }
 
 #[test]
 fn workers_keep_their_promises_side_by_side() {
-    assert!(explore(2, 4, FEW) > 1_000);
+    assert!(explore(2, 3, FEW) > 1_000);
 }
 
 /// Runs every sequence of choices in so many steps, and in as many more as `MODEL_STEPS` says, once
-/// the workers have connected, with polls sent ahead and without. What follows is harmless. Returns
+/// the workers have connected, with polls pipelined and without. What follows is harmless. Returns
 /// how many runs there were.
 fn explore(workers: u16, steps: usize, alphabet: Alphabet) -> usize {
     silence_the_handler();
     let more = env::var("MODEL_STEPS").map_or(0, |steps| steps.parse().unwrap());
     let mut runs = 0;
-    for polls_ahead in [true, false] {
-        let configuration = Configuration {
-            workers,
-            polls_ahead,
-        };
+    for pipelines in [true, false] {
+        let configuration = Configuration { workers, pipelines };
         let mut choices = Choices::new(steps + more);
         loop {
+            fastrand::seed(0); // so that a failure repeats itself
             let runtime = Builder::new_current_thread()
                 .enable_time()
                 .start_paused(true)
-                .build()
+                .build_local(LocalOptions::default())
                 .unwrap();
             runtime.block_on(RuntimeApi::run(configuration, alphabet, &mut choices));
             runs += 1;

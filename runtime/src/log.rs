@@ -17,12 +17,8 @@ const MAX_LINE: usize = 4096;
 const MAX_PART: usize = 1024;
 
 /// Starts the log in the format and at the level that `AWS_LAMBDA_LOG_FORMAT` and
-/// `AWS_LAMBDA_LOG_LEVEL` give.
-///
-/// # Panics
-///
-/// If the process has a log already.
-pub fn init() {
+/// `AWS_LAMBDA_LOG_LEVEL` give, unless the process has one already.
+pub(crate) fn init() {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").unwrap_or_default();
     let level = if level.eq_ignore_ascii_case("fatal") {
         LevelFilter::OFF // no line is fatal
@@ -33,20 +29,22 @@ pub fn init() {
     };
     // `lambda_runtime::tracing::init_default_subscriber` would also read RUST_LOG, and complain of it
     // on standard error, which can panic and block.
+    let format = env::var("AWS_LAMBDA_LOG_FORMAT").unwrap_or_default();
+    let is_json = format.eq_ignore_ascii_case("json");
     let log = tracing::subscriber::fmt()
         .with_target(false)
         .without_time()
         .with_max_level(level)
         .with_writer(Mutex::new(Lines {
             output: io::stdout(),
+            is_json,
             dropped: 0,
         }));
-    let format = env::var("AWS_LAMBDA_LOG_FORMAT").unwrap_or_default();
-    if format.eq_ignore_ascii_case("json") {
-        log.json().init();
+    let _ = if is_json {
+        log.json().try_init()
     } else {
-        log.init();
-    }
+        log.try_init()
+    };
 }
 
 /// The start of a text from elsewhere, its first KB, as part of a log line.
@@ -58,6 +56,7 @@ pub(crate) fn excerpt(text: &[u8]) -> String {
 /// Writes lines as long as the output has room for them, and drops the others.
 struct Lines<W> {
     output: W,
+    is_json: bool,
     /// How many lines have been dropped since the last one that was written.
     dropped: u64,
 }
@@ -80,9 +79,13 @@ impl<W: AsFd + Write> Write for Lines<W> {
         if self.dropped > 0 {
             let dropped = self.dropped;
             let message = "log lines were dropped because nobody read them";
-            let note = format!(
-                "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"{message}\",\"dropped\":{dropped}}}}}\n"
-            );
+            let note = if self.is_json {
+                format!(
+                    "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"{message}\",\"dropped\":{dropped}}}}}\n"
+                )
+            } else {
+                format!(" WARN {message} dropped={dropped}\n")
+            };
             if self.write_line(note.as_bytes()).is_ok() {
                 self.dropped = 0;
             }

@@ -5,24 +5,26 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
 use lambda_runtime::Diagnostic;
-use lambda_runtime::tracing::{error, info, warn};
+use lambda_runtime::tracing::{error, warn};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use crate::connection::{Connection, Polling};
 use crate::http::Socket;
 use crate::log::excerpt;
-use crate::reply::Reply;
-use crate::runtime_api::{Connection, Invocation};
+use crate::{Handler, Invocation, Reply};
 
 const MIN_BACK_OFF: Duration = Duration::from_millis(10);
 const MAX_BACK_OFF: Duration = Duration::from_millis(250);
@@ -34,27 +36,22 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(400);
 /// the runtime takes in what has arrived on open polls, however busy the machine is.
 const QUIET_LOOKS: u32 = 10;
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
-/// After so many polls in a row that were sent with a reply and got no response, the process sends
-/// them on their own.
-const MAX_DROPPED_POLLS: u32 = 2;
 
 thread_local! {
-    /// Whether this thread runs a handler, whose panic is logged with its request id.
+    /// Whether this thread runs a handler. Its panic is logged by the worker, which knows the
+    /// request id.
     static IN_HANDLER: Cell<bool> = const { Cell::new(false) };
     static PANIC_LOCATION: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// The workers of an execution environment.
+/// What the workers of an execution environment share.
 #[derive(Debug)]
-pub struct Workers<H> {
-    handler: H,
+pub(crate) struct Workers {
     /// `host:port` of the Runtime API.
     runtime_api: Arc<str>,
     /// One for each worker.
     in_flight: Box<[InFlight]>,
-    /// Whether a poll is sent together with the reply before it.
-    polls_ahead: AtomicBool,
-    is_draining: AtomicBool,
+    polling: Polling,
     drain_begins: Notify,
     /// When a poll last failed, on any worker.
     last_failure: Mutex<Option<Instant>>,
@@ -68,55 +65,53 @@ pub struct Workers<H> {
 #[repr(align(128))]
 struct InFlight(AtomicBool);
 
-impl<H: Fn(&[u8]) -> Reply + Send + Sync + 'static> Workers<H> {
-    /// `runtime_api` is the value of `AWS_LAMBDA_RUNTIME_API`, `host:port`. There are
-    /// `max_concurrency` workers. If `polls_ahead`, they send the next poll together with a reply.
-    /// `handler` turns an event into a reply; if it panics, only that invocation fails.
-    #[must_use]
-    pub fn new(
-        runtime_api: &str,
-        max_concurrency: NonZeroU16,
-        polls_ahead: bool,
-        handler: H,
-    ) -> Self {
+impl Workers {
+    /// `runtime_api` is the value of `AWS_LAMBDA_RUNTIME_API`, `host:port`.
+    pub(crate) fn new(runtime_api: &str, max_concurrency: NonZeroU16, pipelines: bool) -> Self {
         let workers = 0..max_concurrency.get();
         Self {
-            handler,
             runtime_api: runtime_api.into(),
             in_flight: workers.map(|_| InFlight::default()).collect(),
-            polls_ahead: AtomicBool::new(polls_ahead),
-            is_draining: AtomicBool::new(false),
+            polling: Polling {
+                pipelines: pipelines.into(),
+                is_draining: false.into(),
+            },
             drain_begins: Notify::new(),
             last_failure: Mutex::new(None),
         }
     }
 
     /// How many invocations are in flight.
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         let is_set = |in_flight: &&InFlight| in_flight.is_set();
         self.in_flight.iter().filter(is_set).count()
     }
 
     /// Ends polling, so that every [`run`](Self::run) returns in time.
-    pub fn drain(&self) {
-        self.is_draining.store(true, Relaxed);
+    pub(crate) fn drain(&self) {
+        self.polling.is_draining.store(true, Relaxed);
         self.drain_begins.notify_waiters();
     }
 
-    /// Runs every `threads`th worker, from the one with number `thread` on, over sockets of this
-    /// kind.
+    /// Runs every `threads`th worker, from the one with number `thread` on, over sockets of the kind
+    /// `S`. Each calls a clone of `handler`.
     ///
     /// After [`drain`](Self::drain), returns when nothing has been in flight for 10 ms, and after
     /// 400 ms at the latest.
     ///
     /// # Panics
     ///
-    /// If `threads` is 0.
-    pub async fn run<S: Socket + 'static>(self: Arc<Self>, thread: usize, threads: usize) {
+    /// If `threads` is 0, or outside a `LocalRuntime`.
+    pub(crate) async fn run<S: Socket>(
+        self: Arc<Self>,
+        handler: impl Handler,
+        thread: usize,
+        threads: usize,
+    ) {
         let workers = (thread..self.in_flight.len()).step_by(threads);
         let mut tasks = JoinSet::new();
         for worker in workers.clone() {
-            tasks.spawn(self.clone().keep_working::<S>(worker));
+            tasks.spawn_local(self.clone().keep_working::<S>(worker, handler.clone()));
         }
         let drain_begins = self.drain_begins.notified();
         if !self.is_draining() {
@@ -130,98 +125,51 @@ impl<H: Fn(&[u8]) -> Reply + Send + Sync + 'static> Workers<H> {
                 quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
             }
         };
-        let _ = timeout(DRAIN_LIMIT, drained).await;
-    }
-
-    /// Starts a worker again whenever it dies.
-    async fn keep_working<S: Socket + 'static>(self: Arc<Self>, worker: usize) {
-        let mut task = JoinSet::new();
-        task.spawn(self.clone().work::<S>(worker));
-        while let Some(Err(cause)) = task.join_next().await {
-            error!(%cause, "a worker died; restarting it");
-            sleep(MIN_BACK_OFF).await;
-            task.spawn(self.clone().work::<S>(worker));
+        tokio::select! {
+            () = drained => {}
+            () = running_time(DRAIN_LIMIT) => {}
         }
     }
 
-    async fn work<S: Socket>(self: Arc<Self>, worker: usize) {
+    /// Starts a worker again whenever it dies.
+    async fn keep_working<S: Socket>(self: Arc<Self>, worker: usize, handler: impl Handler) {
+        let mut task = JoinSet::new();
+        task.spawn_local(self.clone().work::<S>(worker, handler.clone()));
+        while let Some(Err(cause)) = task.join_next().await {
+            error!(%cause, "a worker died; restarting it");
+            sleep(MIN_BACK_OFF).await;
+            task.spawn_local(self.clone().work::<S>(worker, handler.clone()));
+        }
+    }
+
+    async fn work<S: Socket>(self: Arc<Self>, worker: usize, mut handler: impl Handler) {
         let mut connection = Connection::<S>::new(self.runtime_api.clone());
         let mut invocation = Invocation::default();
         let mut back_off = MIN_BACK_OFF;
         let in_flight = &self.in_flight[worker];
-        in_flight.set(false); // in case the worker before this one died
-        while connection.is_polling() || !self.is_draining() {
-            let handled = self.handle_next(in_flight, &mut connection, &mut invocation);
-            let handled = handled.await;
+        loop {
             invocation.clear();
-            in_flight.set(false);
-            match handled {
-                Ok(true) => back_off = MIN_BACK_OFF,
-                Ok(false) => {}
+            in_flight.set(false); // also if the worker before this one died
+            let event = connection.next(&mut invocation, &self.polling, |is| in_flight.set(is));
+            match event.await {
+                Ok(true) => {
+                    let result = handle(&mut handler, &invocation).await;
+                    connection.respond(&invocation, result, &self.polling).await;
+                    back_off = MIN_BACK_OFF;
+                }
+                Ok(false) => return,
                 Err(problem) => {
+                    in_flight.set(connection.has_event());
                     self.note_failure(&problem);
-                    sleep(back_off.mul_f64(jitter())).await;
+                    sleep(jittered(back_off)).await;
                     back_off = MAX_BACK_OFF.min(back_off * 2);
                 }
             }
-            if connection.dropped_polls() >= MAX_DROPPED_POLLS
-                && self.polls_ahead.swap(false, Relaxed)
-            {
-                info!("the Runtime API drops polls sent with a reply; sending them on their own");
-            }
         }
-    }
-
-    /// Handles the next invocation. The result is whether there was one.
-    async fn handle_next(
-        &self,
-        in_flight: &InFlight,
-        connection: &mut Connection<impl Socket>,
-        invocation: &mut Invocation,
-    ) -> io::Result<bool> {
-        if !connection.is_polling() {
-            connection.open().await?;
-            if self.is_draining() {
-                return Ok(false);
-            }
-            connection.poll().await?;
-        }
-        if !connection.event_begins().await? {
-            return Ok(false);
-        }
-        in_flight.set(true);
-        if let Err(problem) = connection.receive(invocation).await {
-            if !invocation.request_id().is_empty() {
-                warn!(requestId = invocation.request_id(), %problem, "the event is unreadable");
-                let diagnostic = diagnostic("Runtime.UnreadableEvent", problem.to_string());
-                connection.fail(invocation, &diagnostic, false).await;
-            }
-            return Err(problem);
-        }
-
-        IN_HANDLER.set(true);
-        let reply = catch_unwind(AssertUnwindSafe(|| (self.handler)(invocation.payload())));
-        IN_HANDLER.set(false);
-        let polls_ahead = self.polls_ahead.load(Relaxed) && !self.is_draining();
-        match reply {
-            Ok(reply) => connection.respond(invocation, &reply, polls_ahead).await,
-            Err(panic) => {
-                let message = panic_message(&*panic);
-                error!(
-                    requestId = invocation.request_id(),
-                    location = PANIC_LOCATION.take(),
-                    "panicked: {}",
-                    excerpt(message.as_bytes())
-                );
-                let diagnostic = diagnostic("Function.Panic", message.to_owned());
-                connection.fail(invocation, &diagnostic, polls_ahead).await;
-            }
-        }
-        Ok(true)
     }
 
     fn is_draining(&self) -> bool {
-        self.is_draining.load(Relaxed)
+        self.polling.is_draining.load(Relaxed)
     }
 
     /// Logs the first of the failures that make up an outage of the Runtime API.
@@ -249,9 +197,46 @@ impl InFlight {
     }
 }
 
+/// Calls the handler. Its panic, also after it has awaited something, is that invocation's error.
+async fn handle(handler: &mut impl Handler, invocation: &Invocation) -> Result<Reply, Diagnostic> {
+    let mut handling = pin!(async { handler.handle(invocation).await });
+    let result = poll_fn(|context| {
+        IN_HANDLER.set(true);
+        let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context)));
+        IN_HANDLER.set(false);
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    });
+    result.await.unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        error!(
+            requestId = invocation.request_id(),
+            location = PANIC_LOCATION.take(),
+            "panicked: {}",
+            excerpt(message.as_bytes())
+        );
+        Err(Diagnostic {
+            error_type: "Function.Panic".to_owned(),
+            error_message: message.to_owned(),
+        })
+    })
+}
+
+/// Waits for so long, of which time in which the process stands still does not count.
+pub(crate) async fn running_time(mut time: Duration) {
+    const STEP: Duration = Duration::from_millis(10);
+    while !time.is_zero() {
+        let begun = Instant::now();
+        sleep(time.min(STEP)).await;
+        time = time.saturating_sub(begun.elapsed().min(2 * STEP));
+    }
+}
+
 /// A panic hook that logs one line. It leaves the panic of a handler to the worker, which knows the
 /// request id.
-pub fn log_panic(panic: &PanicHookInfo) {
+pub(crate) fn log_panic(panic: &PanicHookInfo) {
     let location = panic.location().map(ToString::to_string);
     if IN_HANDLER.get() {
         PANIC_LOCATION.set(location);
@@ -269,15 +254,8 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-fn diagnostic(error_type: &str, error_message: String) -> Diagnostic {
-    Diagnostic {
-        error_type: error_type.to_owned(),
-        error_message,
-    }
-}
-
-/// A random factor of 0.5 to 1, so that workers do not come back all at once.
-fn jitter() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
-    0.5 + f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX) / 2.0
+/// Between half of this and all of it, so that workers do not come back all at once. A test makes it
+/// repeatable with `fastrand::seed`.
+fn jittered(back_off: Duration) -> Duration {
+    back_off.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

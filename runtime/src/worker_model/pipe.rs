@@ -1,15 +1,20 @@
 //! Connections between the function and the model of the Runtime API.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use fibonacci_generator::http::Socket;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task;
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
+
+use crate::http::Socket;
 
 /// In bytes. Shorter than a reply, so that the end of one is unsent when its head has arrived.
 const PIPE_LEN: usize = 512;
@@ -25,7 +30,6 @@ pub(super) fn connect_to(connects: mpsc::UnboundedSender<Connect>) {
 }
 
 /// A worker's attempt to connect.
-#[derive(Debug)]
 pub(super) struct Connect {
     pub(super) worker: task::Id,
     pub(super) at: Instant,
@@ -36,8 +40,11 @@ impl Connect {
     pub(super) fn accept(self) -> Connection {
         let (stream, ours) = duplex(PIPE_LEN);
         let (open, is_open) = oneshot::channel();
+        let is_unseen = Rc::default();
         let pipe = Pipe {
             stream,
+            is_unseen: Rc::clone(&is_unseen),
+            look: None,
             _open: is_open,
         };
         // If it has given up meanwhile, the connection is closed.
@@ -47,6 +54,8 @@ impl Connect {
             stream: ours,
             received: Vec::new(),
             has_responded: false,
+            owed: String::new(),
+            is_unseen,
             open,
         }
     }
@@ -66,6 +75,9 @@ pub(super) struct Connection {
     pub(super) received: Vec<u8>,
     /// Whether a whole head of a response has been sent.
     pub(super) has_responded: bool,
+    /// What is due of a response that is late.
+    pub(super) owed: String,
+    is_unseen: Rc<Cell<bool>>,
     /// Is closed when the function drops its end.
     open: oneshot::Sender<()>,
 }
@@ -115,6 +127,17 @@ impl Connection {
         !self.received.is_empty()
     }
 
+    /// Sends this while the process stands still for so long.
+    pub(super) async fn send_while_stopped(&mut self, bytes: &str, time: Duration) {
+        self.is_unseen.set(true);
+        self.stream.write_all(bytes.as_bytes()).await.unwrap();
+        advance(time).await;
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.open.is_closed()
+    }
+
     /// Waits until the function drops its end.
     pub(super) async fn given_up(&mut self) {
         self.open.closed().await;
@@ -122,9 +145,12 @@ impl Connection {
 }
 
 /// The function's end of a connection.
-#[derive(Debug)]
 pub(super) struct Pipe {
     stream: DuplexStream,
+    /// Whether something has arrived while the process stood still. A runtime sees that only when it
+    /// looks at its sockets; until then, its timers may elapse.
+    is_unseen: Rc<Cell<bool>>,
+    look: Option<Pin<Box<dyn Future<Output = ()>>>>,
     _open: oneshot::Receiver<()>,
 }
 
@@ -150,6 +176,12 @@ impl AsyncRead for Pipe {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_unseen.get() {
+            let look = self.look.get_or_insert_with(|| Box::pin(task::yield_now()));
+            ready!(look.as_mut().poll(context));
+            self.look = None;
+            self.is_unseen.set(false);
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

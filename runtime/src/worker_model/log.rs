@@ -28,7 +28,7 @@ impl Log {
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("fibonacci_generator")
+        metadata.target().starts_with("lmi_runtime")
     }
 
     fn event(&self, event: &Event<'_>) {
