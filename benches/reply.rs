@@ -7,9 +7,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{AxisScale, BenchmarkId, Criterion, PlotConfiguration, criterion_group};
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
 use fibonacci_generator::sequence::{Index, MAX_INDEX};
+use fibonacci_generator::{event, reply};
 use once_cell::sync::Lazy;
 
 const INDICES: [u16; 10] = [0, 1, 3, 10, 30, 100, 200, 400, 700, 1000];
@@ -43,7 +42,7 @@ static TABLE: Lazy<Table> = Lazy::new(|| {
 });
 
 fn ours(n: u16) -> [&'static [u8]; 3] {
-    Reply::from(Index::new(n).expect("at most 1000")).slices()
+    reply::slices(Ok(Index::new(n).expect("at most 1000")))
 }
 
 fn once_cell(n: u16) -> [&'static [u8]; 3] {
@@ -60,7 +59,7 @@ fn iterative(n: u16) -> Vec<u8> {
     serde_json::to_vec(&handlers::iterative(n)).expect("strings and a number")
 }
 
-fn reply(criterion: &mut Criterion) {
+fn replies(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reply");
     group.plot_config(PlotConfiguration::default().summary_scale(AxisScale::Logarithmic));
     for n in INDICES {
@@ -90,7 +89,7 @@ fn event_to_reply(criterion: &mut Criterion) {
             BenchmarkId::new("ours", n),
             payload.as_bytes(),
             |b, payload| {
-                b.iter(|| Reply::from(event::parse(black_box(payload))).slices());
+                b.iter(|| reply::slices(event::parse(black_box(payload))));
             },
         );
     }
@@ -103,7 +102,7 @@ criterion_group! {
         .nresamples(10_000)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(500));
-    targets = reply, event_to_reply
+    targets = replies, event_to_reply
 }
 
 fn main() {

@@ -11,8 +11,7 @@ use std::{fs, process};
 
 use clap::Parser;
 use emulator::{Emulator, Settings};
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
+use fibonacci_generator::{event, reply};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
@@ -47,8 +46,8 @@ fn events() -> Vec<(String, Vec<u8>)> {
     valid
         .chain(invalid.map(str::to_owned))
         .map(|payload| {
-            let reply = Reply::from(event::parse(payload.as_bytes()));
-            (payload, reply.slices().concat())
+            let reply = reply::slices(event::parse(payload.as_bytes()));
+            (payload, reply.concat())
         })
         .collect()
 }

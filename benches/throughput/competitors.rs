@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
+use fibonacci_generator::{event, reply};
 use http_body::{Frame, SizeHint};
 use lambda_runtime::tower::layer::layer_fn;
 use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, service_fn, tracing};
@@ -54,7 +53,7 @@ pub(crate) async fn layer() -> Result<(), Error> {
         service_fn(move |invocation: LambdaInvocation| {
             let client = client.clone();
             async move {
-                let reply = Reply::from(event::parse(&invocation.body));
+                let reply = reply::slices(event::parse(&invocation.body));
                 let request_id = &invocation.context.request_id;
                 let mut request = build_request().method("POST").uri(format!(
                     "/2018-06-01/runtime/invocation/{request_id}/response"
@@ -63,7 +62,7 @@ pub(crate) async fn layer() -> Result<(), Error> {
                     request = request.header("lambda-runtime-invocation-id", id);
                 }
                 let body = Slices {
-                    slices: reply.slices().map(Bytes::from_static),
+                    slices: reply.map(Bytes::from_static),
                     sent: 0,
                 };
                 client.call(request.body(Body::new(body))?).await?;

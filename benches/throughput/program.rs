@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::{env, io, thread};
 
-use fibonacci_generator::reply::Reply;
+use fibonacci_generator::reply;
 use fibonacci_generator::sequence::Index;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -129,7 +129,7 @@ impl Program {
             "stock" | "iterative" => {
                 serde_json::to_vec(&handlers::stock(n)).expect("strings and a number")
             }
-            _ => Reply::from(index).slices().concat(),
+            _ => reply::slices(Ok(index)).concat(),
         };
         let payload = format!(r#"{{"n": {n}}}"#).into_bytes();
         Arc::new(Event { payload, reply })

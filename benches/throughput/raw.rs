@@ -9,12 +9,11 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::thread;
 
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
+use fibonacci_generator::{event, reply};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: &str = concat!("lmi-runtime/", env!("CARGO_PKG_VERSION"));
 
 struct Connection<'a> {
     authority: &'a str,
@@ -126,7 +125,7 @@ impl Connection<'_> {
         };
 
         if let Some(request_id) = request_id {
-            let reply = Reply::from(event::parse(payload)).slices();
+            let reply = reply::slices(event::parse(payload));
             let content_length: usize = reply.iter().map(|slice| slice.len()).sum();
             self.post_request.clear();
             let _ = write!(
