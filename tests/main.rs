@@ -12,6 +12,7 @@ mod log;
 mod process;
 mod runtime_api;
 mod sequence;
+mod shared_memory;
 mod simd_json;
 mod support;
 mod worker;
