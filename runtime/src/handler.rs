@@ -1,5 +1,9 @@
-use lambda_runtime::Diagnostic;
+use std::fmt::Debug;
 
+use lambda_runtime::Diagnostic;
+use lambda_runtime::tracing::error;
+
+use crate::log::excerpt;
 use crate::{Invocation, Reply};
 
 /// Turns an event into a reply.
@@ -34,12 +38,23 @@ impl<F, R, E> Handler for F
 where
     F: AsyncFnMut(&Invocation) -> Result<R, E> + Clone + Send + 'static,
     R: Into<Reply>,
-    E: Into<Diagnostic>,
+    E: Into<Diagnostic> + Debug,
 {
     async fn handle(&mut self, invocation: &Invocation) -> Result<Reply, Diagnostic> {
         match self(invocation).await {
             Ok(reply) => Ok(reply.into()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(failed(invocation, error)),
         }
     }
+}
+
+/// Logs an error that a handler returned.
+pub(crate) fn failed(invocation: &Invocation, error: impl Into<Diagnostic> + Debug) -> Diagnostic {
+    let text = format!("{error:?}");
+    error!(
+        requestId = invocation.request_id(),
+        "{}",
+        excerpt(text.as_bytes())
+    );
+    error.into()
 }

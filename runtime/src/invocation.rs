@@ -23,6 +23,31 @@ pub struct Invocation {
 }
 
 impl Invocation {
+    /// An event with this payload and a request id, and nothing else. It is for tests of handlers:
+    ///
+    /// ```
+    /// use lmi_runtime::Invocation;
+    ///
+    /// async fn length(invocation: &Invocation) -> Result<String, &'static str> {
+    ///     Ok(invocation.payload().len().to_string())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// assert_eq!(length(&Invocation::new("[1, 2]")).await, Ok("6".to_owned()));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn new(payload: impl Into<Vec<u8>>) -> Self {
+        let buffer = payload.into();
+        Self {
+            short_payload: 0..buffer.len(),
+            buffer,
+            request_id: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// The event's bytes, up to 6 MB. Lambda's Invoke API accepts JSON only.
     #[must_use]
     pub fn payload(&self) -> &[u8] {

@@ -11,6 +11,7 @@ mod invocation;
 mod log;
 mod process;
 mod reply;
+mod service;
 mod worker;
 #[cfg(test)]
 mod worker_model;
@@ -20,3 +21,4 @@ pub use invocation::Invocation;
 pub use lambda_runtime::Diagnostic;
 pub use process::run;
 pub use reply::Reply;
+pub use service::service;

@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::num::{NonZero, NonZeroU16};
 use std::path::Path;
 use std::process::{self, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{env, panic, thread};
 
 use lambda_runtime::tracing::{debug, error, warn};
 use nix::sys::signal::SigSet;
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::runtime::{Builder, Handle, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -35,7 +35,6 @@ const EXIT_LIMIT: Duration = Duration::from_millis(420);
 ///
 /// [`spawn_blocking`]: https://docs.rs/tokio/latest/tokio/task/fn.spawn_blocking.html
 #[must_use = "it is the exit code of the process"]
-#[expect(clippy::needless_pass_by_value, reason = "each worker gets a clone")]
 pub fn run(handler: impl Handler) -> ExitCode {
     let Ok(runtime_api) = env::var("AWS_LAMBDA_RUNTIME_API") else {
         let name = env::args_os().next().unwrap_or_default();
@@ -50,7 +49,16 @@ pub fn run(handler: impl Handler) -> ExitCode {
     };
     log::init();
     panic::set_hook(Box::new(worker::log_panic));
-    match serve(&runtime_api, &handler) {
+    let serve = move || serve(&runtime_api, &handler);
+    let served = if Handle::try_current().is_err() {
+        serve()
+    } else {
+        // Within a runtime, such as that of `#[tokio::main]`, no other can start.
+        let thread = thread::Builder::new().spawn(serve);
+        let panicked = |_| Err(io::Error::other("panicked"));
+        thread.and_then(|thread| thread.join().unwrap_or_else(panicked))
+    };
+    match served {
         Ok(()) => process::exit(0), // whatever a thread is still doing
         Err(problem) => {
             error!(%problem, "cannot start");
@@ -87,15 +95,26 @@ fn serve(runtime_api: &str, handler: &impl Handler) -> io::Result<()> {
     let threads = cpus.min(max_concurrency.get().into());
     debug!(workers = max_concurrency, threads, pipelines, "starting");
     let mut shares = JoinSet::new();
+    let (starter, ready) = mpsc::channel();
     for thread in 0..threads {
-        let ended = start_thread(workers.clone(), handler.clone(), thread, threads)?;
-        shares.spawn(async { ended.await.map_err(io::Error::other)? });
+        let share = (workers.clone(), handler.clone(), thread, threads);
+        let ended = start_thread(share, starter.clone())?;
+        shares.spawn(async { drop(ended.await) });
+    }
+    drop(starter);
+    // None polls before all can: an event would be lost if the process ended.
+    let starts = ready.iter().collect::<io::Result<Vec<_>>>()?;
+    if starts.len() < threads {
+        return Err(io::Error::other("a thread died"));
+    }
+    for start in starts {
+        let _ = start.send(());
     }
 
     runtime.block_on(async {
         tokio::select! {
             () = signals.receive() => {}
-            Some(ended) = shares.join_next() => return ended?, // a thread that could not start
+            Some(_) = shares.join_next() => return Err(io::Error::other("a thread died")),
         }
         workers.drain();
         debug!("draining");
@@ -146,21 +165,27 @@ fn new_runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
-/// Runs a share of the workers on a thread of its own. The result completes when they have ended.
-fn start_thread(
-    workers: Arc<Workers>,
-    handler: impl Handler,
-    thread: usize,
-    threads: usize,
-) -> io::Result<oneshot::Receiver<io::Result<()>>> {
-    let (sender, ended) = oneshot::channel();
+/// Starts a thread that runs a share of the workers once it is told to. The result completes when
+/// they have ended.
+fn start_thread<H: Handler>(
+    (workers, handler, thread, threads): (Arc<Workers>, H, usize, usize),
+    starter: mpsc::Sender<io::Result<oneshot::Sender<()>>>,
+) -> io::Result<oneshot::Receiver<()>> {
+    let (ends, ended) = oneshot::channel();
     thread::Builder::new().spawn(move || {
         let runtime = match new_runtime() {
             Ok(runtime) => runtime,
-            Err(problem) => return drop(sender.send(Err(problem))),
+            Err(problem) => return drop(starter.send(Err(problem))),
         };
-        runtime.block_on(workers.run::<TcpStream>(handler, thread, threads));
-        let _ = sender.send(Ok(()));
+        let (start, starts) = oneshot::channel();
+        let _ = starter.send(Ok(start));
+        drop(starter);
+        runtime.block_on(async {
+            if starts.await.is_ok() {
+                workers.run::<TcpStream>(handler, thread, threads).await;
+            }
+        });
+        let _ = ends.send(()); // before the runtime waits for what the handler has spawned
     })?;
     Ok(ended)
 }

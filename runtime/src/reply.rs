@@ -29,9 +29,9 @@ impl Reply {
     }
 }
 
-impl From<[&'static [u8]; 3]> for Reply {
-    fn from(slices: [&'static [u8]; 3]) -> Self {
-        Self(slices.map(Bytes::from_static).into())
+impl<const N: usize> From<[&'static [u8]; N]> for Reply {
+    fn from(slices: [&'static [u8]; N]) -> Self {
+        slices.map(Bytes::from_static).into_iter().collect()
     }
 }
 

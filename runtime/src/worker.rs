@@ -36,6 +36,8 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(400);
 /// the runtime takes in what has arrived on open polls, however busy the machine is.
 const QUIET_LOOKS: u32 = 10;
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+/// What is said of a panic with something that is not a text.
+const NO_MESSAGE: &str = "no message";
 
 thread_local! {
     /// Whether this thread runs a handler. Its panic is logged by the worker, which knows the
@@ -197,30 +199,42 @@ impl InFlight {
     }
 }
 
-/// Calls the handler. Its panic, also after it has awaited something, is that invocation's error.
+/// Calls the handler. Its panic is that invocation's error.
 async fn handle(handler: &mut impl Handler, invocation: &Invocation) -> Result<Reply, Diagnostic> {
-    let mut handling = pin!(async { handler.handle(invocation).await });
+    let handling = async { handler.handle(invocation).await };
+    let result = catch_panic(handling, invocation.request_id()).await;
+    result.unwrap_or_else(|panic| {
+        let message = panic_message(&*panic).unwrap_or(NO_MESSAGE);
+        Err(Diagnostic {
+            error_type: "Function.Panic".to_owned(),
+            error_message: message.to_owned(),
+        })
+    })
+}
+
+/// Catches and logs a panic of a handler, also after it has awaited something.
+pub(crate) async fn catch_panic<T>(
+    handling: impl Future<Output = T>,
+    request_id: &str,
+) -> Result<T, Box<dyn Any + Send>> {
+    let mut handling = pin!(handling);
     let result = poll_fn(|context| {
-        IN_HANDLER.set(true);
+        let outer = IN_HANDLER.replace(true);
         let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context)));
-        IN_HANDLER.set(false);
+        IN_HANDLER.set(outer);
         match polled {
             Ok(polled) => polled.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         }
     });
-    result.await.unwrap_or_else(|panic| {
-        let message = panic_message(&*panic);
+    result.await.inspect_err(|panic| {
+        let message = panic_message(&**panic).unwrap_or(NO_MESSAGE);
         error!(
-            requestId = invocation.request_id(),
+            requestId = request_id,
             location = PANIC_LOCATION.take(),
             "panicked: {}",
             excerpt(message.as_bytes())
         );
-        Err(Diagnostic {
-            error_type: "Function.Panic".to_owned(),
-            error_message: message.to_owned(),
-        })
     })
 }
 
@@ -241,17 +255,17 @@ pub(crate) fn log_panic(panic: &PanicHookInfo) {
     if IN_HANDLER.get() {
         PANIC_LOCATION.set(location);
     } else {
-        let message = excerpt(panic_message(panic.payload()).as_bytes());
+        let message = panic_message(panic.payload()).unwrap_or(NO_MESSAGE);
+        let message = excerpt(message.as_bytes());
         error!(location, "panicked: {message}");
     }
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic
         .downcast_ref::<&str>()
         .copied()
-        .or_else(|| payload.downcast_ref().map(String::as_str))
-        .unwrap_or("no message")
+        .or_else(|| panic.downcast_ref().map(String::as_str))
 }
 
 /// Between half of this and all of it, so that workers do not come back all at once. A test makes it
