@@ -1,6 +1,7 @@
-//! The competitors on `lambda_runtime`. Each runs in a process of its own.
+//! The competitors that use `lambda_runtime`. Each runs in a process of its own.
 
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -8,12 +9,12 @@ use bytes::Bytes;
 use fibonacci_generator::{event, reply};
 use http_body::{Frame, SizeHint};
 use lambda_runtime::tower::layer::layer_fn;
-use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, service_fn, tracing};
+use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, Service, service_fn, tracing};
 use lambda_runtime_api_client::{PooledClient, body::Body, build_request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::handlers;
+use crate::handlers::Response;
 
 #[derive(Deserialize)]
 struct Event {
@@ -38,11 +39,20 @@ pub(crate) async fn no_op() -> Result<(), Error> {
 
 /// A handler as the documentation of `lambda_runtime` suggests it: serde copies and escapes the
 /// reply.
-pub(crate) async fn run_concurrent(handler: fn(u16) -> handlers::Response) -> Result<(), Error> {
-    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Event>| async move {
-        Ok::<_, Error>(handler(event.payload.n))
-    }))
-    .await
+fn handler(
+    response: fn(u16) -> Response,
+) -> impl Service<LambdaEvent<Event>, Response = Response, Error = Error, Future: Send> + Clone + Send
+{
+    service_fn(move |event: LambdaEvent<Event>| async move { Ok(response(event.payload.n)) })
+}
+
+pub(crate) async fn run_concurrent(response: fn(u16) -> Response) -> Result<(), Error> {
+    lambda_runtime::run_concurrent(handler(response)).await
+}
+
+/// Such a handler on this function's loop.
+pub(crate) fn service(response: fn(u16) -> Response) -> ExitCode {
+    lmi_runtime::run(lmi_runtime::service(handler(response)))
 }
 
 /// The table's slices, posted by a tower layer that replaces `lambda_runtime`'s own posting.

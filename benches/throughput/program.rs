@@ -30,7 +30,7 @@ pub(crate) struct Program {
     pub(crate) colour: &'static str,
 }
 
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 11] = [
     Program {
         name: "raw",
         description: "a bare epoll loop that sends the same bytes",
@@ -55,6 +55,11 @@ const PROGRAMS: [Program; 10] = [
         name: "layer",
         description: "lambda_runtime, which posts this function's slices",
         colour: "#1b9aaa",
+    },
+    Program {
+        name: "service",
+        description: "stock's handler on this function's loop",
+        colour: "#bf8700",
     },
     Program {
         name: "stock",
@@ -118,7 +123,7 @@ impl Program {
 
     /// Whether it sends the next poll with a reply.
     pub(crate) fn is_pipelined(self) -> bool {
-        matches!(self.name, OURS | "raw" | "raw-threads")
+        matches!(self.name, OURS | "raw" | "raw-threads" | "service")
     }
 
     /// A direct event and the program's reply to it.
@@ -126,7 +131,7 @@ impl Program {
         let index = Index::new(n).expect("at most 1000");
         let reply = match self.name {
             "no-op" => b"{}".to_vec(),
-            "stock" | "iterative" => {
+            "service" | "stock" | "iterative" => {
                 serde_json::to_vec(&handlers::stock(n)).expect("strings and a number")
             }
             _ => reply::slices(Ok(index)).concat(),
@@ -182,6 +187,7 @@ pub(crate) fn launch(mut args: impl Iterator<Item = String>) -> Result<(), lambd
         }
         "no-op" => competitors::run(competitors::no_op()),
         "layer" => competitors::run(competitors::layer()),
+        "service" => Err(format!("{:?}", competitors::service(handlers::stock)).into()),
         "stock" => competitors::run(competitors::run_concurrent(handlers::stock)),
         "iterative" => competitors::run(competitors::run_concurrent(handlers::iterative)),
         _ => Err(Command::new(name).args(args).exec().into()),
