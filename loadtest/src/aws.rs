@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::http::{Client, Endpoint, Response};
-use crate::{excerpt, one_line, say};
+use crate::terminal::{excerpt, say};
 
 /// Region and credentials, and what the environment and the profile say about endpoints.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Aws {
     /// # Errors
     ///
     /// If there is no Region, there are no credentials, or a configured endpoint is not a URL.
-    pub(crate) async fn load(lambda: Option<&Endpoint>) -> Result<Self> {
+    pub(crate) async fn find(lambda: Option<&Endpoint>) -> Result<Self> {
         let client = http_client_fn(|settings, _| {
             SharedHttpConnector::new(Connector {
                 settings: settings.clone(),
@@ -135,10 +135,10 @@ impl Aws {
         let credentials = match provider.provide_credentials().await {
             Err(error) if is_local => {
                 if !matches!(error, CredentialsError::CredentialsNotLoaded(..)) {
-                    say(&one_line(&format!(
+                    say(&format!(
                         "no AWS credentials, so the requests are signed with placeholders: {:#}",
                         anyhow::Error::from(error)
-                    )));
+                    ));
                 }
                 Credentials::new("local", "local", None, None, "placeholder")
             }

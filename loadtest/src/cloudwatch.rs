@@ -6,8 +6,7 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-monitoring-metrics.html>.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Error, Result};
 use http::Method;
@@ -17,15 +16,16 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{Service, ServiceError};
-use crate::display::Display;
-use crate::report::{Row, unix_ms};
-use crate::say;
+use crate::cost::DOLLARS_PER_MILLION_REQUESTS;
+use crate::measured::unix_ms;
+use crate::terminal::{Display, say};
 
 const PERIOD: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_secs(15);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const NAMESPACE: &str = "AWS/Lambda";
-pub(crate) const DOLLARS_PER_MILLION_REQUESTS: f64 = 0.20;
+const LIST_METRICS: &str = "GraniteServiceVersion20100801.ListMetrics";
+const GET_METRIC_DATA: &str = "GraniteServiceVersion20100801.GetMetricData";
 
 /// The metrics of a function, with the statistic to read. The last four are the reasons of throttles.
 const FUNCTION_METRICS: [(&str, &str); 6] = [
@@ -58,24 +58,24 @@ pub(crate) struct Fleet {
 /// What CloudWatch says about the fleet in the periods of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Metrics {
-    start_unix_seconds: u64,
-    end_unix_seconds: u64,
-    invocations: Option<f64>,
-    throttles: Option<f64>,
-    concurrency_throttles: Option<f64>,
-    cpu_throttles: Option<f64>,
-    memory_throttles: Option<f64>,
-    disk_throttles: Option<f64>,
+    pub start_unix_seconds: u64,
+    pub end_unix_seconds: u64,
+    pub invocations: Option<f64>,
+    pub throttles: Option<f64>,
+    pub concurrency_throttles: Option<f64>,
+    pub cpu_throttles: Option<f64>,
+    pub memory_throttles: Option<f64>,
+    pub disk_throttles: Option<f64>,
     /// On average.
-    execution_environments: Option<f64>,
-    cpu_utilization_percent: Option<f64>,
+    pub execution_environments: Option<f64>,
+    pub cpu_utilization_percent: Option<f64>,
     /// On average.
-    vcpus_allocated: Option<f64>,
-    cpu_microseconds_per_invocation: Option<f64>,
-    dollars_per_vcpu_hour: f64,
-    dollars_per_million_invocations: Option<f64>,
+    pub vcpus_allocated: Option<f64>,
+    pub cpu_microseconds_per_invocation: Option<f64>,
+    pub dollars_per_vcpu_hour: f64,
+    pub dollars_per_million_invocations: Option<f64>,
     /// Metrics without a value in these periods, or why none could be read.
-    missing: Vec<String>,
+    pub missing: Vec<String>,
 }
 
 /// The values of a metric, by the start of their period.
@@ -175,7 +175,7 @@ impl Reader<'_> {
             "MetricName": PROVIDER_METRIC,
             "Dimensions": [{"Name": "CapacityProviderName", "Value": capacity_provider}, {"Name": "InstanceType"}],
         });
-        let list = self.call("ListMetrics", &list).await?;
+        let list = self.call(LIST_METRICS, &list).await?;
         for metric in list["Metrics"].as_array().into_iter().flatten() {
             wanted.push((PROVIDER_METRIC, "Sum", metric["Dimensions"].clone()));
         }
@@ -192,7 +192,7 @@ impl Reader<'_> {
             .collect();
         let get =
             json!({"StartTime": self.start, "EndTime": self.end, "MetricDataQueries": queries});
-        let data = self.call("GetMetricData", &get).await?;
+        let data = self.call(GET_METRIC_DATA, &get).await?;
 
         let mut values: BTreeMap<&str, Values> = BTreeMap::new();
         for result in data["MetricDataResults"].as_array().into_iter().flatten() {
@@ -223,14 +223,10 @@ impl Reader<'_> {
     }
 
     /// An operation of the AWS JSON protocol.
-    async fn call(&self, operation: &str, input: &Value) -> Result<Value> {
-        let target = match operation {
-            "ListMetrics" => "GraniteServiceVersion20100801.ListMetrics",
-            _ => "GraniteServiceVersion20100801.GetMetricData",
-        };
+    async fn call(&self, operation: &'static str, input: &Value) -> Result<Value> {
         let headers = [
             ("content-type", "application/x-amz-json-1.0"),
-            ("x-amz-target", target),
+            ("x-amz-target", operation),
         ];
         let operation = self.fleet.service.operation(Method::POST, "/", headers)?;
         let response = operation
@@ -347,73 +343,5 @@ impl Metrics {
             self.vcpus_allocated,
         ];
         metrics.into_iter().flatten().count()
-    }
-}
-
-impl fmt::Display for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let time =
-            |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
-        let (start, end) = (time(self.start_unix_seconds), time(self.end_unix_seconds));
-        writeln!(f, "CloudWatch, {start} to {end}")?;
-        let mut row = |name: &str, value: Option<String>| match value {
-            Some(value) => writeln!(f, "{}", Row(name, &value)),
-            None => Ok(()),
-        };
-        row(
-            "invocations",
-            self.invocations.map(|count| count.to_string()),
-        )?;
-        row(
-            "throttles",
-            self.throttles.map(|count| {
-                let reasons = [
-                    ("concurrency", self.concurrency_throttles),
-                    ("CPU", self.cpu_throttles),
-                    ("memory", self.memory_throttles),
-                    ("disk", self.disk_throttles),
-                ];
-                let reasons = reasons
-                    .into_iter()
-                    .filter_map(|(name, count)| Some(format!("{name} {}", count?)));
-                let reasons = reasons.collect::<Vec<_>>().join(", ");
-                if reasons.is_empty() {
-                    count.to_string()
-                } else {
-                    format!("{count} ({reasons})")
-                }
-            }),
-        )?;
-        row(
-            "environments",
-            self.execution_environments
-                .map(|count| format!("{count:.1} on average")),
-        )?;
-        row(
-            "their CPU",
-            self.cpu_utilization_percent
-                .map(|percent| format!("{percent:.1} % used")),
-        )?;
-        row(
-            "vCPUs allocated",
-            self.vcpus_allocated
-                .map(|count| format!("{count:.1} on average")),
-        )?;
-        row(
-            "CPU",
-            self.cpu_microseconds_per_invocation
-                .map(|time| format!("{time:.1} us per invocation")),
-        )?;
-        row("cost", self.dollars_per_million_invocations.map(|dollars| {
-            format!(
-                "${dollars:.2} per million invocations, at ${:.4} for a vCPU-hour and $0.20 for a million requests",
-                self.dollars_per_vcpu_hour
-            )
-        }))?;
-        let missing = self.missing.join(", ");
-        row(
-            "missing",
-            Some(missing).filter(|missing| !missing.is_empty()),
-        )
     }
 }

@@ -1,6 +1,7 @@
 //! Counts what comes back, in total and over time.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,9 +9,10 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{Difference, Event};
-use crate::excerpt;
 use crate::histogram::{self, microseconds};
+use crate::load::Schedule;
 use crate::target::Outcome;
+use crate::terminal::excerpt;
 
 /// The significant digits in the histogram of a whole run, and of an interval.
 pub(crate) const DIGITS: u8 = 3;
@@ -36,7 +38,7 @@ pub(crate) struct Outcomes {
     pub unsent: u64,
 }
 
-/// A reply that is not what the table says.
+/// A reply that is not what was expected.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WrongReply {
     pub n: Option<u16>,
@@ -58,6 +60,8 @@ pub(crate) struct Interval {
 pub(crate) struct Recorder {
     pub outcomes: Outcomes,
     pub retries: u64,
+    /// The bytes of all replies of the function.
+    pub reply_bytes: u64,
     /// Latencies of ok replies, and how long unsent requests had waited at the end.
     pub microseconds: Histogram<u64>,
     pub intervals: Vec<Interval>,
@@ -79,6 +83,11 @@ impl Outcomes {
     }
 
     fn all(&self) -> [u64; 6] {
+        let mut copy = *self;
+        copy.each().map(|count| *count)
+    }
+
+    fn each(&mut self) -> [&mut u64; 6] {
         let Self {
             ok,
             throttled,
@@ -86,7 +95,7 @@ impl Outcomes {
             wrong_reply,
             transport,
             unsent,
-        } = *self;
+        } = self;
         [
             ok,
             throttled,
@@ -98,23 +107,7 @@ impl Outcomes {
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        let Self {
-            ok,
-            throttled,
-            function_error,
-            wrong_reply,
-            transport,
-            unsent,
-        } = self;
-        let counts = [
-            ok,
-            throttled,
-            function_error,
-            wrong_reply,
-            transport,
-            unsent,
-        ];
-        for (count, other) in counts.into_iter().zip(other.all()) {
+        for (count, other) in self.each().into_iter().zip(other.all()) {
             *count = count.saturating_add(other);
         }
     }
@@ -142,6 +135,7 @@ impl Recorder {
         Ok(Self {
             outcomes: Outcomes::default(),
             retries: 0,
+            reply_bytes: 0,
             microseconds: histogram::new(DIGITS)?,
             intervals: Vec::new(),
             interval: FIRST_INTERVAL,
@@ -156,11 +150,9 @@ impl Recorder {
         &mut self,
         at: Duration,
         latency: Duration,
-        retries: u32,
         event: &Event,
         outcome: Outcome,
     ) {
-        self.retries += u64::from(retries);
         let interval = self.interval_at(at);
         match outcome {
             Outcome::Ok => {
@@ -184,7 +176,7 @@ impl Recorder {
                 self.outcomes.wrong_reply += 1;
                 self.wrong_reply(WrongReply {
                     n: event.n,
-                    event: String::from_utf8_lossy(&event.payload).into_owned(),
+                    event: excerpt(&String::from_utf8_lossy(&event.payload)),
                     difference,
                 });
             }
@@ -196,16 +188,29 @@ impl Recorder {
         }
     }
 
-    /// Counts a request that has been due for this long and will not be sent.
-    pub(crate) fn unsent(&mut self, waited: Duration) {
-        self.outcomes.unsent += 1;
-        self.microseconds.saturating_record(microseconds(waited));
+    /// Counts requests of a schedule that will not be sent, by how long they have been due.
+    pub(crate) fn unsent(&mut self, schedule: &Schedule, requests: Range<u64>, elapsed: Duration) {
+        self.outcomes.unsent += requests.end.saturating_sub(requests.start);
+        let mut request = requests.start;
+        while request < requests.end {
+            let waited = microseconds(elapsed.saturating_sub(schedule.due(request)));
+            // Together with those that the histogram cannot tell from it.
+            let least = self
+                .microseconds
+                .lowest_equivalent(waited.min(self.microseconds.high()));
+            let since = elapsed.saturating_sub(Duration::from_micros(least));
+            let next = schedule.requests(since).clamp(request + 1, requests.end);
+            self.microseconds
+                .saturating_record_n(waited, next - request);
+            request = next;
+        }
     }
 
     /// Adds what another recorder counted that started this much later.
     pub(crate) fn add(&mut self, other: Self, later: Duration) {
         self.outcomes.add(&other.outcomes);
         self.retries = self.retries.saturating_add(other.retries);
+        self.reply_bytes = self.reply_bytes.saturating_add(other.reply_bytes);
         // The bounds are the same, so this cannot fail.
         let _ = self.microseconds.add(&other.microseconds);
         while self.interval < other.interval {

@@ -248,7 +248,8 @@ fn describes_the_capacity_provider_and_the_cost_before_a_run_on_aws() {
         format!(
             "invoking fibonacci-generator at {url}/\n\
              capacity provider fleet: Active, arm64, at most 12 vCPUs\n\
-             cost: $0.00 for at most 25 requests\n"
+             cost: $0.00 for at most 25 requests, and $0.00 for their 0.00 GB if they leave the \
+             function's Region\n"
         )
     );
     assert_eq!(report(&output)["capacity_provider"]["max_vcpus"], 12);

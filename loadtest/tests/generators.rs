@@ -5,13 +5,15 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ::emulator::{Emulator, Settings};
+use aws_smithy_types::date_time::{DateTime, Format};
 use axum::response::IntoResponse;
-use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::support::{
-    BOUND, InvokeApi, loadtest, refused, report, right, run, scratch, stderr, stdout, wait,
+    BOUND, InvokeApi, emulator, loadtest, refused, report, right, run, scratch, signal, stderr,
+    stdout, wait, within,
 };
 
 struct Generators {
@@ -27,12 +29,12 @@ impl Generators {
         settings.max_concurrency = NonZeroU16::new(concurrency);
         settings.timeout = Duration::from_mins(15);
         settings.queue = queue;
-        Self::run(settings)
+        Self::start_with(settings)
     }
 
-    fn run(settings: Settings) -> Self {
+    fn start_with(settings: Settings) -> Self {
         let runtime = Runtime::new().unwrap();
-        let emulator = runtime.block_on(Emulator::start(settings)).unwrap();
+        let emulator = emulator(&runtime, settings);
         Self { runtime, emulator }
     }
 
@@ -50,36 +52,55 @@ impl Generators {
         command
     }
 
-    fn load(&self, target: &str, flags: &[&str]) -> Output {
+    fn run(&self, target: &str, flags: &[&str]) -> Output {
         run(&mut self.command(target, flags))
     }
 
-    fn invoke(&self, event: &Value) -> emulator::Reply {
-        self.runtime
-            .block_on(self.emulator.invoke(event.to_string()))
-            .unwrap()
+    fn invoke(&self, event: &Value) -> ::emulator::Reply {
+        let reply = self.emulator.invoke(event.to_string());
+        within(&self.runtime, "a reply", reply).unwrap()
     }
 
     fn end(self) {
-        self.runtime.block_on(self.emulator.terminate());
+        within(&self.runtime, "the end", self.emulator.terminate());
     }
 }
 
+/// On a slow machine, generators may start late as well.
+fn is_lateness(problem: &str) -> bool {
+    problem.contains("started ") && problem.ends_with(" s late")
+}
+
+/// What is wrong with each generator but that it started late.
 fn problems(report: &Value) -> Vec<Option<&str>> {
-    let parts = report["parts"].as_array().unwrap();
-    parts.iter().map(|part| part["problem"].as_str()).collect()
+    let parts = report["parts"].as_array().unwrap().iter();
+    parts
+        .map(|part| {
+            part["problem"]
+                .as_str()
+                .filter(|problem| !is_lateness(problem))
+        })
+        .collect()
+}
+
+fn passed(output: &Output) -> Value {
+    let report = report(output);
+    let violations = report["violations"].as_array().unwrap();
+    let mut violations = violations.iter().filter_map(Value::as_str);
+    assert!(violations.all(is_lateness), "{output:?}");
+    report
 }
 
 #[test]
 fn three_generators_send_one_load_and_make_one_report() {
-    let mut settings = Settings::new(emulator::build_function().unwrap());
+    let mut settings = Settings::new(::emulator::build_function().unwrap());
     settings.queue = 16;
-    let function = Generators::run(settings);
+    let function = Generators::start_with(settings);
     let generators = Generators::start(6, 0);
     let page = scratch("generators.html");
     let (output, scheduled) = std::thread::scope(|scope| {
         let scheduled =
-            scope.spawn(|| generators.load(&function.url(), &["-r", "100", "-d", "1s", "-c", "6"]));
+            scope.spawn(|| generators.run(&function.url(), &["-r", "100", "-d", "1s", "-c", "6"]));
         let flags = [
             "-n", "1000", "-c", "7", "-w", "10", "--n", "0..=1000", "--html",
         ];
@@ -87,8 +108,7 @@ fn three_generators_send_one_load_and_make_one_report() {
         (output, scheduled.join().unwrap())
     });
 
-    assert!(output.status.success(), "{output:?}");
-    let closed = report(&output);
+    let closed = passed(&output);
     assert_eq!(closed["outcomes"]["ok"], 1_000);
     assert_eq!(closed["warm_up_outcomes"]["ok"], 10);
     assert_eq!(closed["concurrency"], 7);
@@ -98,8 +118,7 @@ fn three_generators_send_one_load_and_make_one_report() {
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("generator 3 of 3"));
 
-    assert!(scheduled.status.success(), "{scheduled:?}");
-    let scheduled = report(&scheduled);
+    let scheduled = passed(&scheduled);
     assert_eq!(scheduled["due"]["requests"], 100);
     assert_eq!(scheduled["requested_rate_per_second"], 100.0);
     let outcomes = &scheduled["outcomes"];
@@ -116,7 +135,7 @@ fn names_a_generator_that_was_throttled_and_reports_the_others() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(2, 0);
 
-    let output = generators.load(&api.url(), &["-n", "300", "-c", "3"]);
+    let output = generators.run(&api.url(), &["-n", "300", "-c", "3"]);
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
@@ -141,14 +160,12 @@ fn names_generators_that_started_late() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(1, 2);
 
-    let output = generators.load(&api.url(), &["-d", "1200ms", "-r", "50", "-c", "3"]);
+    let output = generators.run(&api.url(), &["-d", "1200ms", "-r", "50", "-c", "3"]);
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
-    let late = problems(&report)
-        .into_iter()
-        .flatten()
-        .filter(|problem| problem.starts_with("started ") && problem.ends_with(" s late"));
+    let parts = report["parts"].as_array().unwrap().iter();
+    let late = parts.filter(|part| part["problem"].as_str().is_some_and(is_lateness));
     assert!(late.count() >= 2, "{report}");
     let outcomes = &report["outcomes"];
     assert_eq!(
@@ -181,14 +198,7 @@ fn names_generators_that_failed() {
         .stderr(std::process::Stdio::piped());
     let child = command.spawn().unwrap();
     arrivals.recv_timeout(BOUND).expect("the generators send");
-    let pid = generators.emulator.pid().unwrap().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-9", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal("-9", generators.emulator.pid().unwrap());
 
     let output = wait(child);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -203,16 +213,20 @@ fn names_generators_that_failed() {
     generators.end();
 }
 
-/// A generator with a timeout of 67 s sends for the first 5 s of them.
+/// A generator with a timeout of 72 s sends for the first 10 s of them.
 #[test]
 fn names_generators_whose_timeout_came_before_they_had_sent_everything() {
-    let api = InvokeApi::start(right);
+    let api = InvokeApi::start(async |invocation| {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        right(invocation).await
+    });
     let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
     settings.function_name = "generator".into();
-    settings.timeout = Duration::from_secs(67);
-    let generators = Generators::run(settings);
+    settings.max_concurrency = NonZeroU16::new(3);
+    settings.timeout = Duration::from_secs(72);
+    let generators = Generators::start_with(settings);
 
-    let output = generators.load(&api.url(), &["-n", "1000000000", "-c", "3"]);
+    let output = generators.run(&api.url(), &["-n", "1000000000", "-c", "3"]);
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
@@ -228,7 +242,7 @@ fn names_generators_whose_timeout_came_before_they_had_sent_everything() {
 fn share(api: &InvokeApi, start: SystemTime) -> Value {
     let start = u64::try_from(start.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
     json!({
-        "version": 1, "sent_unix_ms": start, "start_unix_ms": start,
+        "version": 2, "sent_unix_ms": start, "start_unix_ms": start,
         "function_name": "fibonacci-generator", "qualifier": null, "endpoint_url": api.url(),
         "events": {"n": {"start": 3, "end": 7}}, "warm_up": 2,
         "load": {"concurrency": 2, "requests": 20, "duration": null, "schedule": null, "retry": false},
@@ -274,8 +288,8 @@ fn a_generator_refuses_what_is_no_share() {
     for (pointer, value, complaint) in [
         (
             "/version",
-            json!(2),
-            "the share is of version 2, the generator of version 1",
+            json!(1),
+            "the share is of version 1, the generator of version 2",
         ),
         ("/sent_unix_ms", json!(ahead), "the generator's clock is 3"),
         (
@@ -296,7 +310,18 @@ fn a_generator_refuses_what_is_no_share() {
         (
             "/load/schedule",
             json!({"rate_per_second": 0, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}),
-            "no rate",
+            "--rate 0 leaves nothing to send",
+        ),
+        // As many requests per second would take gigabytes.
+        (
+            "/load/schedule",
+            json!({"rate_per_second": u32::MAX, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}),
+            "--rate 4294967295 is more than can be scheduled",
+        ),
+        (
+            "/load/duration",
+            json!({"secs": 0, "nanos": 0}),
+            "--duration 0 leaves no time",
         ),
         (
             "/endpoint_url",
@@ -323,7 +348,7 @@ fn refuses_generators_that_cannot_send_the_load() {
     let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
     settings.function_name = "generator".into();
     settings.timeout = Duration::from_secs(30);
-    let generators = Generators::run(settings);
+    let generators = Generators::start_with(settings);
 
     for (flags, complaint) in [
         (
@@ -401,7 +426,10 @@ fn refuses_to_start_if_lambdas_clock_differs() {
             "s ahead of this machine's",
         ),
     ] {
-        let api = InvokeApi::describe(json!({"Date": httpdate::fmt_http_date(date)}), right);
+        let api = InvokeApi::describe(
+            json!({"Date": DateTime::from(date).fmt(Format::HttpDate).unwrap()}),
+            right,
+        );
         refused(&mut one_generator(&api), complaint);
         assert_eq!(api.invocations(), 0);
     }

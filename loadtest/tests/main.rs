@@ -5,6 +5,7 @@ mod cloudwatch;
 mod command_line;
 mod connections;
 mod endpoints;
+mod endurance;
 mod generators;
 mod interruption;
 mod merge;

@@ -19,9 +19,12 @@ fn two_reports() -> [Value; 2] {
         0 => throttled(),
         _ => right(invocation).await,
     });
-    let load =
-        |flags: &[&str]| report(&api.load(&[flags, &["--n", "0..=1000", "-o", "json"]].concat()));
-    let (mut later, earlier) = (load(&["-n", "300", "-c", "2"]), load(&["-n", "200"]));
+    let report_of =
+        |flags: &[&str]| report(&api.run(&[flags, &["--n", "0..=1000", "-o", "json"]].concat()));
+    let (mut later, earlier) = (
+        report_of(&["-n", "300", "-c", "2"]),
+        report_of(&["-n", "200"]),
+    );
     later["started_unix_ms"] = (earlier["started_unix_ms"].as_u64().unwrap() + 300).into();
     [later, earlier]
 }
@@ -76,6 +79,7 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
         "/outcomes/throttled",
         "/warm_up_outcomes/ok",
         "/retries",
+        "/data_transfer/reply_bytes",
         "/concurrency",
     ] {
         assert_eq!(
@@ -98,25 +102,12 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
             "{name}"
         );
     }
-    let of_intervals = |report: &Value| {
-        assert_eq!(report["interval_ms"], 100);
-        let intervals = report["intervals"].as_array().unwrap().iter();
-        let ok = intervals.map(|interval| interval["ok"].as_u64().unwrap());
-        ok.collect::<Vec<u64>>()
-    };
-    // The later one started three intervals later.
-    let (mut expected, mut earlier) = (vec![0; 3], of_intervals(&reports[1]));
-    expected.extend(of_intervals(&reports[0]));
-    let length = expected.len().max(earlier.len());
-    expected.resize(length, 0);
-    earlier.resize(length, 0);
-    let expected: Vec<u64> = expected.iter().zip(earlier).map(|(a, b)| a + b).collect();
-    assert_eq!(of_intervals(&merged), expected);
     // From the start of the earlier one.
     assert_eq!(merged["started_unix_ms"], reports[1]["started_unix_ms"]);
     let later_end = 0.3 + reports[0]["elapsed_seconds"].as_f64().unwrap();
+    // The sum of two floating-point numbers may differ in its last digit.
     assert!(
-        merged["elapsed_seconds"].as_f64().unwrap() >= later_end,
+        merged["elapsed_seconds"].as_f64().unwrap() > later_end - 1e-6,
         "{merged}"
     );
     assert_eq!(merged["interrupted"], true);
@@ -128,7 +119,7 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
 fn a_merged_report_can_be_merged_again_and_drawn() {
     let [a, b] = two_reports();
     let mut c =
-        report(&InvokeApi::start(right).load(&["-n", "10", "--n", "0..=1000", "-o", "json"]));
+        report(&InvokeApi::start(right).run(&["-n", "10", "--n", "0..=1000", "-o", "json"]));
     c["started_unix_ms"] = b["started_unix_ms"].clone();
     c["endpoint"] = b["endpoint"].clone();
     let files = [
@@ -213,7 +204,7 @@ fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
         json!(BASE64_STANDARD.encode(bytes))
     };
     for (pointer, value, complaint) in [
-        ("/version", json!(2), "version 2 of the report"),
+        ("/version", json!(1), "version 1 of the report"),
         ("/version", json!("one"), "not a report of the load tester"),
         ("/histogram", other_bounds, "its bounds are 1 to 60"),
         (
@@ -254,7 +245,7 @@ fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
     for (text, complaint) in [
         ("", "not a report of the load tester: EOF"),
         ("{}", "missing field `version`"),
-        ("[1]", "not a report of the load tester"),
+        ("[2]", "not a report of the load tester"),
         (
             &b.to_string()[..500],
             "not a report of the load tester: EOF",

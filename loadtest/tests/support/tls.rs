@@ -39,23 +39,25 @@ impl TlsApi {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/certificate.pem");
     const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/key.pem");
 
+    pub(crate) fn config() -> Arc<ServerConfig> {
+        let certificate = CertificateDer::from_pem_file(Self::CERTIFICATE).unwrap();
+        let key = PrivateKeyDer::from_pem_file(Self::KEY).unwrap();
+        let config = ServerConfig::builder_with_provider(ring::default_provider().into());
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth();
+        config
+            .with_single_cert(vec![certificate], key)
+            .unwrap()
+            .into()
+    }
+
     pub(crate) fn start() -> Self {
         let runtime = Runtime::new().unwrap();
-        let certificate = CertificateDer::from_pem_file(Self::CERTIFICATE).unwrap();
-        let config = ServerConfig::builder_with_provider(ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate],
-                PrivateKeyDer::from_pem_file(Self::KEY).unwrap(),
-            )
-            .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         let listener = TlsListener {
             listener,
-            acceptor: Arc::new(config).into(),
+            acceptor: Self::config().into(),
         };
         let router = router(json!({}), &Arc::new(AtomicU64::new(0)), right);
         runtime.spawn(async { axum::serve(listener, router).await });

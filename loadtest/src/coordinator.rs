@@ -7,19 +7,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
+use aws_smithy_types::date_time::{DateTime, Format};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::ServiceError;
-use crate::display::Display;
-use crate::generator::{SPARE, Share};
 use crate::http::Response;
-use crate::load::{GRACE, Load, Schedule};
+use crate::load::{Load, Schedule};
+use crate::measured::{Measured, unix_ms};
 use crate::merge::MAX_APART;
-use crate::report::{Measured, Part, Report, unix_ms};
+use crate::report::{Part, Report};
+use crate::run::GRACE;
+use crate::share::{SPARE, Share};
 use crate::target::{INVOCATION_TIMEOUT, Target};
-use crate::{excerpt, say};
+use crate::terminal::{Display, excerpt, say};
 
 /// The time between the invocation of the generators and their start: for cold starts and warm-up.
 const LEAD: Duration = Duration::from_secs(3);
@@ -90,13 +92,10 @@ fn part(all: u64, index: u64, count: u64) -> u64 {
 pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
     let sent = unix_ms(SystemTime::now());
     let description = target.describe().await?;
-    if let Some(date) = description
-        .date
-        .as_deref()
-        .and_then(|date| httpdate::parse_http_date(date).ok())
-    {
+    let date = description.date.as_deref();
+    let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+    if let Some(date) = date.and_then(|date| u64::try_from(date.to_millis().ok()?).ok()) {
         // The header is in whole seconds, and a server may reuse it for a second.
-        let date = unix_ms(date);
         let now = unix_ms(SystemTime::now());
         check_clock(
             "Lambda's clock",
@@ -108,10 +107,7 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
         .timeout
         .map_or(LONGEST_TIMEOUT, |timeout| timeout.min(LONGEST_TIMEOUT));
     let overhead = LEAD + GRACE + INVOCATION_TIMEOUT + SPARE;
-    // A schedule ends with its duration or with its last request, whichever comes first.
-    let last = load.schedule.zip(load.requests);
-    let last = last.map(|(schedule, requests)| schedule.due(requests));
-    let duration = load.duration.into_iter().chain(last).min();
+    let duration = load.due().map(|due| due.time).or(load.duration);
     let duration = duration.unwrap_or_default();
     let longest = LONGEST_TIMEOUT.saturating_sub(overhead);
     ensure!(
@@ -161,11 +157,15 @@ pub(crate) async fn run(
         };
         generators.spawn(async move {
             share.sent_unix_ms = unix_ms(SystemTime::now());
-            let event = serde_json::to_vec(&share).unwrap_or_default();
-            // Lambda itself ends the invocation first.
-            let response = caller
-                .invoke(event.into(), timeout + INVOCATION_TIMEOUT)
-                .await;
+            let response = match serde_json::to_vec(&share) {
+                // Lambda itself ends the invocation first.
+                Ok(event) => {
+                    caller
+                        .invoke(event.into(), timeout + INVOCATION_TIMEOUT)
+                        .await
+                }
+                Err(error) => Err(error.into()),
+            };
             (index, Reply::read(response, share.sent_unix_ms))
         });
     }
