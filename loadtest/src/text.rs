@@ -86,7 +86,12 @@ impl Text {
         let dollars = dollars
             .map(|dollars| format!(", ${dollars:.2} if they left the function's Region"))
             .unwrap_or_default();
-        self.row("replies", &format!("{:.3} GB{dollars}", data.gb));
+        let length = if data.reply_bytes < 1_000_000 {
+            format!("{} bytes", data.reply_bytes)
+        } else {
+            format!("{:.3} GB", data.gb)
+        };
+        self.row("replies", &(length + &dollars));
     }
 
     fn outcomes(&mut self, report: &Report) {

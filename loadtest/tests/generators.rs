@@ -279,6 +279,23 @@ fn the_reply_of_a_generator_is_a_report() {
 }
 
 #[test]
+fn generators_send_the_events_of_files_and_compare_their_replies() {
+    let api = InvokeApi::start(async |invocation| invocation.payload.into_response());
+    let generators = Generators::start(3, 0);
+    let file = scratch("shared-event");
+    std::fs::write(&file, b"\xff{}").unwrap();
+    let name = file.to_str().unwrap();
+
+    let flags = ["-n", "6", "-c", "3", "--event", name, "--expect", name];
+    let report = passed(&generators.run(&api.url(), &flags));
+
+    assert_eq!(report["outcomes"]["ok"], 6);
+    assert_eq!(report["data_transfer"]["reply_bytes"], 18);
+    assert_eq!(report["compared"], "every byte, with --expect");
+    generators.end();
+}
+
+#[test]
 fn a_generator_refuses_what_is_no_share() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(1, 0);
