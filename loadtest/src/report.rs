@@ -225,7 +225,7 @@ impl Report {
             concurrency: measured.concurrency,
             interrupted: measured.interrupted,
             violations: Vec::new(),
-            command_line: std::env::args().collect::<Vec<_>>().join(" "),
+            command_line: command_line(),
             started_unix_ms: unix_ms(measured.started),
             elapsed_seconds: measured.elapsed.as_secs_f64(),
             due: measured.due,
@@ -452,6 +452,24 @@ impl IntervalReport {
             failed: self.failed,
         })
     }
+}
+
+/// As for a shell.
+fn command_line() -> String {
+    let arguments = std::env::args_os().skip(1).map(|argument| {
+        let argument = argument.to_string_lossy().into_owned();
+        let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
+        if argument.chars().all(is_plain) && !argument.is_empty() {
+            argument
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        }
+    });
+    let words: Vec<_> = ["cargo loadtest".to_owned()]
+        .into_iter()
+        .chain(arguments)
+        .collect();
+    words.join(" ")
 }
 
 fn per_second(count: u64, time: Duration) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -10,7 +10,8 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::support::{
-    InvokeApi, loadtest, refused, report, right, run, scratch, stderr, throttled,
+    InvokeApi, held_back, line_with, loadtest, on_managed_instances, refused, report, right,
+    right_reply, run, scratch, signal, stderr, throttled, wait,
 };
 
 #[test]
@@ -184,7 +185,7 @@ fn fails_if_standard_output_is_closed_and_writes_the_page() {
         .spawn()
         .unwrap();
 
-    let output = crate::support::wait(output);
+    let output = wait(output);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
         stderr(&output).contains("standard output: Broken pipe"),
@@ -210,47 +211,94 @@ fn works_if_standard_error_is_closed() {
         .spawn()
         .unwrap();
 
-    let output = crate::support::wait(child);
+    let output = wait(child);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(report(&output)["outcomes"]["ok"], 9);
 }
 
-/// 0.0.0.0 reaches this machine and is not a loopback address.
-#[test]
-fn describes_the_capacity_provider_and_the_cost_before_a_run_on_aws() {
-    let api = InvokeApi::describe(crate::support::on_managed_instances(), right);
-    let url = format!("http://0.0.0.0:{}", api.address.port());
-
-    let mut command = loadtest(&[
-        "-r",
-        "1000",
-        "-d",
-        "1s",
-        "-n",
-        "20",
-        "-w",
-        "5",
-        "-o",
-        "json",
-        "--cloudwatch",
-        "0s",
-    ]);
+/// A run against what is not a loopback address, though 0.0.0.0 reaches this machine.
+fn on_aws(api: &InvokeApi, flags: &[&str]) -> Command {
+    let mut command = loadtest(flags);
     command
-        .args(["--endpoint-url", &url])
+        .args(["--endpoint-url", &api.url().replace("127.0.0.1", "0.0.0.0")])
+        .args(["--cloudwatch", "0s"])
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "id")
-        .env("AWS_SECRET_ACCESS_KEY", "secret");
-    let output = run(&mut command);
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn describes_the_capacity_provider_and_the_cost_before_and_after_a_run_on_aws() {
+    let api = InvokeApi::describe(on_managed_instances(), right);
+
+    let flags = ["-r", "1000", "-d", "1s", "-n", "20", "-w", "5"];
+    let output = run(on_aws(&api, &flags).args(["--n", "1000", "-o", "json"]));
 
     assert!(output.status.success(), "{output:?}");
     assert_eq!(
         stderr(&output),
         format!(
-            "invoking fibonacci-generator at {url}/\n\
+            "invoking fibonacci-generator at http://0.0.0.0:{}/\n\
              capacity provider fleet: Active, arm64, at most 12 vCPUs\n\
              cost: $0.00 for at most 25 requests, and $0.00 for their 0.00 GB if they leave the \
-             function's Region\n"
+             function's Region\n",
+            api.address.port()
         )
     );
-    assert_eq!(report(&output)["capacity_provider"]["max_vcpus"], 12);
+    let report = report(&output);
+    assert_eq!(report["capacity_provider"]["max_vcpus"], 12);
+    let bytes = 25 * right_reply(br#"{"n": 1000}"#).len();
+    let sent = &report["data_transfer"];
+    assert_eq!(sent["reply_bytes"], bytes);
+    let dollars = sent["dollars_outside_region"].as_f64().unwrap();
+    #[expect(clippy::cast_precision_loss, reason = "a few megabytes")]
+    let expected = bytes as f64 * 0.09e-9;
+    assert!((dollars - expected).abs() < 1e-9, "{sent}");
+}
+
+/// Starts a run on AWS, and ends it when it has said this.
+fn says(flags: &[&str], text: &'static str) -> String {
+    let (api, _arrivals, _release) = held_back();
+    let mut child = on_aws(&api, flags).spawn().unwrap();
+    let line = line_with(child.stderr.take().unwrap(), text);
+    signal("-9", child.id());
+    wait(child);
+    line
+}
+
+#[test]
+fn says_before_a_run_on_aws_that_it_would_send_more_than_10_gb() {
+    assert_eq!(
+        says(&["-n", "900000", "--n", "1000"], "GB, which"),
+        "the function will send 96 GB, which are free within its Region: run this on an instance or in \
+         CloudShell there"
+    );
+    assert_eq!(
+        says(&["--n", "1000", "--retry"], "cost: "),
+        "cost: $0.20 per million requests, and $9.62 for their 106.86 GB if they leave the function's \
+         Region, retries not counted"
+    );
+}
+
+#[test]
+fn the_costs_in_the_readme_are_what_the_load_tester_says() {
+    let readme = include_str!("../README.md");
+    let mut examples = 0;
+    for (before, stated) in readme.match_indices("```text\ncost: ").map(|(at, _)| {
+        let text = readme[at..].lines().nth(1).unwrap();
+        (&readme[..at], text)
+    }) {
+        let (_, example) = before.rsplit_once("cargo loadtest ").unwrap();
+        let (example, _) = example.split_once("\n```").unwrap();
+        let (generators, rest) = example.split_once(" \\\n").unwrap_or(("", example));
+        assert!(generators.starts_with("--generators") || generators.is_empty());
+        let (flags, _) = rest.split_once(" --html").unwrap();
+        let flags: Vec<_> = flags.split_whitespace().collect();
+        assert_eq!(says(&flags, "cost: "), stated, "{flags:?}");
+        examples += 1;
+    }
+    assert_eq!(examples, 3);
 }

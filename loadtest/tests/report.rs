@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -128,7 +129,9 @@ fn no_text_of_a_report_ends_the_script_of_its_page() {
 /// What the page's script has drawn, and whether it is wider than the window.
 fn draw(html: &str, width: u16) -> (String, bool) {
     let page = scratch(&format!("drawn-{width}.html"));
-    let probe = "<script>document.body.dataset.wider = document.documentElement.scrollWidth > innerWidth</script>";
+    // Presses a key on every chart.
+    let probe = "<script>document.querySelectorAll('svg').forEach((chart) => chart.onkeydown(new KeyboardEvent('keydown', { key: 'Home' })));
+        document.body.dataset.wider = document.documentElement.scrollWidth > innerWidth</script>";
     fs::write(&page, html.replace("</body>", &format!("{probe}</body>"))).unwrap();
     let profile = scratch(&format!("chromium-{width}"));
     let mut chromium = Command::new("chromium");
@@ -159,7 +162,7 @@ fn the_page_draws_its_charts_without_a_network() {
         _ => right(invocation).await,
     });
     let page = scratch("report.html");
-    let mut command = api.command(&["-d", "2s", "-r", "100", "-c", "4", "--html"]);
+    let mut command = api.command(&["-d", "2s", "-r", "100", "--ramp", "1s", "-c", "4", "--html"]);
     let output = run(command.arg(&page));
     assert!(output.status.success(), "{output:?}");
     let html = fs::read_to_string(&page).unwrap();
@@ -175,6 +178,36 @@ fn the_page_draws_its_charts_without_a_network() {
         // The curve; verified, requested; p50, p99, max; throttled, failed.
         assert_eq!(dom.matches("<path d=\"M").count(), 8, "{dom}");
         assert!(!dom.contains("NaN"), "{dom}");
+        // The schedule rises, and stays at its rate.
+        let (requested, _) = dom.split_once(r#"" fill="none" stroke="var(--b)" stroke-width="2" stroke-linejoin="round" stroke-dasharray="5 4""#).unwrap();
+        let (_, requested) = requested.rsplit_once("d=\"M").unwrap();
+        let heights: Vec<_> = requested
+            .split('L')
+            .map(|point| point.split_once(',').unwrap().1)
+            .collect();
+        assert!(heights.len() >= 18, "{heights:?}");
+        let height = |index: usize| heights[index].parse::<f64>().unwrap();
+        assert!(
+            height(0) > height(5) && height(5) > height(10),
+            "{heights:?}"
+        );
+        assert!((height(11) - height(17)).abs() < 0.1, "{heights:?}");
+        for text in [
+            r#"aria-label="Throughput [/s]""#,
+            "aria-valuetext=\"0%, latency ",
+            ", requested 0 /s\"",
+            "cargo loadtest -d 2s -r 100 --ramp 1s -c 4 --html ",
+            "compared: every byte, with the table",
+        ] {
+            assert!(dom.contains(text), "{text} is not in {dom}");
+        }
+        let year = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+            / 31_556_952
+            + 1970;
+        assert!(dom.contains(&format!("started {year}-")), "{dom}");
         assert!(
             dom.contains("Passed: every reply that came was right."),
             "{dom}"
