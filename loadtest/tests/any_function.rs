@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::response::IntoResponse;
 use serde_json::json;
 
-use crate::support::{InvokeApi, refused, report, run, scratch, stdout};
+use crate::support::{InvokeApi, file, refused, report, run, scratch, stdout};
 
 /// Replies with what it gets, and keeps it.
 fn echo() -> (InvokeApi, Arc<Mutex<Vec<String>>>) {
@@ -26,25 +26,15 @@ fn echo() -> (InvokeApi, Arc<Mutex<Vec<String>>>) {
     (api, events)
 }
 
-fn file(name: &str, text: &str) -> String {
-    let path = scratch(name);
-    fs::write(&path, text).unwrap();
-    path.into_os_string().into_string().unwrap()
-}
-
 #[test]
 fn sends_the_events_in_turn_and_compares_every_byte() {
     let (api, events) = echo();
     let (one, two) = (file("one", r#"{"one": 1}"#), file("two", r#"{"two": 2}"#));
     let page = scratch("any-function.html");
 
-    let flags = [
-        "--event", &one, "--event", &two, "-n", "5", "-w", "1", "-o", "json",
-    ];
-    let mut command = api.command(&flags);
-    let output = run(command
-        .args(["--expect", &one, "--expect", &two, "--html"])
-        .arg(&page));
+    let flags = format!("--event {one} --event {two} -n 5 -w 1 -o json");
+    let mut command = api.command(&format!("{flags} --expect {one} --expect {two} --html"));
+    let output = run(command.arg(&page));
 
     assert!(output.status.success(), "{output:?}");
     let [one_sent, two_sent] = [r#"{"one": 1}"#, r#"{"two": 2}"#];
@@ -59,8 +49,7 @@ fn sends_the_events_in_turn_and_compares_every_byte() {
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("every byte, with --expect"), "{page}");
 
-    let output =
-        run(&mut api.command(&[&flags[..], &["--expect", &one, "--expect", &one]].concat()));
+    let output = api.run(&format!("{flags} --expect {one} --expect {one}"));
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
@@ -75,16 +64,16 @@ fn compares_the_status_of_proxy_replies() {
     let right = file("right", r#"{"body": "", "statusCode": 201}"#);
     let wrong = file("wrong", r#"{"statusCode": 500}"#);
     let none = file("none", "[201]");
-    let status = ["--expect-status", "201", "-n"];
 
-    let output = api.run(&[&["--event", &right][..], &status, &["2"]].concat());
+    let output = api.run(&format!("--event {right} --expect-status 201 -n 2"));
     assert!(output.status.success(), "{output:?}");
     assert!(
         stdout(&output).contains("compared: statusCode, with 201"),
         "{output:?}"
     );
 
-    let output = api.run(&[&["--event", &wrong, "--event", &none][..], &status, &["2"]].concat());
+    let flags = format!("--event {wrong} --event {none} --expect-status 201 -n 2");
+    let output = api.run(&flags);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = stdout(&output);
     for line in [
@@ -101,7 +90,7 @@ fn takes_whatever_is_no_error_if_nothing_is_expected() {
     let event = file("input", "[1, 2]");
     let fail = file("fail", r#""fail""#);
 
-    let mut command = api.command(&["--event", "-", "--event", &fail, "-n", "2", "-o", "json"]);
+    let mut command = api.command(&format!("--event - --event {fail} -n 2 -o json"));
     let output = run(command.stdin(File::open(event).unwrap()));
 
     let report = report(&output);
@@ -116,32 +105,22 @@ fn refuses_events_and_replies_that_do_not_match() {
     let (api, events) = echo();
     let event = file("event", "{}");
     for (flags, complaint) in [
-        (&["--event", &event, "--n", "3"][..], "cannot be used with"),
-        (&["--event", &event, "--mix"], "cannot be used with"),
-        (&["--expect", &event], "--event <FILE>"),
-        (&["--expect-status", "200"], "--event <FILE>"),
+        ("--event FILE --n 3", "cannot be used with"),
+        ("--event FILE --mix", "cannot be used with"),
+        ("--expect FILE", "--event <FILE>"),
+        ("--expect-status 200", "--event <FILE>"),
+        ("--event /nowhere", "cannot read /nowhere: No such file"),
+        ("--event - --event -", "give --event - once"),
         (
-            &["--event", "/nowhere"],
-            "cannot read /nowhere: No such file",
-        ),
-        (&["--event", "-", "--event", "-"], "give --event - once"),
-        (
-            &["--event", &event, "--event", &event, "--expect", &event],
-            "2 --event and 1 --expect: give an --expect for every --event",
+            "--event FILE --event FILE --expect FILE",
+            "2 --event and 1 --expect: give an --expect for",
         ),
         (
-            &[
-                "--event",
-                &event,
-                "--expect",
-                &event,
-                "--expect-status",
-                "200",
-            ],
+            "--event FILE --expect FILE --expect-status 200",
             "cannot be used with",
         ),
     ] {
-        refused(&mut api.command(flags), complaint);
+        refused(&mut api.command(&flags.replace("FILE", &event)), complaint);
     }
     assert!(events.lock().unwrap().is_empty());
 }

@@ -73,7 +73,7 @@ impl Drop for Moto {
 /// 0.0.0.0 reaches this machine and is not a loopback address.
 fn command(api: &InvokeApi, cloudwatch: SocketAddr, limit: &str) -> Command {
     let url = format!("http://0.0.0.0:{}", api.address.port());
-    let mut command = loadtest(&["-n", "20", "--endpoint-url", &url]);
+    let mut command = loadtest(&format!("-n 20 --endpoint-url {url}"));
     command
         .args(["--cloudwatch", limit, "--vcpu-hour", "0.06"])
         .env(

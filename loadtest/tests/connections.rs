@@ -110,18 +110,18 @@ impl Server {
 #[test]
 fn opens_another_connection_if_the_peer_has_closed_it() {
     for (is_tls, requests, flags) in [
-        (false, 200, &["-n", "200", "-c", "2"][..]),
+        (false, 200, "-n 200 -c 2"),
         // The connection is idle when the server closes it.
-        (false, 3, &["-n", "3", "-r", "4"]),
-        (true, 3, &["-n", "3", "-r", "4"]),
+        (false, 3, "-n 3 -r 4"),
+        (true, 3, "-n 3 -r 4"),
     ] {
         let server = Server::start(is_tls);
         let scheme = if is_tls { "https" } else { "http" };
         let url = format!("{scheme}://localhost:{}", server.address.port());
-        let mut command = loadtest(&["-o", "json", "--endpoint-url", &url]);
+        let mut command = loadtest(&format!("-o json --endpoint-url {url} {flags}"));
         command.env("SSL_CERT_FILE", TlsApi::CERTIFICATE);
 
-        let output = run(command.args(flags));
+        let output = run(&mut command);
 
         // A request that crosses with the close may have been handled: it is not sent again.
         let crossed = server.crossed();
@@ -135,37 +135,23 @@ fn opens_another_connection_if_the_peer_has_closed_it() {
 #[test]
 fn speaks_tls_with_those_whose_certificate_it_trusts() {
     let api = TlsApi::start();
+    let to = |url: &str, flags: &str| loadtest(&format!("--endpoint-url {url} {flags}"));
+    let url = api.url("localhost");
     for n in ["10", "1000"] {
-        let mut command = loadtest(&[
-            "-n",
-            "50",
-            "-c",
-            "4",
-            "--n",
-            n,
-            "-o",
-            "json",
-            "--endpoint-url",
-            &api.url("localhost"),
-        ]);
+        let mut command = to(&url, &format!("-n 50 -c 4 --n {n} -o json"));
         let output = run(command.env("SSL_CERT_FILE", TlsApi::CERTIFICATE));
         assert!(output.status.success(), "{output:?}");
         assert_eq!(report(&output)["outcomes"]["ok"], 50);
     }
 
-    let mut other_name = loadtest(&["--endpoint-url", &api.url("127.0.0.1")]);
+    let mut other_name = to(&api.url("127.0.0.1"), "");
+    other_name.env("SSL_CERT_FILE", TlsApi::CERTIFICATE);
+    refused(&mut other_name, "TLS handshake: invalid peer certificate");
+    let mut nothing_trusted = to(&url, "");
+    nothing_trusted.env("SSL_CERT_FILE", "/dev/null");
+    refused(&mut nothing_trusted, "no root certificates");
     refused(
-        other_name.env("SSL_CERT_FILE", TlsApi::CERTIFICATE),
-        "TLS handshake: invalid peer certificate",
+        &mut to(&url.replace("https", "http"), ""),
+        "http://localhost",
     );
-    let mut nothing_trusted = loadtest(&["--endpoint-url", &api.url("localhost")]);
-    refused(
-        nothing_trusted.env("SSL_CERT_FILE", "/dev/null"),
-        "no root certificates",
-    );
-    let mut not_tls = loadtest(&[
-        "--endpoint-url",
-        &api.url("localhost").replace("https", "http"),
-    ]);
-    refused(&mut not_tls, "http://localhost");
 }

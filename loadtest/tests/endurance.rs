@@ -14,10 +14,12 @@ use crate::support::{
 };
 
 /// The load tester, started by a shell after other commands.
-fn after(commands: &str, api: &InvokeApi, flags: &[&str]) -> Command {
+fn after(commands: &str, api: &InvokeApi, flags: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{commands}; exec \"$0\" \"$@\"")]);
-    shell.arg(env!("CARGO_BIN_EXE_loadtest")).args(flags);
+    shell
+        .arg(env!("CARGO_BIN_EXE_loadtest"))
+        .args(flags.split_whitespace());
     shell.args(["--endpoint-url", &api.url()]);
     shell
 }
@@ -25,7 +27,7 @@ fn after(commands: &str, api: &InvokeApi, flags: &[&str]) -> Command {
 #[test]
 fn what_is_due_and_cannot_be_sent_takes_no_memory() {
     let (api, arrivals, release) = held_back();
-    let mut command = api.command(&["-r", "100000", "-d", "1h", "-o", "json"]);
+    let mut command = api.command("-r 100000 -d 1h -o json");
     let child = command.stdout(Stdio::piped()).spawn().unwrap();
     arrivals.recv_timeout(BOUND).expect("an invocation arrives");
     let resident_kib = || -> i64 {
@@ -53,11 +55,9 @@ fn what_is_due_and_cannot_be_sent_takes_no_memory() {
 #[test]
 fn ends_at_once_when_a_thread_of_callers_fails() {
     let api = InvokeApi::start(right);
-    let flags = [
-        "-c", "64", "-n", "100", "-r", "1", "--ramp", "1h", "-d", "1h",
-    ];
+    let flags = "-c 64 -n 100 -r 1 --ramp 1h -d 1h";
     let is_thread = (5..60).any(|files| {
-        let output = run(&mut after(&format!("ulimit -n {files}"), &api, &flags));
+        let output = run(&mut after(&format!("ulimit -n {files}"), &api, flags));
         assert!(!output.status.success(), "{output:?}");
         stderr(&output).contains("cannot start a thread of callers: Too many open files")
     });
@@ -77,7 +77,7 @@ fn a_full_disk_costs_no_older_report() {
         let output = run(&mut after(
             full,
             &api,
-            &["-n", "1", "-o", "json", flag, name],
+            &format!("-n 1 -o json {flag} {name}"),
         ));
 
         assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -101,7 +101,7 @@ fn nothing_from_the_network_reaches_the_terminal_raw() {
         _ => TEXT.into_response(),
     });
 
-    let output = api.run(&["-n", "2"]);
+    let output = api.run("-n 2");
 
     let text = stdout(&output) + &stderr(&output);
     assert!(text.contains("capacity provider  ]0;owned"), "{text}");
@@ -123,7 +123,7 @@ fn the_live_line_fits_a_narrow_terminal() {
         ws_ypixel: 0,
     };
     let terminal = openpty(&size, None).unwrap();
-    let mut command = api.command(&["-r", "10", "-d", "1s", "-c", "2"]);
+    let mut command = api.command("-r 10 -d 1s -c 2");
     command.stdout(Stdio::null()).stderr(terminal.slave);
 
     let child = command.spawn().unwrap();

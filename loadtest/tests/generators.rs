@@ -43,16 +43,15 @@ impl Generators {
     }
 
     /// A load on `target`, sent by three generators.
-    fn command(&self, target: &str, flags: &[&str]) -> Command {
-        let mut command = loadtest(&["--endpoint-url", target, "-o", "json"]);
-        command
-            .args(["--generators", "3", "--generator-function", "generator"])
-            .args(["--generator-endpoint-url", &self.url()])
-            .args(flags);
-        command
+    fn command(&self, target: &str, flags: &str) -> Command {
+        loadtest(&format!(
+            "--endpoint-url {target} -o json --generators 3 --generator-function generator \
+             --generator-endpoint-url {} {flags}",
+            self.url()
+        ))
     }
 
-    fn run(&self, target: &str, flags: &[&str]) -> Output {
+    fn run(&self, target: &str, flags: &str) -> Output {
         run(&mut self.command(target, flags))
     }
 
@@ -99,12 +98,9 @@ fn three_generators_send_one_load_and_make_one_report() {
     let generators = Generators::start(6, 0);
     let page = scratch("generators.html");
     let (output, scheduled) = std::thread::scope(|scope| {
-        let scheduled =
-            scope.spawn(|| generators.run(&function.url(), &["-r", "100", "-d", "1s", "-c", "6"]));
-        let flags = [
-            "-n", "1000", "-c", "7", "-w", "10", "--n", "0..=1000", "--html",
-        ];
-        let output = run(generators.command(&function.url(), &flags).arg(&page));
+        let scheduled = scope.spawn(|| generators.run(&function.url(), "-r 100 -d 1s -c 6"));
+        let flags = "-n 1000 -c 7 -w 10 --n 0..=1000 --html";
+        let output = run(generators.command(&function.url(), flags).arg(&page));
         (output, scheduled.join().unwrap())
     });
 
@@ -135,7 +131,7 @@ fn names_a_generator_that_was_throttled_and_reports_the_others() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(2, 0);
 
-    let output = generators.run(&api.url(), &["-n", "300", "-c", "3"]);
+    let output = generators.run(&api.url(), "-n 300 -c 3");
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
@@ -160,7 +156,7 @@ fn names_generators_that_started_late() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(1, 2);
 
-    let output = generators.run(&api.url(), &["-d", "1200ms", "-r", "50", "-c", "3"]);
+    let output = generators.run(&api.url(), "-d 1200ms -r 50 -c 3");
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
@@ -184,7 +180,7 @@ fn names_generators_that_failed() {
         right(invocation)
     });
     let generators = Generators::start(3, 0);
-    let mut command = generators.command(&api.url(), &["-d", "1h", "-c", "3"]);
+    let mut command = generators.command(&api.url(), "-d 1h -c 3");
     // An hour is too long for Lambda.
     refused(
         &mut command,
@@ -192,7 +188,7 @@ fn names_generators_that_failed() {
          can take at most 13m 54s",
     );
 
-    let mut command = generators.command(&api.url(), &["-d", "10m", "-c", "3"]);
+    let mut command = generators.command(&api.url(), "-d 10m -c 3");
     command
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
@@ -226,7 +222,7 @@ fn names_generators_whose_timeout_came_before_they_had_sent_everything() {
     settings.timeout = Duration::from_secs(72);
     let generators = Generators::start_with(settings);
 
-    let output = generators.run(&api.url(), &["-n", "1000000000", "-c", "3"]);
+    let output = generators.run(&api.url(), "-n 1000000000 -c 3");
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
@@ -273,7 +269,7 @@ fn the_reply_of_a_generator_is_a_report() {
     other["runs"] = json!(["another"]);
     std::fs::write(&files[0], report.to_string()).unwrap();
     std::fs::write(&files[1], other.to_string()).unwrap();
-    let output = run(loadtest(&["merge"]).args(&files));
+    let output = run(loadtest("merge").args(&files));
     assert!(stdout(&output).contains("ok  40 (100.00 %)"), "{output:?}");
     generators.end();
 }
@@ -286,7 +282,7 @@ fn generators_send_the_events_of_files_and_compare_their_replies() {
     std::fs::write(&file, b"\xff{}").unwrap();
     let name = file.to_str().unwrap();
 
-    let flags = ["-n", "6", "-c", "3", "--event", name, "--expect", name];
+    let flags = format!("-n 6 -c 3 --event {name} --expect {name}");
     let report = passed(&generators.run(&api.url(), &flags));
 
     assert_eq!(report["outcomes"]["ok"], 6);
@@ -369,54 +365,46 @@ fn refuses_generators_that_cannot_send_the_load() {
 
     for (flags, complaint) in [
         (
-            &["-c", "2"][..],
+            "-c 2",
             "--concurrency 2 leaves nothing for some of 3 generators",
         ),
         (
-            &["-c", "3", "-n", "2"],
+            "-c 3 -n 2",
             "--requests 2 leaves nothing for some of 3 generators",
         ),
         (
-            &["-c", "3", "-r", "1", "-d", "2s"],
+            "-c 3 -r 1 -d 2s",
             "--rate 1 for 2s leaves nothing for some of 3 generators",
         ),
         (
-            &["-c", "3"],
+            "-c 3",
             "the generators' timeout is 30 s, and they need 76 s",
         ),
         // The last request is due after 2 s.
         (
-            &["-c", "3", "-d", "1h", "-n", "20", "-r", "10"],
+            "-c 3 -d 1h -n 20 -r 10",
             "the generators' timeout is 30 s, and they need 68 s",
         ),
         (
-            &["-c", "3", "-n", "36000", "-r", "10"],
+            "-c 3 -n 36000 -r 10",
             "the load takes 1h, and Lambda ends an invocation after 15 minutes",
         ),
-        (
-            &["-c", "3", "--function-name", "nobody"],
-            "ResourceNotFoundException",
-        ),
+        ("-c 3 --function-name nobody", "ResourceNotFoundException"),
     ] {
         refused(&mut generators.command(&api.url(), flags), complaint);
     }
-    let mut unknown = loadtest(&[
-        "--endpoint-url",
-        &api.url(),
-        "--generators",
-        "1",
-        "--generator-function",
-        "nobody",
-    ]);
+    let url = api.url();
+    let mut unknown = loadtest(&format!(
+        "--endpoint-url {url} --generators 1 --generator-function nobody"
+    ));
     refused(&mut unknown, "--generator-function: ");
     assert_eq!(api.invocations(), 0);
     generators.end();
 }
 
 fn one_generator(api: &InvokeApi) -> Command {
-    let mut command = loadtest(&["--endpoint-url", &api.url(), "--generators", "1"]);
-    command.args(["--generator-function", "fibonacci-generator", "-o", "json"]);
-    command
+    let flags = "-o json --generators 1 --generator-function fibonacci-generator";
+    api.command(flags)
 }
 
 /// Expects that a run ends in one line and without a report.
@@ -513,7 +501,7 @@ fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
 #[test]
 fn says_which_variable_of_lambda_is_missing_or_invalid() {
     let variables = |changed: &str, value: Option<&str>| {
-        let mut command = loadtest(&[]);
+        let mut command = loadtest("");
         command
             .env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
             .env("AWS_LAMBDA_FUNCTION_NAME", "generator")

@@ -9,10 +9,10 @@ use crate::support::{BOUND, InvokeApi, held_back, report, right, signal, stderr,
 #[test]
 fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
     let (api, arrivals, release) = held_back();
-    for (name, rate) in [("-INT", &[][..]), ("-INT", &["-r", "100"]), ("-TERM", &[])] {
+    for (name, rate) in [("-INT", ""), ("-INT", "-r 100"), ("-TERM", "")] {
         release.send_replace(false);
         let before = api.invocations();
-        let mut command = api.command(&[&["-d", "1h", "-c", "2", "-o", "json"], rate].concat());
+        let mut command = api.command(&format!("-d 1h -c 2 -o json {rate}"));
         let child = command.stdout(Stdio::piped()).spawn().unwrap();
         arrivals.recv_timeout(BOUND).expect("an invocation arrives");
         signal(name, child.id());
@@ -32,7 +32,7 @@ fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
 #[test]
 fn a_signal_while_warming_up_sends_nothing_more() {
     let (api, arrivals, release) = held_back();
-    let mut command = api.command(&["-w", "1000000", "-n", "10"]);
+    let mut command = api.command("-w 1000000 -n 10");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     arrivals.recv_timeout(BOUND).expect("an invocation arrives");
@@ -53,7 +53,7 @@ fn a_signal_while_warming_up_sends_nothing_more() {
 fn a_signal_ends_the_process_if_nobody_reads_the_report() {
     let api = InvokeApi::start(right);
     let qualifier = "x".repeat(65_000);
-    let mut command = api.command(&["-n", "1", "-o", "json", "--qualifier", &qualifier]);
+    let mut command = api.command(&format!("-n 1 -o json --qualifier {qualifier}"));
     let (mut reader, writer) = std::io::pipe().unwrap();
     let child = command.stdout(writer).stderr(Stdio::null()).spawn();
     let child = child.unwrap();
@@ -75,7 +75,7 @@ fn a_signal_ends_the_process_if_nobody_reads_the_report() {
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     let (api, arrivals, release) = held_back();
-    let child = api.command(&["-d", "1h"]).spawn().unwrap();
+    let child = api.command("-d 1h").spawn().unwrap();
     arrivals.recv_timeout(BOUND).expect("an invocation arrives");
     signal("-INT", child.id());
     signal("-TERM", child.id());

@@ -19,12 +19,8 @@ fn two_reports() -> [Value; 2] {
         0 => throttled(),
         _ => right(invocation).await,
     });
-    let report_of =
-        |flags: &[&str]| report(&api.run(&[flags, &["--n", "0..=1000", "-o", "json"]].concat()));
-    let (mut later, earlier) = (
-        report_of(&["-n", "300", "-c", "2"]),
-        report_of(&["-n", "200"]),
-    );
+    let report_of = |flags: &str| report(&api.run(&format!("{flags} --n 0..=1000 -o json")));
+    let (mut later, earlier) = (report_of("-n 300 -c 2"), report_of("-n 200"));
     later["started_unix_ms"] = (earlier["started_unix_ms"].as_u64().unwrap() + 300).into();
     [later, earlier]
 }
@@ -36,7 +32,7 @@ fn write(name: &str, report: &Value) -> PathBuf {
 }
 
 fn merge(files: &[&Path]) -> Command {
-    let mut command = loadtest(&["merge"]);
+    let mut command = loadtest("merge");
     command.args(files);
     command
 }
@@ -118,8 +114,7 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
 #[test]
 fn a_merged_report_can_be_merged_again_and_drawn() {
     let [a, b] = two_reports();
-    let mut c =
-        report(&InvokeApi::start(right).run(&["-n", "10", "--n", "0..=1000", "-o", "json"]));
+    let mut c = report(&InvokeApi::start(right).run("-n 10 --n 0..=1000 -o json"));
     c["started_unix_ms"] = b["started_unix_ms"].clone();
     c["endpoint"] = b["endpoint"].clone();
     let files = [

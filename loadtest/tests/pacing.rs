@@ -26,8 +26,8 @@ fn requests_that_were_due_during_a_stall_count_their_wait() {
     };
 
     let (due, sending) = std::thread::scope(|scope| {
-        let due = scope.spawn(|| start().run(&["-n", "200", "-r", "100", "-o", "json"]));
-        let sending = start().run(&["-n", "200", "-o", "json"]);
+        let due = scope.spawn(|| start().run("-n 200 -r 100 -o json"));
+        let sending = start().run("-n 200 -o json");
         (due.join().unwrap(), sending)
     });
 
@@ -55,8 +55,8 @@ fn requests_that_were_due_and_never_sent_count_their_wait() {
         right(invocation).await
     });
 
-    let flags = ["-r", "100", "-d", "1s", "--max-p99", "500ms", "-o", "json"];
-    let output = api.run(&flags);
+    let flags = "-r 100 -d 1s --max-p99 500ms -o json";
+    let output = api.run(flags);
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
@@ -77,7 +77,7 @@ fn requests_that_were_due_and_never_sent_count_their_wait() {
 fn sends_at_the_rate_requested() {
     let api = InvokeApi::start(right);
 
-    let output = api.run(&["-r", "200", "-d", "1s", "-c", "20", "-o", "json"]);
+    let output = api.run("-r 200 -d 1s -c 20 -o json");
 
     assert!(output.status.success(), "{output:?}");
     let report = report(&output);
@@ -95,10 +95,8 @@ fn sends_at_the_rate_requested() {
 fn half_as_many_requests_are_due_during_a_ramp() {
     let api = InvokeApi::start(right);
 
-    let flags = [
-        "-r", "100", "--ramp", "1s", "-d", "1500ms", "-c", "20", "-o", "json",
-    ];
-    let output = api.run(&flags);
+    let flags = "-r 100 --ramp 1s -d 1500ms -c 20 -o json";
+    let output = api.run(flags);
 
     assert!(output.status.success(), "{output:?}");
     let report = report(&output);
@@ -111,8 +109,8 @@ fn half_as_many_requests_are_due_during_a_ramp() {
 fn fails_if_the_99th_percentile_takes_too_long() {
     let api = InvokeApi::start(right);
 
-    assert!(api.run(&["-n", "50", "--max-p99", "1m"]).status.success());
-    let output = api.run(&["-n", "50", "--max-p99", "1us"]);
+    assert!(api.run("-n 50 --max-p99 1m").status.success());
+    let output = api.run("-n 50 --max-p99 1us");
 
     assert_eq!(output.status.code(), Some(1));
     let text = stdout(&output);

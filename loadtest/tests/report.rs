@@ -19,8 +19,8 @@ fn the_json_report_keeps_its_shape() {
     });
     let file = scratch("shape.json");
 
-    let flags = ["-n", "50", "--n", "3", "-o", "json", "-O"];
-    let output = run(api.command(&flags).arg(&file));
+    let flags = "-n 50 --n 3 -o json -O";
+    let output = run(api.command(flags).arg(&file));
 
     assert_eq!(stdout(&output), "", "the report is in the file");
     let report: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
@@ -111,8 +111,8 @@ fn no_text_of_a_report_ends_the_script_of_its_page() {
         }
     });
     let (page, plain) = (scratch("hostile.html"), scratch("plain.html"));
-    run(api.command(&["-n", "2", "--html"]).arg(&page));
-    run(api.command(&["-n", "2", "--html"]).arg(&plain));
+    run(api.command("-n 2 --html").arg(&page));
+    run(api.command("-n 2 --html").arg(&plain));
 
     let [page, plain] = [page, plain].map(|path| fs::read_to_string(path).unwrap());
     for tag in ["<script", "</script", "<!--"] {
@@ -162,7 +162,7 @@ fn the_page_draws_its_charts_without_a_network() {
         _ => right(invocation).await,
     });
     let page = scratch("report.html");
-    let mut command = api.command(&["-d", "2s", "-r", "100", "--ramp", "1s", "-c", "4", "--html"]);
+    let mut command = api.command("-d 2s -r 100 --ramp 1s -c 4 --html");
     let output = run(command.arg(&page));
     assert!(output.status.success(), "{output:?}");
     let html = fs::read_to_string(&page).unwrap();
@@ -224,9 +224,7 @@ fn the_page_draws_its_charts_without_a_network() {
 #[ignore = "needs Chromium"]
 fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
     let page = scratch("whole-report.html");
-    let output = run(InvokeApi::start(right)
-        .command(&["-n", "10", "--html"])
-        .arg(&page));
+    let output = run(InvokeApi::start(right).command("-n 10 --html").arg(&page));
     assert!(output.status.success(), "{output:?}");
     let cloudwatch = json!({
         "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,

@@ -22,6 +22,7 @@ use emulator::{Emulator, Settings};
 use fibonacci_generator::{event, reply::Reply};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -52,16 +53,8 @@ impl InvokeApi {
         A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
-        let runtime = Runtime::new().unwrap();
-        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        listener.set_nonblocking(true).unwrap();
         let invocations = Arc::new(AtomicU64::new(0));
-        let router = router(description, &invocations, reply);
-        runtime.spawn(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, router).await
-        });
+        let (address, runtime) = serve(router(description, &invocations, reply));
         Self {
             address,
             invocations,
@@ -70,7 +63,7 @@ impl InvokeApi {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.address.port())
+        format!("http://{}", self.address)
     }
 
     pub(crate) fn invocations(&self) -> u64 {
@@ -78,15 +71,24 @@ impl InvokeApi {
     }
 
     /// Runs the load tester against this Invoke API.
-    pub(crate) fn run(&self, flags: &[&str]) -> Output {
+    pub(crate) fn run(&self, flags: &str) -> Output {
         run(&mut self.command(flags))
     }
 
-    pub(crate) fn command(&self, flags: &[&str]) -> Command {
+    pub(crate) fn command(&self, flags: &str) -> Command {
         let mut command = loadtest(flags);
         command.env("AWS_ENDPOINT_URL", self.url());
         command
     }
+}
+
+/// Serves on a port of its own, until the runtime is dropped.
+pub(crate) fn serve(router: Router) -> (SocketAddr, Runtime) {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("0.0.0.0:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    runtime.spawn(async { axum::serve(listener, router).await });
+    (([127, 0, 0, 1], port).into(), runtime)
 }
 
 /// An Invoke API that tells of every invocation, and replies to none until it is released.
@@ -175,11 +177,11 @@ pub(crate) fn on_managed_instances() -> Value {
     }}})
 }
 
-/// The load tester, where nothing of AWS is configured.
-pub(crate) fn loadtest(flags: &[&str]) -> Command {
+/// The load tester with these flags, where nothing of AWS is configured.
+pub(crate) fn loadtest(flags: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command
-        .args(flags)
+        .args(flags.split_whitespace())
         .env_clear()
         .env("HOME", env!("CARGO_TARGET_TMPDIR"))
         .env("AWS_EC2_METADATA_DISABLED", "true")
@@ -265,6 +267,13 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
         folder
     });
     FOLDER.join(name)
+}
+
+/// A new file of a test.
+pub(crate) fn file(name: &str, text: &str) -> String {
+    let path = scratch(name);
+    fs::write(&path, text).unwrap();
+    path.into_os_string().into_string().unwrap()
 }
 
 /// A port of this machine where nothing listens, and nothing else can while this exists.
