@@ -29,12 +29,8 @@ const LEAD: Duration = Duration::from_secs(3);
 /// The longest timeout that Lambda allows.
 const LONGEST_TIMEOUT: Duration = Duration::from_mins(15);
 
-/// A report that a generator made, or why there is none.
-enum Reply {
-    Measured(Box<Measured>),
-    /// The merged report names the generator and this reason.
-    Missing(String),
-}
+/// What a generator measured, or why there is no report of it, which the merged report names.
+type Reply = Result<Measured, String>;
 
 /// Splits a load into one for each generator.
 ///
@@ -166,7 +162,7 @@ pub(crate) async fn run(
                 }
                 Err(error) => Err(error.into()),
             };
-            (index, Reply::read(response, share.sent_unix_ms))
+            (index, read(response, share.sent_unix_ms))
         });
     }
 
@@ -216,12 +212,12 @@ fn merge(
     for (reply, number) in replies.zip(1..) {
         let name = format!("generator {number} of {count}");
         parts.push(match reply.with_context(|| name.clone())? {
-            Reply::Missing(problem) => Part {
+            Err(problem) => Part {
                 name,
                 requests: 0,
                 problem: Some(problem),
             },
-            Reply::Measured(measured) => {
+            Ok(measured) => {
                 let late = measured.started.duration_since(start).unwrap_or_default();
                 let requests = measured.recorder.outcomes.requests();
                 let problem = if late > MAX_APART {
@@ -243,7 +239,7 @@ fn merge(
     all.sort_by_key(|measured| measured.started);
     let mut whole = Measured::nothing()?;
     for measured in all {
-        whole.add(*measured);
+        whole.add(measured);
     }
     Ok((whole, parts))
 }
@@ -266,44 +262,42 @@ fn progress(count: usize, replied: usize, start: SystemTime, duration: Option<Du
     }
 }
 
-impl Reply {
-    /// # Errors
-    ///
-    /// If the reply is not a report that can be merged.
-    fn read(response: Result<Response>, sent: u64) -> Result<Self> {
-        let arrived = unix_ms(SystemTime::now());
-        let response = match response {
-            Ok(response) => response,
-            Err(error) => return Ok(Self::Missing(format!("failed: {error:#}"))),
+/// # Errors
+///
+/// If the reply is not a report that can be merged.
+fn read(response: Result<Response>, sent: u64) -> Result<Reply> {
+    let arrived = unix_ms(SystemTime::now());
+    let response = match response {
+        Ok(response) => response,
+        Err(error) => return Ok(Err(format!("failed: {error:#}"))),
+    };
+    if !response.status.is_success() {
+        let problem = if response.is_throttled() {
+            "throttled"
+        } else {
+            "failed"
         };
-        if !response.status.is_success() {
-            let problem = if response.is_throttled() {
-                "throttled"
-            } else {
-                "failed"
-            };
-            let error = ServiceError::of(&response);
-            return Ok(Self::Missing(format!("{problem}: {error}")));
-        }
-        if let Some(error) = response.function_error() {
-            let json = serde_json::from_str::<Value>(&error).unwrap_or_default();
-            let message = json["errorMessage"].as_str().unwrap_or(&error);
-            return Ok(Self::Missing(format!("failed: {}", excerpt(message))));
-        }
-        let report = Report::parse(&response.body.concat())?;
-        let Some(clock) = report.clock else {
-            bail!(
-                "its reply is not a generator's: is it the function that `cargo lambda deploy` made?"
-            );
-        };
-        // The generator received the event after we sent it, and replied before the reply arrived here.
-        check_clock(
-            "its clock",
-            after(clock.replied_unix_ms, arrived),
-            after(clock.received_unix_ms, sent),
-        )?;
-        Ok(Self::Measured(Box::new(report.measured()?)))
+        let error = ServiceError::of(&response);
+        return Ok(Err(format!("{problem}: {error}")));
     }
+    if let Some(error) = response.function_error() {
+        let json = serde_json::from_str::<Value>(&error).unwrap_or_default();
+        let message = json["errorMessage"].as_str().unwrap_or(&error);
+        return Ok(Err(format!("failed: {}", excerpt(message))));
+    }
+    let report = Report::parse(&response.body.concat())?;
+    let Some(clock) = report.clock else {
+        bail!(
+            "its reply is not a generator's: is it the function that `cargo lambda deploy` made?"
+        );
+    };
+    // The generator received the event after we sent it, and replied before the reply arrived here.
+    check_clock(
+        "its clock",
+        after(clock.replied_unix_ms, arrived),
+        after(clock.received_unix_ms, sent),
+    )?;
+    Ok(Ok(report.measured()?))
 }
 
 /// Refuses another clock that is ahead of ours by at least `from` and at most `to` milliseconds.
@@ -355,42 +349,6 @@ mod tests {
             loads.iter().filter_map(|load| load.requests).sum::<u64>(),
             100
         );
-    }
-
-    #[test]
-    fn a_part_without_anything_to_send_is_refused() {
-        let schedule = Schedule {
-            rate_per_second: 1,
-            ramp: Duration::ZERO,
-            first: 0,
-            step: 1,
-        };
-        for (load, complaint) in [
-            (
-                Load {
-                    concurrency: NonZeroU16::new(2).unwrap(),
-                    ..LOAD
-                },
-                "--concurrency 2",
-            ),
-            (
-                Load {
-                    requests: Some(2),
-                    ..LOAD
-                },
-                "--requests 2",
-            ),
-            (
-                Load {
-                    schedule: Some(schedule),
-                    ..LOAD
-                },
-                "--rate 1 for 2s",
-            ),
-        ] {
-            let error = split(&load, THREE).unwrap_err().to_string();
-            assert!(error.starts_with(complaint), "{error}");
-        }
     }
 
     #[test]

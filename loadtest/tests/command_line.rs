@@ -23,10 +23,7 @@ fn refuses_contradictory_flags_in_one_line() {
         ("-d 0s", "--duration 0"),
         ("-d 10", "--duration"),
         ("--qualifier=", "a value is required for '--qualifier"),
-        (
-            "--function-name=",
-            "a value is required for '--function-name",
-        ),
+        ("--function-name=", "required for '--function-name"),
         ("-c 0", "from 1 to 65535"),
         ("-c 65536", "from 1 to 65535"),
         ("-r 0", "at least 1"),
@@ -43,14 +40,8 @@ fn refuses_contradictory_flags_in_one_line() {
         ("-O /nowhere/report", "/nowhere/report"),
         ("--generators 2", "--generator-function"),
         ("--generator-function loadtest", "--generators"),
-        (
-            "--generator-endpoint-url http://127.0.0.1:1",
-            "--generators",
-        ),
-        (
-            "--generators 0 --generator-function loadtest",
-            "from 1 to 65535",
-        ),
+        ("--generator-endpoint-url http://[::1]", "--generators"),
+        ("--generators 0 --generator-function f", "from 1 to"),
         ("merge", "<REPORT>"),
         ("merge one.json", "2 values"),
         ("-c 2 merge one.json two.json", "cannot be used with"),

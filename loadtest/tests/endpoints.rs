@@ -137,37 +137,13 @@ fn refuses_to_start_without_credentials_or_a_region() {
 fn knows_the_endpoint_of_every_region_and_which_regions_do_not_exist() {
     let fips = Some("AWS_USE_FIPS_ENDPOINT");
     let dual_stack = Some("AWS_USE_DUALSTACK_ENDPOINT");
-    for (region, variable, complaint) in [
-        (
-            "eu-nowhere-1",
-            None,
-            "https://lambda.eu-nowhere-1.amazonaws.com/: ",
-        ),
-        (
-            "cn-nowhere-1",
-            None,
-            "https://lambda.cn-nowhere-1.amazonaws.com.cn/: ",
-        ),
-        (
-            "eusc-no-where-1",
-            None,
-            "https://lambda.eusc-no-where-1.amazonaws.eu/: ",
-        ),
-        (
-            "eu-nowhere-1",
-            fips,
-            "https://lambda-fips.eu-nowhere-1.amazonaws.com/: ",
-        ),
-        (
-            "eu-nowhere-1",
-            dual_stack,
-            "https://lambda.eu-nowhere-1.api.aws/: ",
-        ),
-        (
-            "no where",
-            None,
-            "lambda.no where.amazonaws.com\" is not a URL",
-        ),
+    for (region, variable, host) in [
+        ("eu-nowhere-1", None, "lambda.eu-nowhere-1.amazonaws.com"),
+        ("cn-nowhere-1", None, "lambda.cn-nowhere-1.amazonaws.com.cn"),
+        ("eusc-none-1", None, "lambda.eusc-none-1.amazonaws.eu"),
+        ("no-1", fips, "lambda-fips.no-1.amazonaws.com"),
+        ("no-1", dual_stack, "lambda.no-1.api.aws"),
+        ("no where", None, "lambda.no where.amazonaws.com"),
     ] {
         let mut command = loadtest("");
         command
@@ -177,7 +153,7 @@ fn knows_the_endpoint_of_every_region_and_which_regions_do_not_exist() {
             ])
             .env("AWS_REGION", region)
             .envs(variable.map(|name| (name, "true")));
-        refused(&mut command, complaint);
+        refused(&mut command, &format!("https://{host}"));
     }
 }
 

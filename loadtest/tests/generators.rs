@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::support::{
-    BOUND, InvokeApi, emulator, loadtest, refused, report, right, run, scratch, signal, stderr,
-    stdout, wait, within,
+    BOUND, InvokeApi, emulator, file, loadtest, refused, report, right, run, scratch, signal,
+    stderr, stdout, wait, within,
 };
 
 struct Generators {
@@ -234,9 +234,14 @@ fn names_generators_whose_timeout_came_before_they_had_sent_everything() {
     generators.end();
 }
 
+fn unix_ms(time: SystemTime) -> u64 {
+    let time = time.duration_since(UNIX_EPOCH).unwrap();
+    time.as_millis().try_into().unwrap()
+}
+
 /// The share of a load that a coordinator sends.
 fn share(api: &InvokeApi, start: SystemTime) -> Value {
-    let start = u64::try_from(start.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let start = unix_ms(start);
     json!({
         "version": 2, "sent_unix_ms": start, "start_unix_ms": start,
         "function_name": "fibonacci-generator", "qualifier": null, "endpoint_url": api.url(),
@@ -264,12 +269,11 @@ fn the_reply_of_a_generator_is_a_report() {
     assert_eq!(report["outcomes"]["ok"], 20);
     assert_eq!(report["warm_up_outcomes"]["ok"], 2);
     assert_eq!(report["events"], "n = 3..=7");
-    let files = ["a", "b"].map(|name| scratch(&format!("generator-{name}.json")));
     let mut other = report.clone();
     other["runs"] = json!(["another"]);
-    std::fs::write(&files[0], report.to_string()).unwrap();
-    std::fs::write(&files[1], other.to_string()).unwrap();
-    let output = run(loadtest("merge").args(&files));
+    let files = [("a.json", &report), ("b.json", &other)];
+    let files = files.map(|(name, report)| file(name, &report.to_string()));
+    let output = run(loadtest("merge").args(files));
     assert!(stdout(&output).contains("ok  40 (100.00 %)"), "{output:?}");
     generators.end();
 }
@@ -278,9 +282,7 @@ fn the_reply_of_a_generator_is_a_report() {
 fn generators_send_the_events_of_files_and_compare_their_replies() {
     let api = InvokeApi::start(async |invocation| invocation.payload.into_response());
     let generators = Generators::start(3, 0);
-    let file = scratch("shared-event");
-    std::fs::write(&file, b"\xff{}").unwrap();
-    let name = file.to_str().unwrap();
+    let name = file("shared-event", "{}\n");
 
     let flags = format!("-n 6 -c 3 --event {name} --expect {name}");
     let report = passed(&generators.run(&api.url(), &flags));
@@ -298,51 +300,24 @@ fn a_generator_refuses_what_is_no_share() {
     let share = share(&api, SystemTime::now());
     let ahead = share["sent_unix_ms"].as_u64().unwrap() + 3_600_000;
 
+    let is_none = "this function takes shares of a load";
+    let schedule = |rate: u32| {
+        let ramp = Duration::ZERO;
+        json!({"rate_per_second": rate, "ramp": ramp, "first": 0, "step": 1})
+    };
     for (pointer, value, complaint) in [
-        (
-            "/version",
-            json!(1),
-            "the share is of version 1, the generator of version 2",
-        ),
+        ("/version", json!(1), "the share is of version 1, the"),
         ("/sent_unix_ms", json!(ahead), "the generator's clock is 3"),
-        (
-            "/events",
-            json!({"n": {"start": 3, "end": 1001}}),
-            "the share has no valid N",
-        ),
-        (
-            "/events",
-            json!({"n": {"start": 3, "end": 2}}),
-            "the share has no valid N",
-        ),
-        (
-            "/load/concurrency",
-            json!(0),
-            "this function takes shares of a load",
-        ),
-        (
-            "/load/schedule",
-            json!({"rate_per_second": 0, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}),
-            "--rate 0 leaves nothing to send",
-        ),
+        ("/events/n/end", json!(1001), "the share has no valid N"),
+        ("/events/n/end", json!(2), "the share has no valid N"),
+        ("/load/concurrency", json!(0), is_none),
+        ("/load/schedule", schedule(0), "--rate 0 leaves nothing"),
         // As many requests per second would take gigabytes.
-        (
-            "/load/schedule",
-            json!({"rate_per_second": u32::MAX, "ramp": {"secs": 0, "nanos": 0}, "first": 0, "step": 1}),
-            "--rate 4294967295 is more than can be scheduled",
-        ),
-        (
-            "/load/duration",
-            json!({"secs": 0, "nanos": 0}),
-            "--duration 0 leaves no time",
-        ),
-        (
-            "/endpoint_url",
-            json!("nowhere"),
-            "nowhere\\\" is not a URL",
-        ),
-        ("", json!({"n": 10}), "this function takes shares of a load"),
-        ("", json!("text"), "this function takes shares of a load"),
+        ("/load/schedule", schedule(u32::MAX), "4294967295 is more"),
+        ("/load/duration", json!(Duration::ZERO), "--duration 0"),
+        ("/endpoint_url", json!("nowhere"), "is not a URL"),
+        ("", json!({"n": 10}), is_none),
+        ("", json!("text"), is_none),
     ] {
         let mut bad = share.clone();
         *bad.pointer_mut(pointer).unwrap() = value;
@@ -364,39 +339,18 @@ fn refuses_generators_that_cannot_send_the_load() {
     let generators = Generators::start_with(settings);
 
     for (flags, complaint) in [
-        (
-            "-c 2",
-            "--concurrency 2 leaves nothing for some of 3 generators",
-        ),
-        (
-            "-c 3 -n 2",
-            "--requests 2 leaves nothing for some of 3 generators",
-        ),
-        (
-            "-c 3 -r 1 -d 2s",
-            "--rate 1 for 2s leaves nothing for some of 3 generators",
-        ),
-        (
-            "-c 3",
-            "the generators' timeout is 30 s, and they need 76 s",
-        ),
+        ("-c 2", "--concurrency 2 leaves nothing for some"),
+        ("-c 3 -n 2", "--requests 2 leaves nothing for"),
+        ("-c 3 -r 1 -d 2s", "--rate 1 for 2s leaves nothing"),
+        ("-c 3", "timeout is 30 s, and they need 76 s"),
         // The last request is due after 2 s.
-        (
-            "-c 3 -d 1h -n 20 -r 10",
-            "the generators' timeout is 30 s, and they need 68 s",
-        ),
-        (
-            "-c 3 -n 36000 -r 10",
-            "the load takes 1h, and Lambda ends an invocation after 15 minutes",
-        ),
+        ("-c 3 -d 1h -n 20 -r 10", "and they need 68 s"),
+        ("-c 3 -n 36000 -r 10", "the load takes 1h, and Lambda"),
         ("-c 3 --function-name nobody", "ResourceNotFoundException"),
     ] {
         refused(&mut generators.command(&api.url(), flags), complaint);
     }
-    let url = api.url();
-    let mut unknown = loadtest(&format!(
-        "--endpoint-url {url} --generators 1 --generator-function nobody"
-    ));
+    let mut unknown = api.command("--generators 1 --generator-function nobody");
     refused(&mut unknown, "--generator-function: ");
     assert_eq!(api.invocations(), 0);
     generators.end();
@@ -421,20 +375,13 @@ fn merges_nothing(api: &InvokeApi, complaint: &str) {
 
 #[test]
 fn refuses_to_start_if_lambdas_clock_differs() {
+    let (now, difference) = (SystemTime::now(), Duration::from_mins(10));
     for (date, complaint) in [
-        (
-            SystemTime::now() - Duration::from_mins(10),
-            "s behind this machine's",
-        ),
-        (
-            SystemTime::now() + Duration::from_mins(10),
-            "s ahead of this machine's",
-        ),
+        (now - difference, "s behind this machine's"),
+        (now + difference, "s ahead of this machine's"),
     ] {
-        let api = InvokeApi::describe(
-            json!({"Date": DateTime::from(date).fmt(Format::HttpDate).unwrap()}),
-            right,
-        );
+        let date = DateTime::from(date).fmt(Format::HttpDate).unwrap();
+        let api = InvokeApi::describe(json!({"Date": date}), right);
         refused(&mut one_generator(&api), complaint);
         assert_eq!(api.invocations(), 0);
     }
@@ -443,16 +390,10 @@ fn refuses_to_start_if_lambdas_clock_differs() {
 #[test]
 fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
     // The function itself, in place of a generator.
-    merges_nothing(
-        &InvokeApi::start(right),
-        "generator 1 of 1: not a report of the load tester",
-    );
-
+    let no_report = "generator 1 of 1: not a report of the load tester";
+    merges_nothing(&InvokeApi::start(right), no_report);
     let longest = json!({"Timeout": u64::MAX});
-    merges_nothing(
-        &InvokeApi::describe(longest, right),
-        "generator 1 of 1: not a report of the load tester",
-    );
+    merges_nothing(&InvokeApi::describe(longest, right), no_report);
 
     let api = InvokeApi::start(right);
     let generators = Generators::start(1, 0);
@@ -460,81 +401,42 @@ fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
     let report: Value = serde_json::from_slice(&reply.payload).unwrap();
     generators.end();
     for (pointer, value, complaint) in [
-        (
-            "/clock/received_unix_ms",
-            json!(0),
-            "generator 1 of 1: its clock is at least",
-        ),
-        (
-            "/clock/replied_unix_ms",
-            json!(u64::MAX),
-            "generator 1 of 1: its clock is at least",
-        ),
+        ("/clock/received_unix_ms", json!(0), "its clock is at least"),
+        ("/clock/replied_unix_ms", json!(u64::MAX), "its clock"),
         ("/clock", json!(null), "its reply is not a generator's"),
-        (
-            "/version",
-            json!(7),
-            "generator 1 of 1: version 7 of the report",
-        ),
-        (
-            "/histogram",
-            json!("SElTVA=="),
-            "generator 1 of 1: its histogram: cut short",
-        ),
+        ("/version", json!(7), "version 7 of the report"),
+        ("/histogram", json!("SElTVA=="), "its histogram: cut short"),
     ] {
+        let complaint = format!("generator 1 of 1: {complaint}");
         let (report, value) = (report.clone(), value.clone());
         let reply = move |_| {
             let mut report = report.clone();
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap()
-                .as_millis();
-            let now = u64::try_from(now).unwrap();
+            let now = unix_ms(SystemTime::now());
             report["clock"] = json!({"received_unix_ms": now, "replied_unix_ms": now});
             *report.pointer_mut(pointer).unwrap() = value.clone();
             async move { report.to_string().into_response() }
         };
-        merges_nothing(&InvokeApi::start(reply), complaint);
+        merges_nothing(&InvokeApi::start(reply), &complaint);
     }
 }
 
 #[test]
 fn says_which_variable_of_lambda_is_missing_or_invalid() {
-    let variables = |changed: &str, value: Option<&str>| {
+    const ADDRESS: &str = "AWS_LAMBDA_RUNTIME_API";
+    const MEMORY: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
+    for (name, value, complaint) in [
+        (ADDRESS, Some("no where"), "which is not an address"),
+        ("AWS_LAMBDA_FUNCTION_NAME", None, "FUNCTION_NAME is not"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", None, "VERSION is not"),
+        (MEMORY, Some("2 GB"), "\"2 GB\", not a number of MB"),
+    ] {
         let mut command = loadtest("");
         command
-            .env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+            .envs([(ADDRESS, "127.0.0.1:1"), (MEMORY, "2048")])
             .env("AWS_LAMBDA_FUNCTION_NAME", "generator")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "2048");
-        match value {
-            Some(value) => command.env(changed, value),
-            None => command.env_remove(changed),
-        };
-        command
-    };
-    for (name, value, complaint) in [
-        (
-            "AWS_LAMBDA_RUNTIME_API",
-            Some("no where"),
-            "\"no where\", which is not an address",
-        ),
-        (
-            "AWS_LAMBDA_FUNCTION_NAME",
-            None,
-            "but AWS_LAMBDA_FUNCTION_NAME is not",
-        ),
-        (
-            "AWS_LAMBDA_FUNCTION_VERSION",
-            None,
-            "but AWS_LAMBDA_FUNCTION_VERSION is not",
-        ),
-        (
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-            Some("2 GB"),
-            "\"2 GB\", not a number of MB",
-        ),
-    ] {
-        refused(&mut variables(name, value), complaint);
+            .env_remove(name)
+            .envs(value.map(|value| (name, value)));
+        refused(&mut command, complaint);
     }
 }

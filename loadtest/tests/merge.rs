@@ -202,36 +202,20 @@ fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
         ("/version", json!(1), "version 1 of the report"),
         ("/version", json!("one"), "not a report of the load tester"),
         ("/histogram", other_bounds, "its bounds are 1 to 60"),
-        (
-            "/histogram",
-            json!("AAAAAAAAAAAA"),
-            "its histogram: not version 2",
-        ),
+        ("/histogram", json!("AAAAAAAAAAAA"), "not version 2"),
         ("/histogram", json!("HISTFAAA"), "its histogram: cut short"),
         ("/histogram", json!("!"), "its histogram: not base64"),
-        (
-            "/histogram",
-            a["histogram"].clone(),
-            "its counts do not add up",
-        ),
+        ("/histogram", a["histogram"].clone(), "do not add up"),
         ("/outcomes/ok", json!(7), "its counts do not add up"),
         ("/outcomes/ok", json!(u64::MAX), "its counts do not add up"),
         ("/outcomes/ok", json!(-1), "not a report of the load tester"),
         ("/intervals/0/ok", json!(999), "its counts do not add up"),
-        (
-            "/intervals/0/histogram",
-            json!(""),
-            "the histogram of an interval: cut short",
-        ),
+        ("/intervals/0/histogram", json!(""), "interval: cut short"),
         ("/interval_ms", json!(0), "its intervals are too short"),
         ("/elapsed_seconds", json!(-1.0), "negative"),
         ("/elapsed_seconds", json!(1e300), "seconds"),
         ("/runs", json!([]), "it consists of no run"),
-        (
-            "/due",
-            json!({"requests": 1}),
-            "not a report of the load tester",
-        ),
+        ("/due", json!({"requests": 1}), "not a report of the"),
     ] {
         let mut bad = b.clone();
         *bad.pointer_mut(pointer).unwrap() = value;
@@ -241,10 +225,7 @@ fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
         ("", "not a report of the load tester: EOF"),
         ("{}", "missing field `version`"),
         ("[2]", "not a report of the load tester"),
-        (
-            &b.to_string()[..500],
-            "not a report of the load tester: EOF",
-        ),
+        (&b.to_string()[..500], "load tester: EOF"),
     ] {
         let file = scratch("damaged-text.json");
         fs::write(&file, text).unwrap();
@@ -263,34 +244,15 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
     let [a, b] = two_reports();
     let good = write("apart-good.json", &a);
     let started = b["started_unix_ms"].as_u64().unwrap();
+    let different = "report different loads";
     for (pointer, value, complaint) in [
-        (
-            "/runs",
-            a["runs"].clone(),
-            "its run is in another of these reports, too",
-        ),
-        (
-            "/started_unix_ms",
-            json!(started + 1_400),
-            "did not start together: 1.1 s apart",
-        ),
-        (
-            "/started_unix_ms",
-            json!(started - 5_000),
-            "did not start together: 5.3 s apart",
-        ),
-        ("/function_name", json!("another"), "report different loads"),
-        (
-            "/endpoint",
-            json!("http://127.0.0.1:1/"),
-            "report different loads",
-        ),
-        ("/events", json!("n = 3"), "report different loads"),
-        (
-            "/latency_measured_from",
-            json!("due"),
-            "report different loads",
-        ),
+        ("/runs", a["runs"].clone(), "its run is in another of"),
+        ("/started_unix_ms", json!(started + 1_400), "1.1 s apart"),
+        ("/started_unix_ms", json!(started - 5_000), "5.3 s apart"),
+        ("/function_name", json!("another"), different),
+        ("/endpoint", json!("http://[::1]/"), different),
+        ("/events", json!("n = 3"), different),
+        ("/latency_measured_from", json!("due"), different),
     ] {
         let mut other = b.clone();
         *other.pointer_mut(pointer).unwrap() = value;
