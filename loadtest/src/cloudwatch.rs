@@ -11,12 +11,13 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Error, Result};
 use http::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{Service, ServiceError};
 use crate::cost::DOLLARS_PER_MILLION_REQUESTS;
+use crate::load::as_f64;
 use crate::measured::unix_ms;
 use crate::terminal::{Display, say};
 
@@ -148,6 +149,10 @@ fn is_refusal(error: &Error) -> bool {
     })
 }
 
+fn sum(values: &BTreeMap<&str, Values>, name: &str) -> Option<f64> {
+    Some(values.get(name)?.values().sum())
+}
+
 impl Reader<'_> {
     async fn values(&self) -> Result<BTreeMap<&'static str, Values>> {
         let Fleet {
@@ -202,13 +207,8 @@ impl Reader<'_> {
             let Some((name, ..)) = id.and_then(|id| wanted.get(id)) else {
                 continue;
             };
-            let list = |key: &str| {
-                result[key]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_f64)
-            };
+            let list = |key: &str| result[key].as_array().into_iter().flatten();
+            let list = |key: &str| list(key).filter_map(Value::as_f64);
             for (time, value) in list("Timestamps").zip(list("Values")) {
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -240,63 +240,43 @@ impl Reader<'_> {
     /// Whether no more values will come.
     fn is_complete(&self, values: &BTreeMap<&str, Values>, replies: u64) -> bool {
         let last = self.end - PERIOD.as_secs();
-        let invocations = values
-            .get("Invocations")
-            .map_or(0.0, |values| values.values().sum());
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-        let replies = replies as f64;
-        let fleet = ENVIRONMENT_METRICS
-            .iter()
-            .map(|(name, _)| *name)
-            .chain([PROVIDER_METRIC]);
-        invocations >= replies
-            && fleet.into_iter().all(|name| {
-                values
-                    .get(name)
-                    .is_some_and(|values| values.contains_key(&last))
-            })
+        let [(cpu, _), (environments, _)] = ENVIRONMENT_METRICS;
+        let mut fleet = [cpu, environments, PROVIDER_METRIC].into_iter();
+        sum(values, "Invocations").unwrap_or_default() >= as_f64(replies)
+            && fleet.all(|name| values.get(name).is_some_and(|one| one.contains_key(&last)))
     }
 
     fn metrics(&self, values: &BTreeMap<&str, Values>) -> Metrics {
-        let sum = |name: &str| Some(values.get(name)?.values().sum::<f64>());
-        #[expect(clippy::cast_precision_loss, reason = "a few periods")]
-        let average = |name: &str| Some(sum(name)? / values.get(name)?.len() as f64);
-        let per_invocation = |value: f64| {
-            sum("Invocations")
-                .filter(|all| *all > 0.0)
-                .map(|all| value / all)
-        };
+        let sum = |name: &str| sum(values, name);
+        let average = |name: &str| Some(sum(name)? / as_f64(values.get(name)?.len() as u64));
+        let invocations = sum("Invocations");
+        let per_invocation = |value: f64| Some(value / invocations.filter(|all| *all > 0.0)?);
         let period = PERIOD.as_secs_f64();
-
-        let (cpu, environments) = (
-            "ExecutionEnvironmentCPUUtilization",
-            "ExecutionEnvironmentConcurrency",
-        );
+        let [(cpu, _), (environments, _)] = ENVIRONMENT_METRICS;
         let samples = sum(environments).filter(|samples| *samples > 0.0);
-        let utilization = sum(cpu)
-            .zip(samples)
-            .map(|(percent, samples)| percent / samples);
         let cpu_seconds = sum(cpu)
             .zip(self.fleet.vcpus)
             .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
-        let dollars = sum(PROVIDER_METRIC)
-            .map(|vcpus| vcpus * period / 3600.0 * self.fleet.dollars_per_vcpu_hour);
+        let price = self.fleet.dollars_per_vcpu_hour;
+        let dollars = sum(PROVIDER_METRIC).map(|vcpus| vcpus * period / 3600.0 * price);
         Metrics {
             start_unix_seconds: self.start,
             end_unix_seconds: self.end,
-            invocations: sum("Invocations"),
+            invocations,
             throttles: sum("Throttles"),
             concurrency_throttles: sum("ConcurrencyThrottles"),
             cpu_throttles: sum("CPUThrottles"),
             memory_throttles: sum("MemoryThrottles"),
             disk_throttles: sum("DiskThrottles"),
             execution_environments: average(environments),
-            cpu_utilization_percent: utilization,
+            cpu_utilization_percent: sum(cpu)
+                .zip(samples)
+                .map(|(percent, samples)| percent / samples),
             vcpus_allocated: average(PROVIDER_METRIC),
             cpu_microseconds_per_invocation: cpu_seconds
                 .and_then(per_invocation)
                 .map(|seconds| seconds * 1e6),
-            dollars_per_vcpu_hour: self.fleet.dollars_per_vcpu_hour,
+            dollars_per_vcpu_hour: price,
             dollars_per_million_invocations: dollars
                 .and_then(per_invocation)
                 .map(|dollars| dollars * 1e6 + DOLLARS_PER_MILLION_REQUESTS),
@@ -305,9 +285,8 @@ impl Reader<'_> {
     }
 
     fn missing(&self, values: &BTreeMap<&str, Values>) -> Vec<String> {
-        let sum = |name: &str| values.get(name).map(|values| values.values().sum::<f64>());
         // Reasons are published only if there are throttles.
-        let function_metrics = match sum("Throttles") {
+        let function_metrics = match sum(values, "Throttles") {
             Some(0.0) => &FUNCTION_METRICS[..2],
             _ => &FUNCTION_METRICS[..],
         };
@@ -331,17 +310,8 @@ impl Reader<'_> {
 impl Metrics {
     /// How many of the metrics there are.
     pub(crate) fn count(&self) -> usize {
-        let metrics = [
-            self.invocations,
-            self.throttles,
-            self.concurrency_throttles,
-            self.cpu_throttles,
-            self.memory_throttles,
-            self.disk_throttles,
-            self.execution_environments,
-            self.cpu_utilization_percent,
-            self.vcpus_allocated,
-        ];
-        metrics.into_iter().flatten().count()
+        let values = serde_json::to_value(self).unwrap_or_default();
+        let values = values.as_object().into_iter().flat_map(Map::values);
+        values.filter(|value| value.is_number()).count()
     }
 }

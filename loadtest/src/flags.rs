@@ -296,26 +296,18 @@ fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {
 }
 
 fn parse_count(text: &str) -> Result<NonZeroU16> {
-    match text.parse() {
-        Ok(count) => Ok(count),
-        Err(_) => bail!("give a number from 1 to {}", u16::MAX),
-    }
+    text.parse().context("give a number from 1 to 65535")
 }
 
 fn parse_rate(text: &str) -> Result<NonZeroU32> {
-    match text.parse() {
-        Ok(rate) => Ok(rate),
-        Err(_) => bail!("give a whole number of requests per second, at least 1"),
-    }
+    text.parse()
+        .context("give a whole number of requests per second, at least 1")
 }
 
 fn parse_requests(text: &str) -> Result<NonZeroU64> {
-    match text.parse() {
-        Ok(requests) => Ok(requests),
-        Err(_) => bail!(
-            "give a number of requests, at least 1; --n, with two hyphens, is the N of the events"
-        ),
-    }
+    text.parse().context(
+        "give a number of requests, at least 1; --n, with two hyphens, is the N of the events",
+    )
 }
 
 fn parse_percent(text: &str) -> Result<f64> {

@@ -273,3 +273,60 @@ impl Recorder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many throttles there are in each interval.
+    fn throttled(recorder: &Recorder) -> Vec<u64> {
+        let intervals = recorder.intervals.iter();
+        intervals.map(|interval| interval.throttled).collect()
+    }
+
+    fn recorder(at: &[u64]) -> Recorder {
+        let mut recorder = Recorder::new().unwrap();
+        let event = &crate::events::Events::Mix.all()[0];
+        for at in at {
+            let at = Duration::from_millis(*at);
+            recorder.replied(at, at, event, Outcome::Throttled);
+        }
+        recorder
+    }
+
+    #[test]
+    fn intervals_of_a_later_run_are_added_where_they_belong() {
+        let mut whole = recorder(&[0, 350]);
+        whole.add(recorder(&[0, 50, 150]), Duration::from_millis(300));
+        assert_eq!(throttled(&whole), [1, 0, 0, 3, 1]);
+
+        // A run of a minute has intervals of 200 ms.
+        whole.add(recorder(&[0, 59_999]), Duration::ZERO);
+        assert_eq!(throttled(&whole)[..3], [2, 3, 1]);
+        assert_eq!(
+            (whole.interval.as_millis(), whole.intervals.len()),
+            (200, 300)
+        );
+    }
+
+    #[test]
+    fn unsent_requests_count_their_wait_as_one_by_one() {
+        let schedule = Schedule {
+            rate_per_second: 70,
+            ramp: Duration::from_secs(2),
+            first: 1,
+            step: 3,
+        };
+        let elapsed = Duration::from_secs(9);
+        let mut one_by_one = histogram::new::<u64>(DIGITS).unwrap();
+        for request in 5..100 {
+            one_by_one
+                .record(microseconds(elapsed.saturating_sub(schedule.due(request))))
+                .unwrap();
+        }
+        let mut recorder = Recorder::new().unwrap();
+        recorder.unsent(&schedule, 5..100, elapsed);
+        assert_eq!(recorder.microseconds, one_by_one);
+        assert_eq!(recorder.outcomes.unsent, 95);
+    }
+}
