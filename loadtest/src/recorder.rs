@@ -48,10 +48,10 @@ pub(crate) struct WrongReply {
 }
 
 /// What came back within a part of the run.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Interval {
-    /// Latencies of ok replies.
-    pub microseconds: Histogram<u32>,
+    /// Latencies of ok replies. A histogram takes 14 KB, so there is none without a reply.
+    pub microseconds: Option<Histogram<u32>>,
     pub throttled: u64,
     pub failed: u64,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Recorder {
     pub microseconds: Histogram<u64>,
     pub intervals: Vec<Interval>,
     pub interval: Duration,
-    empty: Interval,
+    empty: Histogram<u32>,
     pub wrong_replies: Vec<WrongReply>,
     /// The texts of function errors and transport errors, and how often each occurred.
     pub errors: BTreeMap<String, u64>,
@@ -114,17 +114,15 @@ impl Outcomes {
 }
 
 impl Interval {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            microseconds: histogram::new(INTERVAL_DIGITS)?,
-            throttled: 0,
-            failed: 0,
-        })
-    }
-
-    fn add(&mut self, other: &Self) {
-        // Every interval has the same bounds, so this cannot fail.
-        let _ = self.microseconds.add(&other.microseconds);
+    fn add(&mut self, other: Self) {
+        match (&mut self.microseconds, other.microseconds) {
+            (Some(one), Some(other)) => {
+                // Every interval has the same bounds, so this cannot fail.
+                let _ = one.add(other);
+            }
+            (one @ None, other) => *one = other,
+            (Some(_), None) => {}
+        }
         self.throttled = self.throttled.saturating_add(other.throttled);
         self.failed = self.failed.saturating_add(other.failed);
     }
@@ -139,7 +137,7 @@ impl Recorder {
             microseconds: histogram::new(DIGITS)?,
             intervals: Vec::new(),
             interval: FIRST_INTERVAL,
-            empty: Interval::new()?,
+            empty: histogram::new(INTERVAL_DIGITS)?,
             wrong_replies: Vec::new(),
             errors: BTreeMap::new(),
         })
@@ -153,11 +151,13 @@ impl Recorder {
         event: &Event,
         outcome: Outcome,
     ) {
-        let interval = self.interval_at(at);
+        let index = self.interval_at(at);
+        let interval = &mut self.intervals[index];
         match outcome {
             Outcome::Ok => {
-                interval
-                    .microseconds
+                let latencies = &mut interval.microseconds;
+                latencies
+                    .get_or_insert_with(|| self.empty.clone())
                     .saturating_record(microseconds(latency));
                 self.microseconds.saturating_record(microseconds(latency));
                 self.outcomes.ok += 1;
@@ -216,9 +216,9 @@ impl Recorder {
         while self.interval < other.interval {
             self.merge_adjacent();
         }
-        for (interval, index) in other.intervals.iter().zip(0..) {
-            self.interval_at(later + other.interval * index)
-                .add(interval);
+        for (interval, index) in other.intervals.into_iter().zip(0..) {
+            let index = self.interval_at(later + other.interval * index);
+            self.intervals[index].add(interval);
         }
         self.add_examples(other.wrong_replies, other.errors);
     }
@@ -250,15 +250,15 @@ impl Recorder {
         }
     }
 
-    fn interval_at(&mut self, at: Duration) -> &mut Interval {
+    fn interval_at(&mut self, at: Duration) -> usize {
         while at.as_nanos() / self.interval.as_nanos() >= MAX_INTERVALS as u128 {
             self.merge_adjacent();
         }
         let index = (at.as_nanos() / self.interval.as_nanos()) as usize;
         if index >= self.intervals.len() {
-            self.intervals.resize(index + 1, self.empty.clone());
+            self.intervals.resize_with(index + 1, Interval::default);
         }
-        &mut self.intervals[index]
+        index
     }
 
     /// Makes one interval out of every two.
@@ -267,7 +267,7 @@ impl Recorder {
         let mut pairs = std::mem::take(&mut self.intervals).into_iter();
         while let Some(mut interval) = pairs.next() {
             if let Some(next) = pairs.next() {
-                interval.add(&next);
+                interval.add(next);
             }
             self.intervals.push(interval);
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::cloudwatch::Metrics;
@@ -150,7 +151,8 @@ pub(crate) struct IntervalReport {
     pub p50_microseconds: Option<u64>,
     pub p99_microseconds: Option<u64>,
     pub max_microseconds: Option<u64>,
-    pub histogram: String,
+    /// `None` without an ok reply.
+    pub histogram: Option<String>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -182,7 +184,17 @@ impl Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{} at {}, {}", self.function, self.endpoint, self.events)
+        let Self {
+            function,
+            endpoint,
+            events,
+            compared,
+            ..
+        } = self;
+        write!(
+            f,
+            "{function} at {endpoint}, {events}, compared: {compared}"
+        )
     }
 }
 
@@ -428,26 +440,28 @@ impl Report {
 
 impl IntervalReport {
     fn new(interval: &Interval, start: Duration, length: Duration) -> Result<Self> {
-        let histogram = &interval.microseconds;
-        let of_ok = |value: u64| (!histogram.is_empty()).then_some(value);
+        let histogram = interval.microseconds.as_ref();
         Ok(Self {
             start_seconds: start.as_secs_f64(),
             length_seconds: length.as_secs_f64(),
-            ok: histogram.len(),
+            ok: histogram.map_or(0, Histogram::len),
             throttled: interval.throttled,
             failed: interval.failed,
-            p50_microseconds: of_ok(histogram.value_at_quantile(0.5)),
-            p99_microseconds: of_ok(histogram.value_at_quantile(0.99)),
-            max_microseconds: of_ok(histogram.max()),
-            histogram: histogram::encode(histogram)?,
+            p50_microseconds: histogram.map(|one| one.value_at_quantile(0.5)),
+            p99_microseconds: histogram.map(|one| one.value_at_quantile(0.99)),
+            max_microseconds: histogram.map(Histogram::max),
+            histogram: histogram.map(histogram::encode).transpose()?,
         })
     }
 
     fn interval(&self) -> Result<Interval> {
-        let microseconds = histogram::decode(&self.histogram, INTERVAL_DIGITS)?;
-        ensure!(microseconds.len() == self.ok, "its counts do not add up");
+        let histogram = self.histogram.as_ref();
+        let histogram = histogram.map(|text| histogram::decode(text, INTERVAL_DIGITS));
+        let histogram = histogram.transpose()?;
+        let ok = histogram.as_ref().map_or(0, Histogram::len);
+        ensure!(ok == self.ok, "its counts do not add up");
         Ok(Interval {
-            microseconds,
+            microseconds: histogram,
             throttled: self.throttled,
             failed: self.failed,
         })

@@ -20,7 +20,6 @@ pub(crate) fn text(report: &Report) -> String {
     let mut text = Text(String::new());
     let (subject, concurrency) = (&report.subject, report.concurrency);
     text.line(&format!("{subject}, concurrency {concurrency}"));
-    text.line(&format!("compared: {}", subject.compared));
     if let Some(provider) = &report.capacity_provider {
         text.line(&provider.to_string());
     }

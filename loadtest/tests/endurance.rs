@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use axum::response::IntoResponse;
@@ -123,18 +124,30 @@ fn the_live_line_fits_a_narrow_terminal() {
         ws_ypixel: 0,
     };
     let terminal = openpty(&size, None).unwrap();
-    let mut command = api.command("-r 10 -d 1s -c 2");
+    let mut command = api.command("-r 10 -d 1h -c 2");
     command.stdout(Stdio::null()).stderr(terminal.slave);
 
     let child = command.spawn().unwrap();
     drop(command);
-    let mut shown = Vec::new();
-    // It ends with an error, when the last process closes its side.
-    let _ = File::from(terminal.master).read_to_end(&mut shown);
+    let (sender, is_live) = mpsc::channel();
+    let reading = std::thread::spawn(move || {
+        let mut shown = String::new();
+        let mut master = File::from(terminal.master);
+        let mut piece = [0; 4096];
+        // It ends with an error, when the last process closes its side.
+        while let Ok(length) = master.read(&mut piece) {
+            shown += str::from_utf8(&piece[..length]).unwrap();
+            if shown.contains(" ok  0 throttled") {
+                let _ = sender.send(());
+            }
+        }
+        shown
+    });
+    is_live.recv_timeout(BOUND).expect("a live line");
+    signal("-INT", child.id());
     wait(child);
+    let shown = reading.join().unwrap();
 
-    let shown = String::from_utf8(shown).unwrap();
-    assert!(shown.contains(" ok  0 throttled"), "{shown:?}");
     // The first line names function and endpoint.
     let (_, mut live) = shown.split_once('\n').unwrap();
     let fits = |text: &str| text.split('\r').all(|line| line.len() <= 40);
