@@ -204,22 +204,19 @@ fn configured_endpoint(config: &SdkConfig, service_id: &str) -> Result<Option<En
 
 /// <https://docs.aws.amazon.com/general/latest/gr/rande.html>
 fn default_endpoint(config: &SdkConfig, name: &str, region: &str) -> Result<Endpoint> {
-    let (domain, dual_stack_domain) = if region.starts_with("cn-") {
-        ("amazonaws.com.cn", "api.amazonwebservices.com.cn")
-    } else if region.starts_with("eusc-") {
-        ("amazonaws.eu", "api.amazonwebservices.eu")
-    } else {
-        ("amazonaws.com", "api.aws")
-    };
     let fips = if config.use_fips() == Some(true) {
         "-fips"
     } else {
         ""
     };
-    let domain = if config.use_dual_stack() == Some(true) {
-        dual_stack_domain
-    } else {
-        domain
+    let is_dual_stack = config.use_dual_stack() == Some(true);
+    let domain = match (region.split('-').next(), is_dual_stack) {
+        (Some("cn"), false) => "amazonaws.com.cn",
+        (Some("cn"), true) => "api.amazonwebservices.com.cn",
+        (Some("eusc"), false) => "amazonaws.eu",
+        (Some("eusc"), true) => "api.amazonwebservices.eu",
+        (_, false) => "amazonaws.com",
+        (_, true) => "api.aws",
     };
     Endpoint::parse(&format!("https://{name}{fips}.{region}.{domain}"))
 }

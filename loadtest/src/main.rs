@@ -40,7 +40,7 @@ use crate::measured::Measured;
 use crate::output::Output;
 use crate::report::{Report, Subject};
 use crate::share::Share;
-use crate::target::{Description, FunctionName, Target};
+use crate::target::{FunctionName, Target};
 use crate::terminal::{Display, say};
 
 fn main() -> ExitCode {
@@ -116,7 +116,18 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         }
         _ => None,
     };
-    let fleet = fleet(&aws, &target, &description, &flags)?;
+    // The emulator sends CloudWatch no metrics.
+    let fleet = match &description.capacity_provider {
+        Some(provider) if !target.is_loopback() && !flags.cloudwatch.is_zero() => Some(Fleet {
+            service: aws.cloudwatch()?,
+            function_name: description.function_name.clone(),
+            version: description.version.clone(),
+            capacity_provider: provider.name.clone(),
+            vcpus: description.vcpus,
+            dollars_per_vcpu_hour: flags.vcpu_hour,
+        }),
+        _ => None,
+    };
     let output = Output::open(&flags.output)?;
     say(&format!(
         "invoking {} at {}",
@@ -166,29 +177,6 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.
     stop.cancel();
     tokio::task::spawn_blocking(move || output.write(&report)).await?
-}
-
-/// `None` unless CloudWatch has metrics of the function: the emulator sends it none.
-fn fleet(
-    aws: &Aws,
-    target: &Target,
-    description: &Description,
-    flags: &Flags,
-) -> Result<Option<Fleet>> {
-    let Some(provider) = &description.capacity_provider else {
-        return Ok(None);
-    };
-    if target.is_loopback() || flags.cloudwatch.is_zero() {
-        return Ok(None);
-    }
-    Ok(Some(Fleet {
-        service: aws.cloudwatch()?,
-        function_name: description.function_name.clone(),
-        version: description.version.clone(),
-        capacity_provider: provider.name.clone(),
-        vcpus: description.vcpus,
-        dollars_per_vcpu_hour: flags.vcpu_hour,
-    }))
 }
 
 async fn measure(

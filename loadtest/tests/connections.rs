@@ -6,10 +6,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use tokio_rustls::rustls::{ServerConnection, StreamOwned};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::tls::TlsApi;
 use crate::support::{BOUND, loadtest, refused, report, right_reply, run};
+
+/// For `localhost`, self-signed, until 2126:
+///
+/// ```sh
+/// openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 \
+///   -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE \
+///   -keyout key.pem -out certificate.pem
+/// ```
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/certificate.pem");
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/key.pem");
+
+fn tls() -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
+    let key = PrivateKeyDer::from_pem_file(KEY).unwrap();
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into());
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth();
+    config
+        .with_single_cert(vec![certificate], key)
+        .unwrap()
+        .into()
+}
 
 trait Connection: Read + Write {
     /// Closes this side, so that the peer can still send.
@@ -29,13 +53,27 @@ impl Connection for StreamOwned<ServerConnection, TcpStream> {
     }
 }
 
-/// Replies to one request, and closes the connection without announcing it. Returns whether another
-/// request was on its way already.
-fn serve_once(mut connection: impl Connection) -> bool {
+/// Replies to requests. With `closes`, it replies to one, closes the connection without announcing it,
+/// and returns whether another request was on its way already.
+fn serve(mut connection: impl Connection, closes: bool) -> bool {
+    loop {
+        if !reply(&mut connection) {
+            return false;
+        }
+        if closes {
+            connection.close();
+            let mut rest = Vec::new();
+            let _ = connection.read_to_end(&mut rest);
+            return !rest.is_empty();
+        }
+    }
+}
+
+/// Replies to a request. Returns whether there was one.
+fn reply(connection: &mut impl Connection) -> bool {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        // Nobody need send a request.
         if connection.read_exact(&mut byte).is_err() {
             return false;
         }
@@ -54,14 +92,10 @@ fn serve_once(mut connection: impl Connection) -> bool {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
     let response = [head.into_bytes(), body].concat();
     connection.write_all(&response).unwrap();
-    connection.flush().unwrap();
-    connection.close();
-    let mut rest = Vec::new();
-    let _ = connection.read_to_end(&mut rest);
-    !rest.is_empty()
+    connection.flush().is_ok()
 }
 
-/// A server that replies to one request on each connection, and closes it.
+/// An Invoke API over TCP or TLS.
 struct Server {
     address: SocketAddr,
     is_over: Arc<AtomicBool>,
@@ -69,10 +103,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(is_tls: bool) -> Self {
+    fn start(is_tls: bool, closes: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = is_tls.then(TlsApi::config);
+        let tls = is_tls.then(tls);
         let is_over = Arc::new(AtomicBool::new(false));
         let accepting = std::thread::spawn({
             let is_over = Arc::clone(&is_over);
@@ -83,8 +117,8 @@ impl Server {
                     connection.set_read_timeout(Some(BOUND)).unwrap();
                     let tls = tls.clone().map(|tls| ServerConnection::new(tls).unwrap());
                     std::thread::spawn(move || match tls {
-                        Some(tls) => serve_once(StreamOwned::new(tls, connection)),
-                        None => serve_once(connection),
+                        Some(tls) => serve(StreamOwned::new(tls, connection), closes),
+                        None => serve(connection, closes),
                     })
                 };
                 connections.map(serve).collect()
@@ -115,11 +149,11 @@ fn opens_another_connection_if_the_peer_has_closed_it() {
         (false, 3, "-n 3 -r 4"),
         (true, 3, "-n 3 -r 4"),
     ] {
-        let server = Server::start(is_tls);
+        let server = Server::start(is_tls, true);
         let scheme = if is_tls { "https" } else { "http" };
         let url = format!("{scheme}://localhost:{}", server.address.port());
         let mut command = loadtest(&format!("-o json --endpoint-url {url} {flags}"));
-        command.env("SSL_CERT_FILE", TlsApi::CERTIFICATE);
+        command.env("SSL_CERT_FILE", CERTIFICATE);
 
         let output = run(&mut command);
 
@@ -134,18 +168,18 @@ fn opens_another_connection_if_the_peer_has_closed_it() {
 
 #[test]
 fn speaks_tls_with_those_whose_certificate_it_trusts() {
-    let api = TlsApi::start();
+    let port = Server::start(true, false).address.port();
     let to = |url: &str, flags: &str| loadtest(&format!("--endpoint-url {url} {flags}"));
-    let url = api.url("localhost");
+    let url = format!("https://localhost:{port}");
     for n in ["10", "1000"] {
         let mut command = to(&url, &format!("-n 50 -c 4 --n {n} -o json"));
-        let output = run(command.env("SSL_CERT_FILE", TlsApi::CERTIFICATE));
+        let output = run(command.env("SSL_CERT_FILE", CERTIFICATE));
         assert!(output.status.success(), "{output:?}");
         assert_eq!(report(&output)["outcomes"]["ok"], 50);
     }
 
-    let mut other_name = to(&api.url("127.0.0.1"), "");
-    other_name.env("SSL_CERT_FILE", TlsApi::CERTIFICATE);
+    let mut other_name = to(&format!("https://127.0.0.1:{port}"), "");
+    other_name.env("SSL_CERT_FILE", CERTIFICATE);
     refused(&mut other_name, "TLS handshake: invalid peer certificate");
     let mut nothing_trusted = to(&url, "");
     nothing_trusted.env("SSL_CERT_FILE", "/dev/null");

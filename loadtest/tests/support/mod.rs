@@ -1,7 +1,5 @@
 //! A fake Invoke API, and the load tester as a process.
 
-pub(crate) mod tls;
-
 use std::fs;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
@@ -113,7 +111,7 @@ pub(crate) struct Invocation {
     pub(crate) payload: Bytes,
 }
 
-pub(crate) fn router<A, F>(description: Value, invocations: &Arc<AtomicU64>, reply: A) -> Router
+fn router<A, F>(description: Value, invocations: &Arc<AtomicU64>, reply: A) -> Router
 where
     A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
