@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use aws_smithy_types::date_time::{DateTime, Format};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -211,29 +211,25 @@ fn merge(
     let count = replies.len();
     for (reply, number) in replies.zip(1..) {
         let name = format!("generator {number} of {count}");
-        parts.push(match reply.with_context(|| name.clone())? {
-            Err(problem) => Part {
-                name,
-                requests: 0,
-                problem: Some(problem),
-            },
+        let (requests, problem) = match reply.with_context(|| name.clone())? {
+            Err(problem) => (0, Some(problem)),
             Ok(measured) => {
                 let late = measured.started.duration_since(start).unwrap_or_default();
                 let requests = measured.recorder.outcomes.requests();
+                let interrupted = measured.interrupted;
+                all.push(measured);
                 let problem = if late > MAX_APART {
                     Some(format!("started {:.1} s late", late.as_secs_f64()))
-                } else if measured.interrupted {
-                    Some("its timeout came before it had sent everything".to_owned())
                 } else {
-                    None
+                    interrupted.then(|| "its timeout came before it had sent everything".to_owned())
                 };
-                all.push(measured);
-                Part {
-                    name,
-                    requests,
-                    problem,
-                }
+                (requests, problem)
             }
+        };
+        parts.push(Part {
+            name,
+            requests,
+            problem,
         });
     }
     all.sort_by_key(|measured| measured.started);
@@ -253,13 +249,9 @@ fn progress(count: usize, replied: usize, start: SystemTime, duration: Option<Du
         );
     }
     let elapsed = now.duration_since(start).unwrap_or_default().as_secs();
-    match duration {
-        Some(duration) => format!(
-            "{elapsed} s of {} s, {replied} of {count} generators have replied",
-            duration.as_secs()
-        ),
-        None => format!("{elapsed} s, {replied} of {count} generators have replied"),
-    }
+    let of = duration.map(|duration| format!(" of {} s", duration.as_secs()));
+    let of = of.unwrap_or_default();
+    format!("{elapsed} s{of}, {replied} of {count} generators have replied")
 }
 
 /// # Errors
@@ -272,12 +264,9 @@ fn read(response: Result<Response>, sent: u64) -> Result<Reply> {
         Err(error) => return Ok(Err(format!("failed: {error:#}"))),
     };
     if !response.status.is_success() {
-        let problem = if response.is_throttled() {
-            "throttled"
-        } else {
-            "failed"
-        };
         let error = ServiceError::of(&response);
+        let is_throttled = response.is_throttled();
+        let problem = if is_throttled { "throttled" } else { "failed" };
         return Ok(Err(format!("{problem}: {error}")));
     }
     if let Some(error) = response.function_error() {
@@ -286,11 +275,8 @@ fn read(response: Result<Response>, sent: u64) -> Result<Reply> {
         return Ok(Err(format!("failed: {}", excerpt(message))));
     }
     let report = Report::parse(&response.body.concat())?;
-    let Some(clock) = report.clock else {
-        bail!(
-            "its reply is not a generator's: is it the function that `cargo lambda deploy` made?"
-        );
-    };
+    let clock = report.clock;
+    let clock = clock.context("its reply is not a generator's: is it the load tester?")?;
     // The generator received the event after we sent it, and replied before the reply arrived here.
     check_clock(
         "its clock",

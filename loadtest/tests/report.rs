@@ -126,13 +126,13 @@ fn no_text_of_a_report_ends_the_script_of_its_page() {
 }
 
 /// What the page's script has drawn, and whether it is wider than the window.
-fn draw(html: &str, width: u16) -> (String, bool) {
-    let page = scratch(&format!("drawn-{width}.html"));
+fn draw(name: &str, html: &str, width: u16) -> (String, bool) {
+    let page = scratch(&format!("{name}-{width}.html"));
     // Presses a key on every chart.
     let probe = "<script>document.querySelectorAll('svg').forEach((chart) => chart.onkeydown(new KeyboardEvent('keydown', { key: 'Home' })));
         document.body.dataset.wider = document.documentElement.scrollWidth > innerWidth</script>";
     fs::write(&page, html.replace("</body>", &format!("{probe}</body>"))).unwrap();
-    let profile = scratch(&format!("chromium-{width}"));
+    let profile = scratch(&format!("{name}-{width}"));
     let mut chromium = Command::new("chromium");
     chromium
         .args([
@@ -171,7 +171,7 @@ fn the_page_draws_its_charts_without_a_network() {
     );
 
     for width in [390, 1280] {
-        let (dom, is_wider) = draw(&html, width);
+        let (dom, is_wider) = draw("charts", &html, width);
         assert!(!is_wider, "wider than {width} pixels");
         assert_eq!(dom.matches("<svg ").count(), 4, "{dom}");
         // The curve; verified, requested; p50, p99, max; throttled, failed.
@@ -246,7 +246,7 @@ fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
     }
 
     for width in [390, 1280] {
-        let (dom, is_wider) = draw(&html, width);
+        let (dom, is_wider) = draw("cloudwatch", &html, width);
         assert!(!is_wider, "wider than {width} pixels");
         for text in [
             "17.4 µs",
