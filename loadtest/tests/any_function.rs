@@ -91,7 +91,7 @@ fn takes_whatever_is_no_error_if_nothing_is_expected() {
     let fail = file("fail", r#""fail""#);
 
     let mut command = api.command(&format!("--event - --event {fail} -n 2 -o json"));
-    let output = run(command.stdin(File::open(event).unwrap()));
+    let output = run(command.stdin(File::open(scratch(&event)).unwrap()));
 
     let report = report(&output);
     assert_eq!(*events.lock().unwrap(), ["[1, 2]", r#""fail""#]);

@@ -11,7 +11,7 @@ use nix::pty::{Winsize, openpty};
 use serde_json::json;
 
 use crate::support::{
-    BOUND, InvokeApi, held_back, report, right, run, scratch, signal, stderr, stdout, wait,
+    BOUND, InvokeApi, file, held_back, report, right, run, scratch, signal, stderr, stdout, wait,
 };
 
 /// The load tester, started by a shell after other commands.
@@ -21,7 +21,9 @@ fn after(commands: &str, api: &InvokeApi, flags: &str) -> Command {
     shell
         .arg(env!("CARGO_BIN_EXE_loadtest"))
         .args(flags.split_whitespace());
-    shell.args(["--endpoint-url", &api.url()]);
+    shell
+        .args(["--endpoint-url", &api.url()])
+        .current_dir(scratch(""));
     shell
 }
 
@@ -69,9 +71,7 @@ fn ends_at_once_when_a_thread_of_callers_fails() {
 fn a_full_disk_costs_no_older_report() {
     let api = InvokeApi::start(right);
     for flag in ["-O", "--html"] {
-        let file = scratch("kept-report");
-        fs::write(&file, "an older report").unwrap();
-        let name = file.to_str().unwrap();
+        let name = file("kept-report", "an older report");
         // No file may be longer than a block.
         let full = "trap '' XFSZ; ulimit -f 1";
 
@@ -83,8 +83,11 @@ fn a_full_disk_costs_no_older_report() {
 
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(stderr(&output).contains("File too large"), "{output:?}");
-        assert_eq!(fs::read_to_string(&file).unwrap(), "an older report");
-        let left = fs::read_dir(file.parent().unwrap()).unwrap().flatten();
+        assert_eq!(
+            fs::read_to_string(scratch(&name)).unwrap(),
+            "an older report"
+        );
+        let left = fs::read_dir(scratch("")).unwrap().flatten();
         let left = left.filter(|entry| entry.file_name().to_string_lossy().contains("kept-report"));
         assert_eq!(left.count(), 1);
     }

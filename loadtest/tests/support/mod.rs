@@ -180,6 +180,7 @@ pub(crate) fn loadtest(flags: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command
         .args(flags.split_whitespace())
+        .current_dir(scratch(""))
         .env_clear()
         .env("HOME", env!("CARGO_TARGET_TMPDIR"))
         .env("AWS_EC2_METADATA_DISABLED", "true")
@@ -251,7 +252,7 @@ pub(crate) fn refused(command: &mut Command, complaint: &str) {
     assert_eq!(stdout(&output), "", "{command:?}");
 }
 
-/// A path for a file of a test, in a folder of this process. Those of earlier ones are removed.
+/// The path of a file of a test, in a folder of this process. Those of earlier ones are removed.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
         let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loadtest");
@@ -267,11 +268,10 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     FOLDER.join(name)
 }
 
-/// A new file of a test.
+/// Writes a file of a test, and returns its name, which is enough for the load tester.
 pub(crate) fn file(name: &str, text: &str) -> String {
-    let path = scratch(name);
-    fs::write(&path, text).unwrap();
-    path.into_os_string().into_string().unwrap()
+    fs::write(scratch(name), text).unwrap();
+    name.to_owned()
 }
 
 /// A port of this machine where nothing listens, and nothing else can while this exists.
