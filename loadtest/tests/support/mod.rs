@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
 use emulator::{Emulator, Settings};
-use fibonacci_generator::{event, reply::Reply};
+use fibonacci_generator::{event, reply};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
@@ -213,7 +213,7 @@ pub(crate) fn wait(child: Child) -> Output {
 }
 
 pub(crate) fn right_reply(payload: &[u8]) -> Vec<u8> {
-    Reply::from(event::parse(payload)).slices().concat()
+    reply::slices(event::parse(payload)).concat()
 }
 
 pub(crate) async fn right(invocation: Invocation) -> Response {
