@@ -92,9 +92,7 @@ fn passed(output: &Output) -> Value {
 
 #[test]
 fn three_generators_send_one_load_and_make_one_report() {
-    let mut settings = Settings::new(::emulator::build_function().unwrap());
-    settings.queue = 16;
-    let function = Generators::start_with(settings);
+    let function = InvokeApi::start(right);
     let generators = Generators::start(6, 0);
     let page = scratch("generators.html");
     let (output, scheduled) = std::thread::scope(|scope| {
@@ -123,7 +121,6 @@ fn three_generators_send_one_load_and_make_one_report() {
         100
     );
     generators.end();
-    function.end();
 }
 
 #[test]
