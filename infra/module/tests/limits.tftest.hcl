@@ -1121,7 +1121,7 @@ run "rejects_an_invalid_excluded_instance_type" {
   command = plan
 
   variables {
-    excluded_instance_types = [""]
+    excluded_instance_types = ["c5 xlarge"]
   }
 
   expect_failures = [var.excluded_instance_types]
