@@ -2,12 +2,12 @@
 //! N ≤ 1000.
 //!
 //! ```text
-//! /next ─► worker ─► event ─► Index | InvalidEvent ─► reply ─► [head | prefix of the table | tail] ─► worker ─► /response
+//! event ─► Index | InvalidEvent ─► reply: [head | prefix of the table | tail]
 //! ```
 //!
 //! `build.rs` computes the table (see [`sequence`]). [`event`] reads an event's payload without
-//! copying it. A [`reply`] is three slices of the binary. The loop over the Runtime API ([`worker`],
-//! [`runtime_api`]) takes any function from payload to reply.
+//! copying it. A [`reply`] is three slices of the binary. `lmi_runtime` is the loop over the Runtime
+//! API, which takes any function from event to reply.
 //!
 //! Six words have one meaning everywhere in this project:
 //!
@@ -20,14 +20,14 @@
 //!
 //! ```
 //! use fibonacci_generator::event::{self, InvalidEvent};
-//! use fibonacci_generator::reply::Reply;
+//! use fibonacci_generator::reply;
 //! use fibonacci_generator::sequence::{self, Index};
 //!
 //! let index = event::parse(br#"{"n": 7}"#)?;
 //! assert_eq!(Some(index), Index::new(7));
 //! assert_eq!(sequence::prefix(index), "0, 1, 1, 2, 3, 5, 8, 13");
 //!
-//! let [head, prefix, tail] = Reply::from(index).slices();
+//! let [head, prefix, tail] = reply::slices(Ok(index));
 //! assert!(head.ends_with(br#""body": "{\"n\": 7, \"sequence\": ["#));
 //! assert_eq!(prefix, b"0, 1, 1, 2, 3, 5, 8, 13");
 //! assert_eq!(tail, br#"]}"}"#);
@@ -40,10 +40,5 @@
 //! [Runtime API]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 pub mod event;
-pub mod extension;
-pub mod http;
-pub mod log;
 pub mod reply;
-pub mod runtime_api;
 pub mod sequence;
-pub mod worker;

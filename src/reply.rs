@@ -4,11 +4,10 @@
 //! that Python's `json.dumps` writes:
 //!
 //! ```
-//! use fibonacci_generator::{event, reply::Reply};
+//! use fibonacci_generator::{event, reply};
 //!
-//! let reply = Reply::from(event::parse(br#"{"n": 3}"#));
 //! assert_eq!(
-//!     reply.slices().concat(),
+//!     reply::slices(event::parse(br#"{"n": 3}"#)).concat(),
 //!     br#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 3, \"sequence\": [0, 1, 1, 2]}"}"#
 //! );
 //! ```
@@ -25,38 +24,17 @@ const BEFORE_MESSAGE: &[u8] =
     br#"{"statusCode": 400, "headers": {"Content-Type": "application/json"}, "body": "{\"error\": \""#;
 const AFTER_MESSAGE: &[u8] = br#"\"}"}"#;
 
-/// A reply: three slices, to be sent one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply([&'static [u8]; 3]);
-
-impl Reply {
-    /// The reply's bytes, in order.
-    #[must_use]
-    pub fn slices(&self) -> [&'static [u8]; 3] {
-        self.0
-    }
-}
-
-impl From<Index> for Reply {
-    fn from(index: Index) -> Self {
-        let head = &HEADS[index.as_usize()];
-        Self([
-            &head.bytes[..head.len],
-            sequence::prefix(index).as_bytes(),
-            AFTER_SEQUENCE,
-        ])
-    }
-}
-
-impl From<InvalidEvent> for Reply {
-    fn from(invalid: InvalidEvent) -> Self {
-        Self([BEFORE_MESSAGE, invalid.message().as_bytes(), AFTER_MESSAGE])
-    }
-}
-
-impl From<Result<Index, InvalidEvent>> for Reply {
-    fn from(parsed: Result<Index, InvalidEvent>) -> Self {
-        parsed.map_or_else(Self::from, Self::from)
+/// The reply for an index, or to an event that is invalid: three slices, to be sent one after the
+/// other.
+#[must_use]
+pub fn slices(parsed: Result<Index, InvalidEvent>) -> [&'static [u8]; 3] {
+    match parsed {
+        Ok(index) => {
+            let head = &HEADS[index.as_usize()];
+            let prefix = sequence::prefix(index).as_bytes();
+            [&head.bytes[..head.len], prefix, AFTER_SEQUENCE]
+        }
+        Err(invalid) => [BEFORE_MESSAGE, invalid.message().as_bytes(), AFTER_MESSAGE],
     }
 }
 

@@ -2,9 +2,11 @@
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use uuid::Uuid;
+
+use crate::logs::one_line;
 
 /// The outcome of an invocation.
 #[derive(Clone, Debug)]
@@ -15,8 +17,6 @@ pub struct Reply {
     pub payload: Bytes,
     /// Whether the function failed: it reported an error, timed out or exited.
     pub function_error: bool,
-    /// The number of log lines before the event was handed to the function.
-    pub(crate) first_line: u64,
 }
 
 /// Why an event was not given to the function.
@@ -69,6 +69,17 @@ pub(crate) struct Dispatch {
 }
 
 pub(crate) type ReplySender = oneshot::Sender<Reply>;
+
+/// What an error of the function says, on one line.
+pub(crate) fn describe(error: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(error).unwrap_or_default();
+    one_line(
+        &match (value["errorType"].as_str(), value["errorMessage"].as_str()) {
+            (Some(kind), Some(message)) => format!("{kind}: {message}"),
+            _ => String::from_utf8_lossy(error).into_owned(),
+        },
+    )
+}
 
 /// An error of the function in the words of Lambda.
 pub(crate) fn error(request_id: Uuid, error_type: &str, reason: &str) -> Bytes {

@@ -1,19 +1,28 @@
 //! What the function prints.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+use tokio::task::yield_now;
+use uuid::Uuid;
 
 use crate::lock::lock;
 use crate::standard_error::StandardError;
 
 /// Lines are kept up to this many bytes. The oldest are dropped first.
 const MAX_RETAINED: usize = 4 * 1024 * 1024;
+
+/// Lines without a request id are kept a second time, up to this many bytes: lines of invocations do
+/// not push them out.
+const MAX_OUTPUT: usize = 2 * MAX_LINE;
+
+/// How many request ids are known. A line with an older one counts as a line without.
+const MAX_REQUEST_IDS: usize = 10_000;
 
 /// A line of more bytes is split.
 const MAX_LINE: usize = 64 * 1024;
@@ -23,6 +32,9 @@ const LINE_OVERHEAD: usize = 48;
 
 /// How many bytes a pipe holds on Linux.
 const PIPE_CAPACITY: usize = 64 * 1024;
+
+/// How many bytes to read from a pipe at once.
+const READ_SIZE: usize = 8 * 1024;
 
 /// The lines that the function printed, to standard output and standard error alike.
 pub(crate) struct Logs {
@@ -36,9 +48,37 @@ pub(crate) struct Logs {
 
 #[derive(Default)]
 struct Lines {
-    retained: VecDeque<Arc<str>>,
+    all: Kept,
+    /// Those without a request id.
+    output: Kept,
+    request_ids: HashSet<Uuid>,
+    /// The same request ids, oldest first.
+    by_age: VecDeque<Uuid>,
+}
+
+/// The last lines.
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<Arc<str>>,
     bytes: usize,
     forgotten: u64,
+}
+
+impl Kept {
+    fn push(&mut self, line: Arc<str>, most: usize) {
+        self.bytes += line.len() + LINE_OVERHEAD;
+        self.lines.push_back(line);
+        while self.bytes > most
+            && let Some(oldest) = self.lines.pop_front()
+        {
+            self.bytes -= oldest.len() + LINE_OVERHEAD;
+            self.forgotten += 1;
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.forgotten + self.lines.len() as u64
+    }
 }
 
 /// The emulator's end of the function's standard output or standard error.
@@ -48,11 +88,14 @@ struct Pipe {
     partial: Mutex<Vec<u8>>,
     /// The execution environment of the process that prints here.
     environment: u64,
+    /// How many callers of [`Logs::drain`] wait for this pipe.
+    drains: AtomicUsize,
 }
 
 /// Whether more can come out of a pipe.
 #[derive(PartialEq, Eq)]
 enum More {
+    Now,
     Later,
     Never,
 }
@@ -78,60 +121,74 @@ impl Logs {
         lock(&self.pipes).retain(|pipe| pipe.environment != environment);
     }
 
-    /// Spawns a task that reads from `fd`, a pipe that a process prints to, until the pipe ends.
-    pub(crate) fn attach(self: &Arc<Self>, fd: OwnedFd, environment: u64) -> io::Result<()> {
+    /// Takes in `fd`, a pipe that a process prints to. What this returns reads from it until it ends.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        fd: OwnedFd,
+        environment: u64,
+    ) -> io::Result<impl Future<Output = ()> + use<>> {
         let pipe = Arc::new(Pipe {
             receiver: pipe::Receiver::from_owned_fd(fd)?,
             partial: Mutex::default(),
             environment,
+            drains: AtomicUsize::new(0),
         });
         lock(&self.pipes).push(Arc::clone(&pipe));
         let logs = Arc::clone(self);
-        tokio::spawn(async move {
-            while pipe.receiver.readable().await.is_ok()
-                && logs.read(&pipe, |buffer| pipe.receiver.try_read(buffer)) == More::Later
-            {
+        Ok(async move {
+            while pipe.receiver.readable().await.is_ok() {
+                // Whoever drains the pipe comes first: the lock alone would not let them in.
+                if pipe.drains.load(Ordering::Relaxed) == 0
+                    && logs.read(&pipe, |buffer| pipe.receiver.try_read(buffer)) == More::Never
+                {
+                    break;
+                }
+                // A function that prints without pause is always readable.
+                yield_now().await;
             }
-        });
-        Ok(())
+        })
     }
 
     /// Reads what the function has printed up to now. What it printed before a reply must be here
     /// when the reply is, but tokio may not know yet that a pipe is readable: this asks the pipe.
     pub(crate) fn drain(&self) {
         for pipe in &*lock(&self.pipes) {
-            self.read(pipe, |buffer| {
-                Ok(nix::unistd::read(&pipe.receiver, buffer)?)
-            });
+            pipe.drains.fetch_add(1, Ordering::Relaxed);
+            // Not more than a pipe holds: a function that prints faster than this reads would keep it
+            // here for ever.
+            for _ in 0..PIPE_CAPACITY / READ_SIZE {
+                let read = |buffer: &mut [u8]| Ok(nix::unistd::read(&pipe.receiver, buffer)?);
+                if self.read(pipe, read) != More::Now {
+                    break;
+                }
+            }
+            pipe.drains.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Reads what is in the pipe, at most as much as a pipe holds: a function that prints faster
-    /// than this reads would keep it here for ever.
+    /// Reads once from a pipe.
     fn read(&self, pipe: &Pipe, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> More {
         let mut partial = lock(&pipe.partial);
-        let mut buffer = [0; 8 * 1024];
-        for _ in 0..PIPE_CAPACITY / buffer.len() {
-            let length = match read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::Later,
-                Ok(0) | Err(_) => {
-                    if !partial.is_empty() {
-                        self.push(&std::mem::take(&mut *partial));
-                    }
-                    return More::Never;
+        let mut buffer = [0; READ_SIZE];
+        let length = match read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return More::Now,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::Later,
+            Ok(0) | Err(_) => {
+                if !partial.is_empty() {
+                    self.push(&std::mem::take(&mut *partial));
                 }
-                Ok(length) => length,
-            };
-            for piece in buffer[..length].split_inclusive(|&byte| byte == b'\n') {
-                partial.extend_from_slice(piece);
-                if piece.ends_with(b"\n") || partial.len() >= MAX_LINE {
-                    self.push(&partial);
-                    partial.clear();
-                }
+                return More::Never;
+            }
+            Ok(length) => length,
+        };
+        for piece in buffer[..length].split_inclusive(|&byte| byte == b'\n') {
+            partial.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || partial.len() >= MAX_LINE {
+                self.push(&partial);
+                partial.clear();
             }
         }
-        More::Later
+        More::Now
     }
 
     fn push(&self, line: &[u8]) {
@@ -142,16 +199,24 @@ impl Logs {
             let _ = StandardError.write(format!("{line}\n").as_bytes());
         }
         let mut lines = lock(&self.lines);
-        lines.bytes += line.len() + LINE_OVERHEAD;
-        lines.retained.push_back(line);
-        while lines.bytes > MAX_RETAINED
-            && let Some(oldest) = lines.retained.pop_front()
-        {
-            lines.bytes -= oldest.len() + LINE_OVERHEAD;
-            lines.forgotten += 1;
+        if !request_ids(&line).any(|id| lines.request_ids.contains(&id)) {
+            lines.output.push(Arc::clone(&line), MAX_OUTPUT);
         }
-        self.count
-            .send_replace(lines.forgotten + lines.retained.len() as u64);
+        lines.all.push(line, MAX_RETAINED);
+        self.count.send_replace(lines.all.count());
+    }
+
+    /// Notes that lines with this request id belong to an invocation.
+    pub(crate) fn expect(&self, request_id: Uuid) {
+        let mut lines = lock(&self.lines);
+        if lines.request_ids.insert(request_id) {
+            lines.by_age.push_back(request_id);
+        }
+        if lines.by_age.len() > MAX_REQUEST_IDS
+            && let Some(oldest) = lines.by_age.pop_front()
+        {
+            lines.request_ids.remove(&oldest);
+        }
     }
 
     /// How many lines there have been.
@@ -161,20 +226,29 @@ impl Logs {
 
     /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
-        self.range(first, u64::MAX)
+        let lines = lock(&self.lines);
+        let skipped = first.saturating_sub(lines.all.forgotten);
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        lines.all.lines.iter().skip(skipped).cloned().collect()
     }
 
-    /// The lines from number `first` up to and without number `end`, as far as they are kept.
-    pub(crate) fn range(&self, first: u64, end: u64) -> Vec<Arc<str>> {
-        let lines = lock(&self.lines);
-        let size = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        let skipped = first.saturating_sub(lines.forgotten);
-        let length = end.saturating_sub(lines.forgotten + skipped);
-        let kept = lines.retained.iter();
-        kept.skip(size(skipped))
-            .take(size(length))
-            .cloned()
-            .collect()
+    /// The lines that name an invocation, as far as they are kept. Nothing else tells whose a line is:
+    /// workers print side by side, and what one printed may be read after its reply.
+    pub(crate) fn of(&self, request_id: Uuid) -> Vec<Arc<str>> {
+        self.drain();
+        let mut lines = self.since(0);
+        lines.retain(|line| request_ids(line).any(|id| id == request_id));
+        lines
+    }
+
+    /// The last lines that name no invocation.
+    pub(crate) fn output(&self) -> Vec<Arc<str>> {
+        lock(&self.lines).output.lines.iter().cloned().collect()
+    }
+
+    /// How many lines there have been that name no invocation.
+    pub(crate) fn output_count(&self) -> u64 {
+        lock(&self.lines).output.count()
     }
 
     /// The first line that `wanted` accepts, among those kept and those to come.
@@ -191,6 +265,15 @@ impl Logs {
             let _ = counts.changed().await;
         }
     }
+}
+
+/// What may be request ids in a line: its UUIDs.
+fn request_ids(line: &str) -> impl Iterator<Item = Uuid> {
+    let dashes = line.match_indices('-');
+    dashes.filter_map(|(dash, _)| {
+        let first = dash.checked_sub(8)?;
+        Uuid::try_parse(line.get(first..first + 36)?).ok()
+    })
 }
 
 /// Makes one line of a caller's or a function's text, to be part of a message.

@@ -4,7 +4,7 @@ use std::future::ready;
 use std::time::Duration;
 
 use crate::support::{
-    Gate, Response, call, function, http, invoke, line, request, response, start, within, workers,
+    Gate, call, closed, function, http, invoke, line, request, response, start, within, workers,
 };
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -33,7 +33,6 @@ async fn replies_in_the_shape_of_aws() {
         .parse()
         .unwrap();
     assert_eq!(response.header("x-amz-function-error"), None);
-    assert_eq!(response.header("x-amz-log-result"), None);
 }
 
 #[tokio::test]
@@ -45,28 +44,6 @@ async fn marks_a_function_error() {
         (200, &json!("no"))
     );
     assert_eq!(response.header("x-amz-function-error"), Some("Unhandled"));
-}
-
-#[tokio::test]
-async fn returns_the_tail_of_the_log_of_the_invocation_alone() {
-    let emulator = start(workers(2)).await;
-    let text = "x".repeat(5000);
-    invoke(&emulator, "", br#"{"log": "another"}"#).await;
-    let response = invoke(&emulator, "x-amz-log-type: Tail", br#"{"log": "mine"}"#).await;
-    let tail = |response: &Response| {
-        let tail = BASE64_STANDARD
-            .decode(response.header("x-amz-log-result").unwrap())
-            .unwrap();
-        String::from_utf8(tail).unwrap()
-    };
-    let id = response.header("x-amzn-requestid").unwrap();
-    assert_eq!(
-        tail(&response),
-        json!({ "requestId": id, "message": "mine" }).to_string() + "\n"
-    );
-    let event = json!({ "log": text }).to_string();
-    let response = invoke(&emulator, "x-amz-log-type: Tail", event.as_bytes()).await;
-    assert_eq!(tail(&response).len(), 4096);
 }
 
 #[tokio::test]
@@ -254,6 +231,18 @@ async fn a_caller_that_stalls_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn closes_a_connection_whose_request_does_not_begin() {
+    let mut settings = workers(1);
+    settings.read_timeout = Duration::from_millis(200);
+    let emulator = start(settings).await;
+    for address in [emulator.invoke_address(), emulator.function_url_address()] {
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"POST / HTTP/1.1\r\nhost: x").await.unwrap();
+        closed(half).await;
+    }
+}
+
+#[tokio::test]
 async fn a_dry_run_invokes_nothing_and_reports_no_version() {
     let emulator = start(function()).await;
     let headers = "x-amz-invocation-type: DryRun";
@@ -432,6 +421,13 @@ async fn refuses_what_aws_refuses() {
              Member must satisfy enum value set: [None, Tail]",
         ),
         (
+            post("x-amz-log-type: Tail"),
+            "{}",
+            400,
+            "InvalidParameterValueException",
+            "Tail logs are not supported for functions configured with capacity provider",
+        ),
+        (
             post("x-amz-tenant-id: me"),
             "{}",
             400,
@@ -444,6 +440,13 @@ async fn refuses_what_aws_refuses() {
             400,
             "InvalidParameterValueException",
             "cargo local does not support durable executions.",
+        ),
+        (
+            post(&format!("x-amzn-trace-id: {}", "x".repeat(300_000))),
+            "{}",
+            400,
+            "InvalidParameterValueException",
+            "X-Amzn-Trace-Id must be at most 4096 bytes.",
         ),
         (
             "POST /2015-03-31/elsewhere HTTP/1.1".to_owned(),

@@ -1,0 +1,142 @@
+//! The function's internal [extension]. Lambda sends SIGTERM only to functions that have one.
+//!
+//! [extension]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::connection::{MAX_REFUSAL_LEN, USER_AGENT};
+use crate::http::{Head, Socket, Stream, invalid};
+use crate::log::excerpt;
+
+/// Unique among the extensions of a function.
+const NAME: &str = env!("CARGO_PKG_NAME");
+/// An internal extension may not subscribe to events.
+const BODY: &str = r#"{"events": []}"#;
+/// A Runtime API that breaks so many connections takes no registrations.
+const MAX_ATTEMPTS: u32 = 3;
+/// Between a connection that broke and the next attempt.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What the first requests to the Runtime API showed.
+#[derive(Debug)]
+pub(crate) struct Registration<S> {
+    /// The registered extension, or why there is none.
+    pub(crate) extension: io::Result<Extension<S>>,
+    /// Whether the Runtime API responded to both of two requests that were sent in one write, and
+    /// left the connection open, as
+    /// [RFC 9112 §9.3.2](https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2) requires.
+    pub(crate) pipelines: bool,
+}
+
+/// An extension that waits for an event, as each must, and never gets one. Lambda may take a closed
+/// connection for its end.
+#[derive(Debug)]
+pub(crate) struct Extension<S> {
+    _stream: Stream<S>,
+}
+
+/// Registers at `authority`, the `host:port` of the Runtime API, which takes registrations until
+/// the first poll.
+///
+/// Once the request is on its way, the function may be registered, and Lambda does not start the
+/// environment before every registered extension has asked for its first event. So this waits for
+/// the response for as long as the connection lives, and registers again if it breaks.
+///
+/// # Errors
+///
+/// If the environment cannot start, because the function is registered and cannot ask for an event.
+pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registration<S>> {
+    let without_extension = |problem| Registration {
+        extension: Err(problem),
+        pipelines: false,
+    };
+    let mut attempt = 1;
+    let (mut stream, head, id, body) = loop {
+        let mut stream = match Stream::open(authority).await {
+            Ok(stream) => stream,
+            Err(problem) => return Ok(without_extension(problem)),
+        };
+        match request_registration(&mut stream, authority).await {
+            Ok((head, id, body)) => break (stream, head, id, body),
+            Err(problem) if attempt == MAX_ATTEMPTS => return Ok(without_extension(problem)),
+            Err(_) => sleep(PAUSE).await,
+        }
+        attempt += 1;
+    };
+    let ping = receive_response(&mut stream, |_, _| ()).await;
+    let pipelines = head.keeps_alive && ping.is_ok_and(|(head, _)| head.keeps_alive);
+    if head.status != 200 || id.is_empty() {
+        let body = excerpt(&body);
+        let problem = invalid(format!("HTTP status {}: {body}", head.status));
+        if attempt > 1 && body.contains("InvalidExtensionState") {
+            return Err(problem); // an attempt before this one has taken the name
+        }
+        return Ok(Registration {
+            extension: Err(problem),
+            pipelines,
+        });
+    }
+
+    if !pipelines {
+        stream = Stream::open(authority).await?;
+    }
+    let request = format!(
+        "GET /2020-01-01/extension/event/next HTTP/1.1\r\n\
+         host: {authority}\r\n\
+         user-agent: {USER_AGENT}\r\n\
+         lambda-extension-identifier: {id}\r\n\r\n"
+    );
+    stream.send(&mut [IoSlice::new(request.as_bytes())]).await?;
+    Ok(Registration {
+        extension: Ok(Extension { _stream: stream }),
+        pipelines,
+    })
+}
+
+/// Sends a registration, and a ping with it to see whether that gets a response. Returns the
+/// response to the registration, with the extension's id.
+async fn request_registration<S: Socket>(
+    stream: &mut Stream<S>,
+    authority: &str,
+) -> io::Result<(Head, String, Vec<u8>)> {
+    let head = format!("host: {authority}\r\nuser-agent: {USER_AGENT}\r\n");
+    let requests = format!(
+        "POST /2020-01-01/extension/register HTTP/1.1\r\n{head}\
+         lambda-extension-name: {NAME}\r\n\
+         content-type: application/json\r\n\
+         content-length: {}\r\n\r\n{BODY}\
+         GET /2018-06-01/ping HTTP/1.1\r\n{head}\r\n",
+        BODY.len()
+    );
+    stream
+        .send(&mut [IoSlice::new(requests.as_bytes())])
+        .await?;
+    let mut id = String::new();
+    let mut on_header = |name: &str, value: &str| {
+        if name.eq_ignore_ascii_case("lambda-extension-identifier") {
+            value.clone_into(&mut id);
+        }
+    };
+    // However long it takes: the limit of the init phase is Lambda's.
+    let (head, body) = loop {
+        match receive_response(stream, &mut on_header).await {
+            Err(problem) if problem.kind() == io::ErrorKind::TimedOut => {}
+            response => break response?,
+        }
+    };
+    Ok((head, id, body))
+}
+
+async fn receive_response<S: Socket>(
+    stream: &mut Stream<S>,
+    on_header: impl FnMut(&str, &str),
+) -> io::Result<(Head, Vec<u8>)> {
+    let (len, head) = stream.receive_head(on_header).await?;
+    stream.use_head(len, &head);
+    let mut start = Vec::with_capacity(MAX_REFUSAL_LEN);
+    stream.receive_start(&mut start).await?;
+    Ok((head, start))
+}
