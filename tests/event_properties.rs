@@ -1,7 +1,9 @@
-//! Generated events, whole and damaged, against an independent reading of what they ask for.
+//! Generated events, whole and damaged, against an independent reading of what they ask for, and
+//! against simd-json's.
 
 use std::collections::BTreeSet;
 
+use crate::simd_json;
 use crate::support::event_reading;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -232,6 +234,7 @@ fn check_all(events: impl Strategy<Value = Vec<u8>>) -> BTreeSet<String> {
     };
     let checked = TestRunner::new(config).run(&events, |event| {
         event_reading::check(&event);
+        simd_json::check(&event);
         let outcome = event_reading::read(&event).map(|_| "an index");
         outcomes.borrow_mut().insert(format!("{outcome:?}"));
         Ok(())

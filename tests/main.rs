@@ -6,4 +6,6 @@ mod event_properties;
 mod fuzz_corpus;
 mod http_events;
 mod sequence;
+mod shared_memory;
+mod simd_json;
 mod support;

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use aws_smithy_types::date_time::{DateTime, Format};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::ServiceError;
-use crate::display::Display;
-use crate::generator::{SPARE, Share};
 use crate::http::Response;
-use crate::load::{GRACE, Load, Schedule};
+use crate::load::{Load, Schedule};
+use crate::measured::{Measured, unix_ms};
 use crate::merge::MAX_APART;
-use crate::report::{Measured, Part, Report, unix_ms};
+use crate::report::{Part, Report};
+use crate::run::GRACE;
+use crate::share::{SPARE, Share};
 use crate::target::{INVOCATION_TIMEOUT, Target};
-use crate::{excerpt, say};
+use crate::terminal::{Display, excerpt, say};
 
 /// The time between the invocation of the generators and their start: for cold starts and warm-up.
 const LEAD: Duration = Duration::from_secs(3);
@@ -27,12 +29,8 @@ const LEAD: Duration = Duration::from_secs(3);
 /// The longest timeout that Lambda allows.
 const LONGEST_TIMEOUT: Duration = Duration::from_mins(15);
 
-/// A report that a generator made, or why there is none.
-enum Reply {
-    Measured(Box<Measured>),
-    /// The merged report names the generator and this reason.
-    Missing(String),
-}
+/// What a generator measured, or why there is no report of it, which the merged report names.
+type Reply = Result<Measured, String>;
 
 /// Splits a load into one for each generator.
 ///
@@ -90,13 +88,10 @@ fn part(all: u64, index: u64, count: u64) -> u64 {
 pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
     let sent = unix_ms(SystemTime::now());
     let description = target.describe().await?;
-    if let Some(date) = description
-        .date
-        .as_deref()
-        .and_then(|date| httpdate::parse_http_date(date).ok())
-    {
+    let date = description.date.as_deref();
+    let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+    if let Some(date) = date.and_then(|date| u64::try_from(date.to_millis().ok()?).ok()) {
         // The header is in whole seconds, and a server may reuse it for a second.
-        let date = unix_ms(date);
         let now = unix_ms(SystemTime::now());
         check_clock(
             "Lambda's clock",
@@ -108,10 +103,7 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
         .timeout
         .map_or(LONGEST_TIMEOUT, |timeout| timeout.min(LONGEST_TIMEOUT));
     let overhead = LEAD + GRACE + INVOCATION_TIMEOUT + SPARE;
-    // A schedule ends with its duration or with its last request, whichever comes first.
-    let last = load.schedule.zip(load.requests);
-    let last = last.map(|(schedule, requests)| schedule.due(requests));
-    let duration = load.duration.into_iter().chain(last).min();
+    let duration = load.due().map(|due| due.time).or(load.duration);
     let duration = duration.unwrap_or_default();
     let longest = LONGEST_TIMEOUT.saturating_sub(overhead);
     ensure!(
@@ -161,12 +153,16 @@ pub(crate) async fn run(
         };
         generators.spawn(async move {
             share.sent_unix_ms = unix_ms(SystemTime::now());
-            let event = serde_json::to_vec(&share).unwrap_or_default();
-            // Lambda itself ends the invocation first.
-            let response = caller
-                .invoke(event.into(), timeout + INVOCATION_TIMEOUT)
-                .await;
-            (index, Reply::read(response, share.sent_unix_ms))
+            let response = match serde_json::to_vec(&share) {
+                // Lambda itself ends the invocation first.
+                Ok(event) => {
+                    caller
+                        .invoke(event.into(), timeout + INVOCATION_TIMEOUT)
+                        .await
+                }
+                Err(error) => Err(error.into()),
+            };
+            (index, read(response, share.sent_unix_ms))
         });
     }
 
@@ -215,35 +211,31 @@ fn merge(
     let count = replies.len();
     for (reply, number) in replies.zip(1..) {
         let name = format!("generator {number} of {count}");
-        parts.push(match reply.with_context(|| name.clone())? {
-            Reply::Missing(problem) => Part {
-                name,
-                requests: 0,
-                problem: Some(problem),
-            },
-            Reply::Measured(measured) => {
+        let (requests, problem) = match reply.with_context(|| name.clone())? {
+            Err(problem) => (0, Some(problem)),
+            Ok(measured) => {
                 let late = measured.started.duration_since(start).unwrap_or_default();
                 let requests = measured.recorder.outcomes.requests();
+                let interrupted = measured.interrupted;
+                all.push(measured);
                 let problem = if late > MAX_APART {
                     Some(format!("started {:.1} s late", late.as_secs_f64()))
-                } else if measured.interrupted {
-                    Some("its timeout came before it had sent everything".to_owned())
                 } else {
-                    None
+                    interrupted.then(|| "its timeout came before it had sent everything".to_owned())
                 };
-                all.push(measured);
-                Part {
-                    name,
-                    requests,
-                    problem,
-                }
+                (requests, problem)
             }
+        };
+        parts.push(Part {
+            name,
+            requests,
+            problem,
         });
     }
     all.sort_by_key(|measured| measured.started);
     let mut whole = Measured::nothing()?;
     for measured in all {
-        whole.add(*measured);
+        whole.add(measured);
     }
     Ok((whole, parts))
 }
@@ -257,53 +249,41 @@ fn progress(count: usize, replied: usize, start: SystemTime, duration: Option<Du
         );
     }
     let elapsed = now.duration_since(start).unwrap_or_default().as_secs();
-    match duration {
-        Some(duration) => format!(
-            "{elapsed} s of {} s, {replied} of {count} generators have replied",
-            duration.as_secs()
-        ),
-        None => format!("{elapsed} s, {replied} of {count} generators have replied"),
-    }
+    let of = duration.map(|duration| format!(" of {} s", duration.as_secs()));
+    let of = of.unwrap_or_default();
+    format!("{elapsed} s{of}, {replied} of {count} generators have replied")
 }
 
-impl Reply {
-    /// # Errors
-    ///
-    /// If the reply is not a report that can be merged.
-    fn read(response: Result<Response>, sent: u64) -> Result<Self> {
-        let arrived = unix_ms(SystemTime::now());
-        let response = match response {
-            Ok(response) => response,
-            Err(error) => return Ok(Self::Missing(format!("failed: {error:#}"))),
-        };
-        if !response.status.is_success() {
-            let problem = if response.is_throttled() {
-                "throttled"
-            } else {
-                "failed"
-            };
-            let error = ServiceError::of(&response);
-            return Ok(Self::Missing(format!("{problem}: {error}")));
-        }
-        if let Some(error) = response.function_error() {
-            let json = serde_json::from_str::<Value>(&error).unwrap_or_default();
-            let message = json["errorMessage"].as_str().unwrap_or(&error);
-            return Ok(Self::Missing(format!("failed: {}", excerpt(message))));
-        }
-        let report = Report::parse(&response.body.concat())?;
-        let Some(clock) = report.clock else {
-            bail!(
-                "its reply is not a generator's: is it the function that `cargo lambda deploy` made?"
-            );
-        };
-        // The generator received the event after we sent it, and replied before the reply arrived here.
-        check_clock(
-            "its clock",
-            after(clock.replied_unix_ms, arrived),
-            after(clock.received_unix_ms, sent),
-        )?;
-        Ok(Self::Measured(Box::new(report.measured()?)))
+/// # Errors
+///
+/// If the reply is not a report that can be merged.
+fn read(response: Result<Response>, sent: u64) -> Result<Reply> {
+    let arrived = unix_ms(SystemTime::now());
+    let response = match response {
+        Ok(response) => response,
+        Err(error) => return Ok(Err(format!("failed: {error:#}"))),
+    };
+    if !response.status.is_success() {
+        let error = ServiceError::of(&response);
+        let is_throttled = response.is_throttled();
+        let problem = if is_throttled { "throttled" } else { "failed" };
+        return Ok(Err(format!("{problem}: {error}")));
     }
+    if let Some(error) = response.function_error() {
+        let json = serde_json::from_str::<Value>(&error).unwrap_or_default();
+        let message = json["errorMessage"].as_str().unwrap_or(&error);
+        return Ok(Err(format!("failed: {}", excerpt(message))));
+    }
+    let report = Report::parse(&response.body.concat())?;
+    let clock = report.clock;
+    let clock = clock.context("its reply is not a generator's: is it the load tester?")?;
+    // The generator received the event after we sent it, and replied before the reply arrived here.
+    check_clock(
+        "its clock",
+        after(clock.replied_unix_ms, arrived),
+        after(clock.received_unix_ms, sent),
+    )?;
+    Ok(Ok(report.measured()?))
 }
 
 /// Refuses another clock that is ahead of ours by at least `from` and at most `to` milliseconds.
@@ -355,42 +335,6 @@ mod tests {
             loads.iter().filter_map(|load| load.requests).sum::<u64>(),
             100
         );
-    }
-
-    #[test]
-    fn a_part_without_anything_to_send_is_refused() {
-        let schedule = Schedule {
-            rate_per_second: 1,
-            ramp: Duration::ZERO,
-            first: 0,
-            step: 1,
-        };
-        for (load, complaint) in [
-            (
-                Load {
-                    concurrency: NonZeroU16::new(2).unwrap(),
-                    ..LOAD
-                },
-                "--concurrency 2",
-            ),
-            (
-                Load {
-                    requests: Some(2),
-                    ..LOAD
-                },
-                "--requests 2",
-            ),
-            (
-                Load {
-                    schedule: Some(schedule),
-                    ..LOAD
-                },
-                "--rate 1 for 2s",
-            ),
-        ] {
-            let error = split(&load, THREE).unwrap_err().to_string();
-            assert!(error.starts_with(complaint), "{error}");
-        }
     }
 
     #[test]

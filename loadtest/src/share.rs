@@ -16,14 +16,16 @@ use crate::aws::Aws;
 use crate::events::Events;
 use crate::flags::Limits;
 use crate::http::Endpoint;
-use crate::load::{self, Load};
+use crate::load::Load;
+use crate::measured::{Measured, unix_ms};
 use crate::merge::MAX_APART;
-use crate::report::{Clock, Measured, Report, Subject, unix_ms};
-use crate::say;
+use crate::report::{Clock, Report, Subject};
+use crate::run;
 use crate::target::{FunctionName, INVOCATION_TIMEOUT, Target};
+use crate::terminal::say;
 
 /// The version of the event. A change that older generators cannot follow raises it.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 /// The time that a generator needs between the last reply it waits for and its own timeout.
 pub(crate) const SPARE: Duration = Duration::from_secs(2);
@@ -97,7 +99,7 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Report, Diagnostic> {
 
 async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Result<Report> {
     let endpoint = Endpoint::parse(&share.endpoint_url)?;
-    let aws = Aws::load(Some(&endpoint)).await?;
+    let aws = Aws::find(Some(&endpoint)).await?;
     let lambda = aws.lambda(Some(endpoint))?;
     let target = Arc::new(Target::new(lambda, share.function.clone())?);
     let stop = CancellationToken::new();
@@ -114,7 +116,7 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         }
     });
     let start = UNIX_EPOCH + Duration::from_millis(share.start_unix_ms);
-    let ended = load::measure(
+    let ended = run::measure(
         &target,
         &share.events,
         share.load,
@@ -158,12 +160,8 @@ impl Share {
                 "the share has no valid N"
             );
         }
-        if let Some(schedule) = share.load.schedule {
-            ensure!(
-                schedule.rate_per_second > 0 && schedule.step > 0,
-                "the share's schedule has no rate"
-            );
-        }
+        let generators = share.load.schedule.map_or(1, |schedule| schedule.step);
+        share.load.check(generators)?;
         let behind = share.sent_unix_ms.saturating_sub(unix_ms(received));
         ensure!(
             u128::from(behind) <= MAX_APART.as_millis(),
