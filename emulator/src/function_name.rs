@@ -109,7 +109,8 @@ fn parts(name: &str) -> Option<Parts<'_>> {
         parts.drain(..3);
     }
     let mut take = |is_it: &dyn Fn(&str) -> bool| {
-        let is_first = parts.len() > 1 && is_it(parts[0]);
+        // `function:$LATEST` is a function of that name.
+        let is_first = parts.len() > 1 && is_it(parts[0]) && is_name(parts[1]);
         is_first.then(|| parts.remove(0))
     };
     let region = take(&is_region);
@@ -124,14 +125,17 @@ fn parts(name: &str) -> Option<Parts<'_>> {
     };
     let is_qualifier =
         |part: &str| !part.is_empty() && (consists_of(part, "-_") || is_version(part));
-    let is_valid =
-        !name.is_empty() && consists_of(name, "-_.") && qualifier.is_none_or(is_qualifier);
+    let is_valid = is_name(name) && qualifier.is_none_or(is_qualifier);
     is_valid.then_some(Parts {
         region,
         account,
         name,
         qualifier,
     })
+}
+
+fn is_name(part: &str) -> bool {
+    !part.is_empty() && consists_of(part, "-_.")
 }
 
 /// `us-east-1`, `us-gov-west-1`, `eusc-de-east-1`
