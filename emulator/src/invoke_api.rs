@@ -93,7 +93,6 @@ impl InvokeApi {
         let event = checked(payload, MAX_PAYLOAD)?;
         self.invocations.submit(InvokeRequest {
             request_id,
-            payload: event.clone(),
             event,
             function_arn: self.function_arn.clone(),
             trace_id,
@@ -282,11 +281,6 @@ async fn accept(
     }
     let pending = api.invocations.submit(InvokeRequest {
         request_id,
-        payload: if body.bytes.is_empty() {
-            event.clone()
-        } else {
-            body.into_bytes()
-        },
         event,
         function_arn,
         trace_id: trace_id.unwrap_or_else(|| new_trace_id(request_id)),
@@ -298,6 +292,8 @@ async fn accept(
     response_headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
     if asynchronous {
         tokio::spawn(async move {
+            // It takes room until the function has it.
+            let _body = body;
             match pending.reply().await {
                 Ok(reply) if reply.function_error => warn!(
                     "invocation {request_id} is asynchronous: Lambda would retry it twice and then \
