@@ -1,8 +1,9 @@
 //! Reading an event: with the function's parser and with others. All of them accept these events.
 
 use std::fmt::Write;
+use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group};
 use fibonacci_generator::event;
 use fibonacci_generator::sequence::Index;
 use serde::Deserialize;
@@ -104,6 +105,9 @@ fn event(criterion: &mut Criterion) {
 
         let mut group = criterion.benchmark_group(format!("event/{name}"));
         group.throughput(Throughput::Bytes(payload.len() as u64));
+        if payload.len() > 10_000 {
+            group.sampling_mode(SamplingMode::Flat);
+        }
         // simd-json changes its input, so each parser gets a copy, which is made off the clock.
         let copy = || payload.clone();
         group.bench_function("serde_json visitor (ours)", |b| {
@@ -129,5 +133,18 @@ fn event(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, event);
-criterion_main!(benches);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(50)
+        .nresamples(10_000)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(500));
+    targets = event
+}
+
+fn main() {
+    println!("cargo bench takes under four minutes in all; event takes half a minute");
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

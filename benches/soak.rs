@@ -11,8 +11,7 @@ use std::{fs, process};
 
 use clap::Parser;
 use emulator::{Emulator, Settings};
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
+use fibonacci_generator::{event, reply};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
@@ -21,9 +20,9 @@ const WARM_UP_PART: u32 = 10;
 
 #[derive(Parser)]
 struct Flags {
-    /// Run for so many seconds
-    #[arg(long, default_value_t = 60)]
-    duration: u64,
+    /// Run for so many seconds. Without this it does not run, so that `cargo bench` stays short
+    #[arg(long, required_unless_present_any = ["bench", "test"])]
+    duration: Option<u64>,
     /// Stop earlier, after so many invocations
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     invocations: u64,
@@ -47,8 +46,8 @@ fn events() -> Vec<(String, Vec<u8>)> {
     valid
         .chain(invalid.map(str::to_owned))
         .map(|payload| {
-            let reply = Reply::from(event::parse(payload.as_bytes()));
-            (payload, reply.slices().concat())
+            let reply = reply::slices(event::parse(payload.as_bytes()));
+            (payload, reply.concat())
         })
         .collect()
 }
@@ -67,7 +66,11 @@ async fn main() {
     if !"soak".contains(&flags.filter) {
         return;
     }
-    let duration = Duration::from_secs(if flags.test { 1 } else { flags.duration });
+    let Some(seconds) = flags.duration.or(flags.test.then_some(1)) else {
+        println!("soak runs only for a given time: cargo bench --bench soak -- --duration 60");
+        return;
+    };
+    let duration = Duration::from_secs(seconds);
     let mut settings = Settings::new(emulator::build_function().expect("the function builds"));
     settings.max_concurrency = Some(flags.concurrency);
     settings.queue = flags.concurrency.get().into();

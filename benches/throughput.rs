@@ -1,6 +1,7 @@
 //! The whole loop: this function and the alternatives to it. Each runs as a process under a Runtime
 //! API that always has an event ready.
 
+mod handlers;
 mod throughput {
     pub(crate) mod chart;
     pub(crate) mod competitors;
@@ -11,40 +12,36 @@ mod throughput {
     pub(crate) mod raw;
     pub(crate) mod report;
     pub(crate) mod runtime_api;
-    pub(crate) mod targets;
 }
-mod without_table;
 
-use std::path::PathBuf;
-use std::{env, fs};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+use std::{env, fs, io};
 
 use clap::Parser;
 
-use crate::throughput::measure::Setting;
-use crate::throughput::program::{self, Program};
-use crate::throughput::{chart, report, targets};
+use crate::throughput::measure::{self, Cell, Row, Setting};
+use crate::throughput::process::Process;
+use crate::throughput::program::{self, OURS, Program};
+use crate::throughput::report::{self, USUAL};
+use crate::throughput::runtime_api::{self, RuntimeApi};
+use crate::throughput::{chart, cpu};
 
-/// Measures this function and the alternatives to it, in about five minutes.
+/// Measures this function and the alternatives to it, in a minute and a half.
 #[derive(Parser)]
 struct Options {
-    /// Measure only cells whose names contain this (cpus=1/concurrency=8/n=1000/stock and the like),
-    /// or only the targets that are no ratios (targets)
+    /// Measure only programs whose names contain this, and ours
     #[arg(default_value = "")]
     filter: String,
+    /// Measure one and two CPUs, 1, 8 and 64 at once, a fixed rate, and the start: six minutes
+    #[arg(long)]
+    all: bool,
     /// Make one short pass, to see that everything works. This is the default without --bench
     #[arg(long)]
     test: bool,
     #[arg(long, hide = true)]
     bench: bool,
-    /// Write the figures as JSON [default: throughput.json in the target directory]
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw CPU per invocation over N [default: throughput.svg in the target directory]
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-    /// Measure memory after a million invocations, and a minute after events of 6 MB
-    #[arg(long)]
-    long: bool,
 }
 
 fn main() -> Result<(), lambda_runtime::Error> {
@@ -55,51 +52,130 @@ fn main() -> Result<(), lambda_runtime::Error> {
 
     let mut options = Options::parse();
     options.test |= !options.bench;
+    let programs = Program::chosen(&options.filter, options.all);
+    if programs.is_empty() {
+        return Ok(());
+    }
+    let minutes = if options.all {
+        "six minutes"
+    } else {
+        "a minute and a half"
+    };
+    if !options.test {
+        println!("throughput takes {minutes}");
+    }
     // The executable that `cargo bench` builds has the features of the dev-dependencies too. This
     // builds the one that ships.
     let function = &*emulator::build_function()?;
 
-    let programs = Program::available();
     let mut rows = Vec::new();
-    for setting in Setting::all(options.test)? {
-        let cells = setting.cells(&programs, &options.filter);
-        if !cells.is_empty() {
-            if rows.is_empty() {
-                report::print_legend();
-            }
-            report::print_heading(setting);
-            let measured = setting.measure(cells, function, options.test)?;
-            report::print(&measured);
-            rows.extend(measured);
+    for setting in settings(options.all)? {
+        let measured = setting.measure(&cells(setting, &programs), function, options.test)?;
+        if options.all {
+            report::print_rows(&measured);
+        }
+        rows.extend(measured);
+    }
+    if options.all {
+        let paced = USUAL.measure(&paced(&rows), function, options.test)?;
+        report::print_rows(&paced);
+        rows.extend(paced);
+        print_starts(&programs, function, options.test)?;
+    }
+    if options.filter.is_empty() && !options.test {
+        println!();
+        let target_dir = function.ancestors().nth(2).unwrap_or(Path::new("."));
+        for (name, contents) in [
+            ("throughput.json", serde_json::to_string_pretty(&rows)?),
+            ("throughput.svg", chart::svg(&rows)),
+        ] {
+            fs::write(target_dir.join(name), contents)?;
+            println!("{}", target_dir.join(name).display());
         }
     }
+    report::print_table(&rows);
+    println!(
+        "\nFor more: cargo bench --bench throughput -- --all (six minutes)\n          \
+         cargo bench --bench soak -- --duration 60"
+    );
     if options.test {
         println!("\nThis was one short pass. Its figures say nothing about speed.");
     }
-    let mut targets = Vec::new();
-    if "targets".contains(&options.filter) {
-        if !rows.is_empty() {
-            targets.extend(targets::of_rows(&rows));
-        }
-        targets.extend(targets::of_function(function, options.test, options.long)?);
-        targets::print(&targets);
-    }
+    report::print_answer(&rows);
+    Ok(())
+}
 
-    let is_whole = options.filter.is_empty() && !options.test;
-    let target_dir = function.ancestors().nth(2).filter(|_| is_whole);
-    let files = [
-        (
-            options.json,
-            "throughput.json",
-            report::to_json(&rows, &targets)?,
-        ),
-        (options.svg, "throughput.svg", chart::svg(&rows)),
-    ];
-    for (path, name, contents) in files {
-        if let Some(path) = path.or(target_dir.map(|dir| dir.join(name))) {
-            fs::write(&path, contents)?;
-            println!("\n{}", path.display());
+fn settings(all: bool) -> io::Result<Vec<Setting>> {
+    let (cpus, concurrencies) = if all {
+        (cpu::available_cpus()?.len().min(2), &[8, 1, 64][..])
+    } else {
+        (1, &[8, 1][..])
+    };
+    Ok((1..=cpus)
+        .flat_map(|cpus| {
+            concurrencies
+                .iter()
+                .map(move |&concurrency| Setting { cpus, concurrency })
+        })
+        .collect())
+}
+
+/// What is measured in a setting with an event always ready.
+fn cells(setting: Setting, programs: &[Program]) -> Vec<Cell> {
+    let is_due = |n, name| match (n, name) {
+        (0, _) => setting == USUAL && [OURS, "stock", "iterative"].contains(&name),
+        // With one CPU it would be raw.
+        (_, "raw-threads") => setting.cpus > 1,
+        _ => true,
+    };
+    let cell = |n, program| Cell {
+        n,
+        program,
+        rate: None,
+    };
+    [0, 10, 100, 1000]
+        .into_iter()
+        .flat_map(|n| programs.iter().map(move |program| (n, program)))
+        .filter(|(n, program)| is_due(*n, program.name))
+        .map(|(n, &program)| cell(n, program))
+        .collect()
+}
+
+/// The same cells at half the rate that *ours* sustains.
+fn paced(rows: &[Row]) -> Vec<Cell> {
+    let usual = || rows.iter().filter(|row| row.setting == USUAL);
+    usual()
+        .filter_map(|row| {
+            let ours = usual().find(|ours| ours.n == row.n && ours.program.name == OURS)?;
+            Some(Cell {
+                n: row.n,
+                program: row.program,
+                rate: Some(ours.invocations_per_second / 2.0),
+            })
+        })
+        .collect()
+}
+
+/// Prints the time from the start of the process to its first poll.
+fn print_starts(programs: &[Program], function: &Path, is_test: bool) -> io::Result<()> {
+    println!("\nFrom the start to the first poll, median:\n");
+    let cpus = cpu::available_cpus()?;
+    let api_thread = runtime_api::start_thread(cpus.clone());
+    for program in programs {
+        let mut millis = Vec::new();
+        for _ in 0..if is_test { 1 } else { 21 } {
+            let runtime_api = RuntimeApi::start(&api_thread)?;
+            let mut command = match program.name {
+                OURS => Command::new(function), // without this executable before it
+                _ => program.command(function, &cpus)?,
+            };
+            let started = Instant::now();
+            let _process = Process::spawn(&mut command, runtime_api.address, USUAL.concurrency)?;
+            runtime_api.wait_for_polls(USUAL.concurrency);
+            let first_poll = runtime_api.first_poll().expect("all workers poll");
+            millis.push((first_poll - started).as_secs_f64() * 1e3);
         }
+        println!("{:<11} {:>8.1} ms", program.name, measure::median(millis));
     }
     Ok(())
 }

@@ -2,14 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use super::measure::{Row, Setting};
-use super::program::Program;
+use super::measure::Row;
+use super::program::{OURS, Program};
+use super::report::USUAL;
 
-/// What an execution environment of 1 vCPU gets by default.
-const SETTING: Setting = Setting {
-    cpus: 1,
-    concurrency: 8,
-};
 const N_TICKS: [f64; 3] = [10.0, 100.0, 1000.0];
 /// In microseconds.
 const CPU_TICKS: [f64; 15] = [
@@ -62,10 +58,13 @@ struct Line<'a> {
 pub(crate) fn svg(rows: &[Row]) -> String {
     let mut lines = Vec::<Line>::new();
     let (mut least, mut most) = (CPU_TICKS[4], CPU_TICKS[4]);
-    for row in rows.iter().filter(|row| row.setting == SETTING) {
+    for row in (rows.iter()).filter(|row| row.setting == USUAL && row.rate.is_none() && row.n > 0) {
         least = least.min(row.cpu_us);
         most = most.max(row.cpu_us);
-        match lines.iter_mut().find(|line| line.program == row.program) {
+        match lines
+            .iter_mut()
+            .find(|line| line.program.name == row.program.name)
+        {
             Some(line) => line.rows.push(row),
             None => lines.push(Line {
                 program: row.program,
@@ -115,12 +114,12 @@ fn place_labels(lines: &mut [Line], y: &Axis) {
 fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
     writeln!(
         svg,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 440" role="img" aria-labelledby="title desc">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 460" role="img" aria-labelledby="title desc">
 <title id="title">CPU per invocation over N</title>
 <desc id="desc">Microseconds of CPU per invocation for replies with F(0) to F(N)."#
     )?;
     for line in lines {
-        write!(svg, "{}:", style(line.program).0)?;
+        write!(svg, "{}:", line.program.name)?;
         for row in &line.rows {
             write!(svg, " {:.1} at N = {};", row.cpu_us, row.n)?;
         }
@@ -132,7 +131,7 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
 <style>
 {STYLE}
 </style>
-<rect class="background" width="860" height="440"/>
+<rect class="background" width="920" height="460"/>
 <text class="heading" x="20" y="28">CPU per invocation, in microseconds</text>
 <text x="20" y="48">one CPU, eight invocations at once; both axes are logarithmic</text>"#
     )?;
@@ -145,22 +144,32 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
             )?;
         }
     }
+    let (middle, text_y) = (f64::midpoint(LEFT, RIGHT), BOTTOM + 45.0);
+    writeln!(
+        svg,
+        r#"<text x="{middle}" y="{text_y}" text-anchor="middle">N: the reply holds F(0) to F(N)</text>"#
+    )?;
     for tick in N_TICKS {
         let (x, text_y) = (x.at(tick), BOTTOM + 20.0);
         writeln!(
             svg,
-            r#"<path class="grid" d="M{x:.1} {TOP}V{BOTTOM}"/><text x="{x:.1}" y="{text_y}" text-anchor="middle">N = {tick}</text>"#
+            r#"<path class="grid" d="M{x:.1} {TOP}V{BOTTOM}"/><text x="{x:.1}" y="{text_y}" text-anchor="middle">{tick}</text>"#
         )?;
     }
     for line in lines {
-        let (label, colour) = style(line.program);
-        let (class, width) = match line.program {
-            Program::Ours => ("ours", 4),
+        let Program {
+            name,
+            description,
+            colour,
+        } = line.program;
+        let (class, width) = match name {
+            OURS => ("ours", 4),
             _ => ("other", 2),
         };
-        let dashes = match line.program {
-            Program::OursOff | Program::RawOff => "5 4",
-            _ => "none",
+        let dashes = if name.ends_with("-off") {
+            "5 4"
+        } else {
+            "none"
         };
         let label_y = line.label_y;
         let (mut path, mut dots, mut end) = (String::new(), String::new(), String::new());
@@ -176,24 +185,9 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
 <path d="{path}" fill="none" stroke-width="{width}" stroke-dasharray="{dashes}"/>
 <path d="M{end}L{} {label_y:.1}"/>{dots}
 </g>
-<text class="{class}" x="{LABEL_LEFT}" y="{label_y:.1}" dy="4">{label}</text>"#,
+<text class="{class}" x="{LABEL_LEFT}" y="{label_y:.1}" dy="4">{name}: {description}</text>"#,
             LABEL_LEFT - 6.0
         )?;
     }
     writeln!(svg, "</svg>")
-}
-
-/// The label and the colour of a line.
-fn style(program: Program) -> (&'static str, &'static str) {
-    match program {
-        Program::Ours => ("ours: this function", "#2f81f7"),
-        Program::OursOff => ("ours-off: this function, pipelining off", "#2f81f7"),
-        Program::Raw => ("raw: same bytes, bare epoll", "#8b949e"),
-        Program::RawOff => ("raw-off: same bytes, bare epoll, pipelining off", "#8b949e"),
-        Program::NoOp => ("no-op: lambda_runtime, returning {}", "#2da44e"),
-        Program::Layer => ("layer: lambda_runtime, this function's slices", "#1b9aaa"),
-        Program::Stock => ("stock: lambda_runtime, this table, serde", "#d9730d"),
-        Program::Iterative => ("iterative: lambda_runtime, num-bigint, serde", "#a371f7"),
-        Program::Python => ("python: the Python function", "#e5534b"),
-    }
 }

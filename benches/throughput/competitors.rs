@@ -1,30 +1,24 @@
-//! The competitors on `lambda_runtime`. Each runs in a process of its own.
+//! The competitors that use `lambda_runtime`. Each runs in a process of its own.
 
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
-use fibonacci_generator::sequence::{self, Index};
+use fibonacci_generator::{event, reply};
 use http_body::{Frame, SizeHint};
 use lambda_runtime::tower::layer::layer_fn;
-use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, service_fn, tracing};
+use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, Service, service_fn, tracing};
 use lambda_runtime_api_client::{PooledClient, body::Body, build_request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::without_table::{self, Response};
+use crate::handlers::Response;
 
 #[derive(Deserialize)]
 struct Event {
     n: u16,
-}
-
-/// The reply, for serde to serialize.
-pub(crate) fn response(n: u16, prefix: &str) -> Response {
-    Response::new(format!(r#"{{"n": {n}, "sequence": [{prefix}]}}"#))
 }
 
 /// Runs a competitor as its `main` would.
@@ -43,24 +37,22 @@ pub(crate) async fn no_op() -> Result<(), Error> {
     .await
 }
 
-/// The table, used as the documentation of `lambda_runtime` suggests: serde copies and escapes the
-/// sequence.
-pub(crate) async fn stock() -> Result<(), Error> {
-    lambda_runtime::run_concurrent(service_fn(|event: LambdaEvent<Event>| async move {
-        let n = event.payload.n;
-        let index = Index::new(n).ok_or("n is above 1000")?;
-        Ok::<_, Error>(response(n, sequence::prefix(index)))
-    }))
-    .await
+/// A handler as the documentation of `lambda_runtime` suggests it: serde copies and escapes the
+/// reply.
+fn handler(
+    response: fn(u16) -> Response,
+) -> impl Service<LambdaEvent<Event>, Response = Response, Error = Error, Future: Send> + Clone + Send
+{
+    service_fn(move |event: LambdaEvent<Event>| async move { Ok(response(event.payload.n)) })
 }
 
-/// No table: computes the terms on each call.
-pub(crate) async fn iterative() -> Result<(), Error> {
-    lambda_runtime::run_concurrent(service_fn(|event: LambdaEvent<Event>| async move {
-        let n = event.payload.n;
-        Ok::<_, Error>(response(n, &without_table::prefix(n)))
-    }))
-    .await
+pub(crate) async fn run_concurrent(response: fn(u16) -> Response) -> Result<(), Error> {
+    lambda_runtime::run_concurrent(handler(response)).await
+}
+
+/// Such a handler on this function's loop.
+pub(crate) fn service(response: fn(u16) -> Response) -> ExitCode {
+    lmi_runtime::run(lmi_runtime::service(handler(response)))
 }
 
 /// The table's slices, posted by a tower layer that replaces `lambda_runtime`'s own posting.
@@ -71,7 +63,7 @@ pub(crate) async fn layer() -> Result<(), Error> {
         service_fn(move |invocation: LambdaInvocation| {
             let client = client.clone();
             async move {
-                let reply = Reply::from(event::parse(&invocation.body));
+                let reply = reply::slices(event::parse(&invocation.body));
                 let request_id = &invocation.context.request_id;
                 let mut request = build_request().method("POST").uri(format!(
                     "/2018-06-01/runtime/invocation/{request_id}/response"
@@ -80,7 +72,7 @@ pub(crate) async fn layer() -> Result<(), Error> {
                     request = request.header("lambda-runtime-invocation-id", id);
                 }
                 let body = Slices {
-                    slices: reply.slices().map(Bytes::from_static),
+                    slices: reply.map(Bytes::from_static),
                     sent: 0,
                 };
                 client.call(request.body(Body::new(body))?).await?;

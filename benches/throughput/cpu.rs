@@ -13,8 +13,8 @@ pub(crate) struct Cpu {
     /// In microseconds.
     pub(crate) time: f64,
     /// The kernel's timer samples how much of that was user code and how much the kernel.
-    pub(crate) user_ticks: u64,
-    pub(crate) system_ticks: u64,
+    pub(crate) user_ticks: u32,
+    pub(crate) system_ticks: u32,
 }
 
 impl Sub for Cpu {

@@ -10,10 +10,9 @@ use serde::Serialize;
 
 use super::cpu::{self, Cpu};
 use super::process::Process;
-use super::program::Program;
+use super::program::{OURS, Program};
 use super::runtime_api::{self, RuntimeApi};
 
-const INDICES: [u16; 3] = [10, 100, 1000];
 const WARM_UP: Duration = Duration::from_millis(50);
 
 /// The medians of a cell's samples.
@@ -23,17 +22,21 @@ pub(crate) struct Row {
     pub(crate) setting: Setting,
     pub(crate) n: u16,
     pub(crate) program: Program,
+    /// Events that were due per second, unless one was always ready.
+    pub(crate) rate: Option<f64>,
     pub(crate) invocations_per_second: f64,
     /// CPU of the program per invocation, user and system, in microseconds.
     pub(crate) cpu_us: f64,
-    pub(crate) user_us: f64,
-    pub(crate) system_us: f64,
+    /// The kernel's share of it, as its timer samples it.
+    pub(crate) system_share: f64,
     /// CPU of the program relative to that of ours, round by round.
     pub(crate) relative_cpu: f64,
+    /// From an event's last byte to its reply's last byte, in microseconds, over all samples.
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
     /// Highest resident set size of the program up to this N, in bytes.
     pub(crate) peak_rss_bytes: u64,
-    /// Replies with the next poll behind them, as a share of all replies.
-    pub(crate) polls_ahead: f64,
     /// CPU of the Runtime API per invocation, in microseconds.
     pub(crate) runtime_api_cpu_us: f64,
 }
@@ -47,9 +50,10 @@ pub(crate) struct Setting {
 
 /// A program and an N, to be measured in a setting.
 pub(crate) struct Cell {
-    n: u16,
-    program: Program,
-    samples: Vec<Sample>,
+    pub(crate) n: u16,
+    pub(crate) program: Program,
+    /// Events that are due per second, unless one is always ready.
+    pub(crate) rate: Option<f64>,
 }
 
 /// A program that waits for its turn.
@@ -64,50 +68,18 @@ struct Sample {
     invocations: f64,
     seconds: f64,
     cpu: Cpu,
-    polls_ahead: f64,
+    /// In nanoseconds.
+    latencies: Vec<u32>,
     runtime_api_cpu: f64,
     peak_rss: u64,
 }
 
 impl Setting {
-    /// One and two CPUs, if this machine has two, with several concurrencies each.
-    pub(crate) fn all(is_test: bool) -> io::Result<Vec<Self>> {
-        let concurrencies = if is_test { &[8][..] } else { &[1, 8, 64] };
-        let available = cpu::available_cpus()?;
-        Ok((1..=available.len().min(2))
-            .flat_map(|cpus| {
-                let of_cpus = move |&concurrency| Self { cpus, concurrency };
-                concurrencies.iter().map(of_cpus)
-            })
-            .collect())
-    }
-
-    /// The cells whose names contain `filter`, and ours to compare them with.
-    pub(crate) fn cells(self, programs: &[Program], filter: &str) -> Vec<Cell> {
-        let Self { cpus, concurrency } = self;
-        let mut cells = Vec::new();
-        for n in INDICES {
-            let mut chosen = programs.to_vec();
-            chosen.retain(|program| {
-                let name = program.name();
-                format!("cpus={cpus}/concurrency={concurrency}/n={n}/{name}").contains(filter)
-            });
-            if !chosen.is_empty() && !chosen.contains(&Program::Ours) {
-                chosen.insert(0, Program::Ours);
-            }
-            cells.extend(chosen.into_iter().map(|program| Cell {
-                n,
-                program,
-                samples: Vec::new(),
-            }));
-        }
-        cells
-    }
-
-    /// Measures the cells. `function` is this function's executable.
+    /// Measures the cells, among which are those of *ours* for each N. `function` is this function's
+    /// executable.
     pub(crate) fn measure(
         self,
-        mut cells: Vec<Cell>,
+        cells: &[Cell],
         function: &Path,
         is_test: bool,
     ) -> io::Result<Vec<Row>> {
@@ -126,37 +98,35 @@ impl Setting {
         let api_thread = runtime_api::start_thread(api_cpus.to_vec());
 
         let mut contestants = Vec::<Contestant>::new();
-        for &Cell { program, .. } in &cells {
-            if !contestants.iter().any(|other| other.program == program) {
+        for &Cell { program, .. } in cells {
+            if !contestants.iter().any(|it| it.program.name == program.name) {
                 let command = program.command(function, function_cpus)?;
                 let contestant =
                     Contestant::start(program, command, self.concurrency, &api_thread)?;
                 contestants.push(contestant);
             }
         }
+        let mut samples: Vec<_> = cells.iter().map(|_| Vec::new()).collect();
         for round in 0..rounds {
-            for cell in &mut cells {
+            for (cell, samples) in cells.iter().zip(&mut samples) {
                 let contestant = contestants
                     .iter()
-                    .find(|contestant| contestant.program == cell.program)
+                    .find(|it| it.program.name == cell.program.name)
                     .expect("one was started for each program");
                 if round == 0 {
-                    contestant.sample(cell.n, self.concurrency, slice.min(WARM_UP))?;
+                    contestant.sample(cell, self.concurrency, slice.min(WARM_UP))?;
                 }
-                let sample = contestant.sample(cell.n, self.concurrency, slice)?;
-                cell.samples.push(sample);
+                samples.push(contestant.sample(cell, self.concurrency, slice)?);
             }
         }
         let ours_at = |n| {
-            let is_it = |cell: &&Cell| cell.n == n && cell.program == Program::Ours;
-            cells
-                .iter()
-                .find(is_it)
-                .expect("ours takes part for each N")
+            let is_it = |cell: &Cell| cell.n == n && cell.program.name == OURS;
+            let ours = cells.iter().position(is_it);
+            &samples[ours.expect("ours takes part for each N")]
         };
-        Ok(cells
-            .iter()
-            .map(|cell| Row::new(self, cell, ours_at(cell.n)))
+        let measured = cells.iter().zip(&samples);
+        Ok(measured
+            .map(|(cell, samples)| Row::new(self, cell, samples, ours_at(cell.n)))
             .collect())
     }
 }
@@ -179,43 +149,43 @@ impl Contestant {
         })
     }
 
-    fn sample(&self, n: u16, concurrency: usize, slice: Duration) -> io::Result<Sample> {
+    fn sample(&self, cell: &Cell, concurrency: usize, slice: Duration) -> io::Result<Sample> {
         let own_clock = ClockId::CLOCK_PROCESS_CPUTIME_ID;
-        let event = self.program.event(n);
+        let event = self.program.event(cell.n);
         let cpu = self.process.cpu()?;
         let own_cpu = cpu::micros(own_clock)?;
         let started = Instant::now();
 
-        self.runtime_api.offer(&event);
+        self.runtime_api.offer(&event, cell.rate);
         thread::sleep(slice);
         self.runtime_api.wait_for_replies(1);
         self.runtime_api.withhold();
         self.runtime_api.wait_for_polls(concurrency);
 
         let seconds = started.elapsed().as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-        let sample = Sample {
-            invocations: self.runtime_api.replies() as f64,
-            seconds,
-            cpu: self.process.cpu()? - cpu,
-            polls_ahead: self.runtime_api.polls_ahead() as f64,
-            runtime_api_cpu: cpu::micros(own_clock)? - own_cpu,
-            peak_rss: self.process.peak_rss()?,
-        };
-        let share = sample.polls_ahead / sample.invocations;
-        let is_as_named = if self.program.pipelines() {
-            share > 0.99
+        let cpu = self.process.cpu()? - cpu;
+        let runtime_api_cpu = cpu::micros(own_clock)? - own_cpu;
+        let (pipelined, replies) = (self.runtime_api.pipelined(), self.runtime_api.replies());
+        // A poll that waits for an event after a slow reply may arrive on its own.
+        let is_as_named = if self.program.is_pipelined() {
+            pipelined * 100 > replies * 99
         } else {
-            share == 0.0
+            pipelined == 0
         };
         if !is_as_named {
-            let name = self.program.name();
-            return Err(io::Error::other(format!(
-                "{name} sent a poll with {} of {} replies",
-                sample.polls_ahead, sample.invocations
-            )));
+            let name = self.program.name;
+            let problem = format!("{name} sent a poll with {pipelined} of {replies} replies");
+            return Err(io::Error::other(problem));
         }
-        Ok(sample)
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+        Ok(Sample {
+            invocations: replies as f64,
+            seconds,
+            cpu,
+            latencies: self.runtime_api.latencies().clone(),
+            runtime_api_cpu,
+            peak_rss: self.process.peak_rss()?,
+        })
     }
 }
 
@@ -226,27 +196,32 @@ impl Sample {
 }
 
 impl Row {
-    fn new(setting: Setting, cell: &Cell, ours: &Cell) -> Self {
-        let of_samples = |figure: fn(&Sample) -> f64| median(cell.samples.iter().map(figure));
-        let sum = |ticks: fn(&Sample) -> u64| cell.samples.iter().map(ticks).sum::<u64>();
+    fn new(setting: Setting, cell: &Cell, samples: &[Sample], ours: &[Sample]) -> Self {
+        let of_samples = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
+        let sum = |ticks: fn(&Sample) -> u32| f64::from(samples.iter().map(ticks).sum::<u32>());
         let user_ticks = sum(|sample| sample.cpu.user_ticks);
         let system_ticks = sum(|sample| sample.cpu.system_ticks);
-        let cpu_us = of_samples(Sample::cpu_us);
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred ticks")]
-        let user_us = cpu_us * user_ticks as f64 / (user_ticks + system_ticks).max(1) as f64;
-        let rounds = cell.samples.iter().zip(&ours.samples);
+        let mut latencies: Vec<_> = samples.iter().flat_map(|it| &it.latencies).collect();
+        latencies.sort_unstable();
+        let percentile = |per_mille: usize| {
+            let nanos = latencies[(latencies.len() * per_mille / 1000).min(latencies.len() - 1)];
+            f64::from(*nanos) / 1e3
+        };
+        let rounds = samples.iter().zip(ours);
         Self {
             setting,
             n: cell.n,
             program: cell.program,
+            rate: cell.rate,
             invocations_per_second: of_samples(|sample| sample.invocations / sample.seconds),
-            cpu_us,
-            user_us,
-            system_us: cpu_us - user_us,
+            cpu_us: of_samples(Sample::cpu_us),
+            system_share: system_ticks / (user_ticks + system_ticks).max(1.0),
             relative_cpu: median(rounds.map(|(sample, ours)| sample.cpu_us() / ours.cpu_us())),
+            p50_us: percentile(500),
+            p99_us: percentile(990),
+            p999_us: percentile(999),
             // The first round has not come to a larger N yet.
-            peak_rss_bytes: cell.samples[0].peak_rss,
-            polls_ahead: of_samples(|sample| sample.polls_ahead / sample.invocations),
+            peak_rss_bytes: samples[0].peak_rss,
             runtime_api_cpu_us: of_samples(|sample| sample.runtime_api_cpu / sample.invocations),
         }
     }

@@ -50,19 +50,10 @@ impl Process {
 
     /// The highest resident set size so far, in bytes, summed over the process and its children.
     pub(crate) fn peak_rss(&self) -> io::Result<u64> {
-        self.memory("VmHWM:")
-    }
-
-    /// The resident set size in bytes, summed over the process and its children.
-    pub(crate) fn rss(&self) -> io::Result<u64> {
-        self.memory("VmRSS:")
-    }
-
-    fn memory(&self, name: &str) -> io::Result<u64> {
         let mut kib = 0;
         for pid in self.pids()? {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let value = line.and_then(|line| line.split_whitespace().next());
             kib += value.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
         }

@@ -1,107 +1,140 @@
 //! The programs that are measured.
 
+use std::num::NonZero;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::{env, io};
+use std::{env, io, thread};
 
-use fibonacci_generator::reply::Reply;
-use fibonacci_generator::sequence::{self, Index};
+use fibonacci_generator::reply;
+use fibonacci_generator::sequence::Index;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use serde::{Serialize, Serializer};
 
 use super::runtime_api::Event;
 use super::{competitors, cpu, raw};
+use crate::handlers;
 
 /// The first argument of this executable when it is to become a program that is measured.
 pub(crate) const LAUNCH: &str = "launch";
+/// The name of the program that the others are compared with.
+pub(crate) const OURS: &str = "ours";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Program {
-    /// This function, as it ships: the next poll travels with the reply.
-    Ours,
-    /// This function with `RUNTIME_API_PIPELINING=off`.
-    OursOff,
-    /// The same bytes from one thread on epoll: the floor.
-    Raw,
-    /// The floor without pipelining.
-    RawOff,
-    /// `lambda_runtime` with a handler that returns `{}`.
-    NoOp,
-    /// The slices of this function's replies, posted by a tower layer on `lambda_runtime`, which is
-    /// as far as its interface goes.
-    Layer,
-    /// The table on `lambda_runtime`, serialized by serde: what its documentation suggests.
-    Stock,
-    /// No table: num-bigint on each call, `lambda_runtime` and serde.
-    Iterative,
-    /// The Python function that this one replaces.
-    Python,
+#[derive(Clone, Copy)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) description: &'static str,
+    /// Of its line in the picture.
+    pub(crate) colour: &'static str,
+}
+
+const PROGRAMS: [Program; 11] = [
+    Program {
+        name: "raw",
+        description: "a bare epoll loop that sends the same bytes",
+        colour: "#8b949e",
+    },
+    Program {
+        name: OURS,
+        description: "this function",
+        colour: "#2f81f7",
+    },
+    Program {
+        name: "ours-off",
+        description: "this function without pipelining",
+        colour: "#2f81f7",
+    },
+    Program {
+        name: "no-op",
+        description: "lambda_runtime, which replies {}",
+        colour: "#2da44e",
+    },
+    Program {
+        name: "layer",
+        description: "lambda_runtime, which posts this function's slices",
+        colour: "#1b9aaa",
+    },
+    Program {
+        name: "service",
+        description: "stock's handler on this function's loop",
+        colour: "#bf8700",
+    },
+    Program {
+        name: "stock",
+        description: "lambda_runtime and serde over the same table",
+        colour: "#d9730d",
+    },
+    Program {
+        name: "iterative",
+        description: "as stock, but num-bigint computes the terms",
+        colour: "#a371f7",
+    },
+    Program {
+        name: "python",
+        description: "the Python function, awslambdaric",
+        colour: "#e5534b",
+    },
+    Program {
+        name: "raw-off",
+        description: "raw without pipelining",
+        colour: "#8b949e",
+    },
+    Program {
+        name: "raw-threads",
+        description: "raw with a thread for each CPU",
+        colour: "#8b949e",
+    },
+];
+
+impl Serialize for Program {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
 }
 
 impl Program {
-    const ALL: [Self; 9] = [
-        Self::Ours,
-        Self::OursOff,
-        Self::Raw,
-        Self::RawOff,
-        Self::NoOp,
-        Self::Layer,
-        Self::Stock,
-        Self::Iterative,
-        Self::Python,
-    ];
-
-    /// The programs that this machine can run. Says so if that is not all.
-    pub(crate) fn available() -> Vec<Self> {
-        let mut programs = Self::ALL.to_vec();
-        let has_awslambdaric = Command::new(python())
-            .args(["-c", "import awslambdaric"])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
-        if !has_awslambdaric {
+    /// Those that this machine can run and whose names contain `filter`, with *ours*; those of
+    /// README's table, or all. Says so if Python cannot run.
+    pub(crate) fn chosen(filter: &str, all: bool) -> Vec<Self> {
+        let mut programs = PROGRAMS.to_vec();
+        programs.retain(|it| it.name.contains(filter) && (all || !it.name.starts_with("raw-")));
+        let has_awslambdaric = || {
+            Command::new(python())
+                .args(["-c", "import awslambdaric"])
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        if programs.iter().any(|it| it.name == "python") && !has_awslambdaric() {
             eprintln!(
                 "python is left out: {} cannot import awslambdaric. Install it there, or name \
                  another interpreter in PYTHON.",
                 python()
             );
-            programs.retain(|program| *program != Self::Python);
+            programs.retain(|it| it.name != "python");
+        }
+        if !programs.is_empty() && !programs.iter().any(|it| it.name == OURS) {
+            programs.extend(PROGRAMS.into_iter().find(|it| it.name == OURS));
         }
         programs
     }
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ours => "ours",
-            Self::OursOff => "ours-off",
-            Self::Raw => "raw",
-            Self::RawOff => "raw-off",
-            Self::NoOp => "no-op",
-            Self::Layer => "layer",
-            Self::Stock => "stock",
-            Self::Iterative => "iterative",
-            Self::Python => "python",
-        }
-    }
-
     /// Whether it sends the next poll with a reply.
-    pub(crate) fn pipelines(self) -> bool {
-        matches!(self, Self::Ours | Self::Raw)
+    pub(crate) fn is_pipelined(self) -> bool {
+        matches!(self.name, OURS | "raw" | "raw-threads" | "service")
     }
 
     /// A direct event and the program's reply to it.
     pub(crate) fn event(self, n: u16) -> Arc<Event> {
         let index = Index::new(n).expect("at most 1000");
-        let reply = match self {
-            Self::NoOp => b"{}".to_vec(),
-            Self::Stock | Self::Iterative => {
-                let response = competitors::response(n, sequence::prefix(index));
-                serde_json::to_vec(&response).expect("strings and a number")
+        let reply = match self.name {
+            "no-op" => b"{}".to_vec(),
+            "service" | "stock" | "iterative" => {
+                serde_json::to_vec(&handlers::stock(n)).expect("strings and a number")
             }
-            _ => Reply::from(index).slices().concat(),
+            _ => reply::slices(Ok(index)).concat(),
         };
         let payload = format!(r#"{{"n": {n}}}"#).into_bytes();
         Arc::new(Event { payload, reply })
@@ -112,12 +145,12 @@ impl Program {
         let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
         let mut command = Command::new(env::current_exe()?);
         command.args([LAUNCH, &cpus.join(",")]);
-        match self {
-            Self::Ours => command.arg(function).env_remove("RUNTIME_API_PIPELINING"),
-            Self::OursOff => command.arg(function).env("RUNTIME_API_PIPELINING", "off"),
+        match self.name {
+            OURS => command.arg(function).env_remove("RUNTIME_API_PIPELINING"),
+            "ours-off" => command.arg(function).env("RUNTIME_API_PIPELINING", "off"),
             // AWS_EXECUTION_ENV could only slow it down: for some versions of Python, awslambdaric
             // then polls from a thread of its own.
-            Self::Python => command
+            "python" => command
                 .arg(python())
                 .args(["-m", "awslambdaric", "function.handler"])
                 .env(
@@ -126,15 +159,9 @@ impl Program {
                 )
                 .env("PYTHONDONTWRITEBYTECODE", "1")
                 .env_remove("AWS_EXECUTION_ENV"),
-            _ => command.arg(self.name()),
+            name => command.arg(name),
         };
         Ok(command)
-    }
-}
-
-impl Serialize for Program {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
     }
 }
 
@@ -151,16 +178,18 @@ pub(crate) fn launch(mut args: impl Iterator<Item = String>) -> Result<(), lambd
     cpu::run_on(cpus.split(',').flat_map(str::parse))?;
 
     let name = args.next().unwrap_or_default();
-    let program = Program::ALL
-        .into_iter()
-        .find(|program| program.name() == name);
-    match program {
-        Some(Program::Raw) => Ok(raw::run(true)?),
-        Some(Program::RawOff) => Ok(raw::run(false)?),
-        Some(Program::NoOp) => competitors::run(competitors::no_op()),
-        Some(Program::Layer) => competitors::run(competitors::layer()),
-        Some(Program::Stock) => competitors::run(competitors::stock()),
-        Some(Program::Iterative) => competitors::run(competitors::iterative()),
+    match &*name {
+        "raw" => Ok(raw::run(true, 1)?),
+        "raw-off" => Ok(raw::run(false, 1)?),
+        "raw-threads" => {
+            let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+            Ok(raw::run(true, cpus)?)
+        }
+        "no-op" => competitors::run(competitors::no_op()),
+        "layer" => competitors::run(competitors::layer()),
+        "service" => Err(format!("{:?}", competitors::service(handlers::stock)).into()),
+        "stock" => competitors::run(competitors::run_concurrent(handlers::stock)),
+        "iterative" => competitors::run(competitors::run_concurrent(handlers::iterative)),
         _ => Err(Command::new(name).args(args).exec().into()),
     }
 }

@@ -1,4 +1,4 @@
-//! The floor: the function's bytes from one thread on epoll, and nothing else.
+//! The floor: the function's bytes from threads on epoll, and nothing else.
 //!
 //! No tokio, no retries, no deadlines, and no more HTTP than this bench's Runtime API speaks.
 
@@ -7,18 +7,18 @@ use std::fmt::Write as _;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::thread;
 
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
+use fibonacci_generator::{event, reply};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+const USER_AGENT: &str = concat!("lmi-runtime/", env!("CARGO_PKG_VERSION"));
 
 struct Connection<'a> {
     authority: &'a str,
     poll_request: &'a str,
-    polls_ahead: bool,
+    is_pipelined: bool,
     socket: TcpStream,
     received: Vec<u8>,
     /// How many bytes of `received` have been received.
@@ -26,29 +26,38 @@ struct Connection<'a> {
     post_request: String,
 }
 
-/// Serves invocations until the process is killed. If `polls_ahead`, the next poll travels with each
-/// reply.
-pub(crate) fn run(polls_ahead: bool) -> io::Result<()> {
-    let authority = &*env::var("AWS_LAMBDA_RUNTIME_API").map_err(io::Error::other)?;
+/// Serves invocations until the process is killed. Each thread has its share of the connections. If
+/// `is_pipelined`, the next poll travels with each reply.
+pub(crate) fn run(is_pipelined: bool, threads: usize) -> io::Result<()> {
     let concurrency = env::var("AWS_LAMBDA_MAX_CONCURRENCY").map_err(io::Error::other)?;
+    let concurrency: usize = concurrency.parse().map_err(io::Error::other)?;
+    let share = move |thread| (thread..concurrency).step_by(threads).len();
+    for thread in 1..threads {
+        thread::spawn(move || serve(share(thread), is_pipelined).expect("the bench ends it"));
+    }
+    serve(share(0), is_pipelined)
+}
+
+fn serve(connections: usize, is_pipelined: bool) -> io::Result<()> {
+    let authority = &*env::var("AWS_LAMBDA_RUNTIME_API").map_err(io::Error::other)?;
     let poll_request = &*format!(
         "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\
          host: {authority}\r\n\
          user-agent: {USER_AGENT}\r\n\r\n"
     );
     let epoll = Epoll::new(EpollCreateFlags::empty())?;
-    let mut connections = Vec::new();
-    for index in 0..concurrency.parse().map_err(io::Error::other)? {
+    let mut open = Vec::new();
+    for index in 0..connections {
         let mut socket = TcpStream::connect(authority)?;
         socket.set_nodelay(true)?;
         socket.write_all(poll_request.as_bytes())?;
         socket.set_nonblocking(true)?;
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        epoll.add(&socket, EpollEvent::new(flags, index))?;
-        connections.push(Connection {
+        epoll.add(&socket, EpollEvent::new(flags, index as u64))?;
+        open.push(Connection {
             authority,
             poll_request,
-            polls_ahead,
+            is_pipelined,
             socket,
             received: vec![0; 8 * 1024],
             len: 0,
@@ -60,7 +69,7 @@ pub(crate) fn run(polls_ahead: bool) -> io::Result<()> {
         let ready = epoll.wait(&mut events, EpollTimeout::NONE)?;
         for event in &events[..ready] {
             let index = usize::try_from(event.data()).map_err(io::Error::other)?;
-            connections[index].receive()?;
+            open[index].receive()?;
         }
     }
 }
@@ -116,7 +125,7 @@ impl Connection<'_> {
         };
 
         if let Some(request_id) = request_id {
-            let reply = Reply::from(event::parse(payload)).slices();
+            let reply = reply::slices(event::parse(payload));
             let content_length: usize = reply.iter().map(|slice| slice.len()).sum();
             self.post_request.clear();
             let _ = write!(
@@ -129,7 +138,7 @@ impl Connection<'_> {
                 self.authority
             );
             let [head, prefix, tail] = reply;
-            let poll = if self.polls_ahead {
+            let poll = if self.is_pipelined {
                 self.poll_request
             } else {
                 ""
@@ -137,7 +146,7 @@ impl Connection<'_> {
             let post = self.post_request.as_bytes();
             let slices = [post, head, prefix, tail, poll.as_bytes()];
             send(&self.socket, &mut slices.map(IoSlice::new))?;
-        } else if !self.polls_ahead {
+        } else if !self.is_pipelined {
             send(
                 &self.socket,
                 &mut [IoSlice::new(self.poll_request.as_bytes())],

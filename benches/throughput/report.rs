@@ -1,48 +1,135 @@
-//! What was measured, for people and as JSON.
-
-use serde_json::json;
+//! What was measured, for people.
 
 use super::measure::{Row, Setting};
-use super::targets::{Target, megabytes};
+use super::program::OURS;
 
-/// Prints what the columns mean.
-pub(crate) fn print_legend() {
-    println!(
-        "CPU is that of the program per invocation, in microseconds; × ours is its ratio to ours.\n\
-         Polls ahead are replies that came with the next poll behind them.\n\
-         Memory is the highest RSS. For python it is summed over the processes.\n\
-         The last column is the CPU of the bench's Runtime API per invocation, in microseconds."
-    );
-}
+/// What an execution environment of 1 vCPU gets by default.
+pub(crate) const USUAL: Setting = Setting {
+    cpus: 1,
+    concurrency: 8,
+};
 
-/// Prints the heading of a setting's rows, which take up to a minute.
-pub(crate) fn print_heading(setting: Setting) {
+/// Prints a setting's rows.
+pub(crate) fn print_rows(rows: &[Row]) {
+    let Some(Row { setting, rate, .. }) = rows.first() else {
+        return;
+    };
     println!(
-        "\nCPUs: {}, concurrency: {}\n\n   \
-         N  program    invocations/s     CPU    user  system  × ours  polls ahead     memory  \
+        "\nCPUs: {}, at once: {}, events: {}\n\n   \
+         N  program      events/s     CPU  in kernel  × ours      p50      p99    p99.9     memory  \
          Runtime API",
-        setting.cpus, setting.concurrency
+        setting.cpus,
+        setting.concurrency,
+        match rate {
+            None => "always one ready",
+            Some(_) => "half as many per second as ours sustains",
+        }
     );
-}
-
-pub(crate) fn print(rows: &[Row]) {
     for row in rows {
+        // Its queue grew without end.
+        let is_late = |rate| row.invocations_per_second < 0.98 * rate;
         println!(
-            "{:>4}  {:<9} {:>14.0} {:>7.1} {:>7.1} {:>7.1} {:>7.2} {:>10.1} % {:>7.1} MB {:>12.1}",
+            "{:>4}  {:<11} {:>9.0} {:>7.1} {:>8.0} % {:>7.2} {:>8.1} {:>8.1} {:>8.1} {:>7.1} MB \
+             {:>12.1}{}",
             row.n,
-            row.program.name(),
+            row.program.name,
             row.invocations_per_second,
             row.cpu_us,
-            row.user_us,
-            row.system_us,
+            row.system_share * 100.0,
             row.relative_cpu,
-            row.polls_ahead * 100.0,
+            row.p50_us,
+            row.p99_us,
+            row.p999_us,
             megabytes(row.peak_rss_bytes),
             row.runtime_api_cpu_us,
+            row.rate.map_or(String::new(), |rate| if is_late(rate) {
+                format!("  cannot take {rate:.0} events/s")
+            } else {
+                String::new()
+            })
         );
     }
 }
 
-pub(crate) fn to_json(rows: &[Row], targets: &[Target]) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&json!({ "cells": rows, "targets": targets }))
+/// Prints README's table, as it stands there.
+pub(crate) fn print_table(rows: &[Row]) {
+    let find = |concurrency, program: &str, n| {
+        rows.iter().find(|row| {
+            let setting = Setting {
+                concurrency,
+                ..USUAL
+            };
+            let is_cell = row.n == n && row.program.name == program;
+            row.setting == setting && row.rate.is_none() && is_cell
+        })
+    };
+    println!(
+        "\n| {:<62} | N = 10 | N = 100 | N = 1000 | × *ours*, N = 1000 | p99, N = 10 | p99, N = 1000 |\n\
+         |{:-<64}|-------:|--------:|---------:|-------------------:|------------:|--------------:|",
+        "", ""
+    );
+    let of_setting = rows
+        .iter()
+        .filter(|row| row.setting == USUAL && row.n == 10);
+    for Row { program, .. } in of_setting {
+        let cell = |concurrency, n, figure: fn(&Row) -> f64| {
+            find(concurrency, program.name, n).map_or(String::new(), |row| digits(figure(row)))
+        };
+        println!(
+            "| {:<62} | {:>6} | {:>7} | {:>8} | {:>18} | {:>11} | {:>13} |",
+            format!("*{}*: {}", program.name, program.description),
+            cell(8, 10, |row| row.cpu_us),
+            cell(8, 100, |row| row.cpu_us),
+            cell(8, 1000, |row| row.cpu_us),
+            cell(8, 1000, |row| row.relative_cpu),
+            cell(1, 10, |row| row.p99_us),
+            cell(1, 1000, |row| row.p99_us),
+        );
+    }
+    println!(
+        "\nMicroseconds: CPU of the process per invocation, one CPU, eight at once; and p99 of the \
+         time\nfrom an event's last byte to its reply's last byte, one at once."
+    );
+}
+
+/// Prints what the table saves.
+pub(crate) fn print_answer(rows: &[Row]) {
+    let is_usual = |row: &&Row| row.setting == USUAL && row.rate.is_none();
+    println!(
+        "\nCPU of an invocation in microseconds, and how many times that of the table:\n\n   \
+         N  table ({OURS})  iterative        ×      stock        ×"
+    );
+    for ours in rows.iter().filter(is_usual) {
+        let other = |name| {
+            let other = rows
+                .iter()
+                .filter(is_usual)
+                .find(|row| row.n == ours.n && row.program.name == name)?;
+            let times = digits(other.relative_cpu);
+            Some(format!("{:>9} {times:>8}", digits(other.cpu_us)))
+        };
+        if ours.program.name == OURS
+            && let (Some(iterative), Some(stock)) = (other("iterative"), other("stock"))
+        {
+            println!(
+                "{:>4}  {:>12}  {iterative}  {stock}",
+                ours.n,
+                digits(ours.cpu_us)
+            );
+        }
+    }
+}
+
+/// Three digits or more.
+fn digits(figure: f64) -> String {
+    match figure {
+        ..9.995 => format!("{figure:.2}"),
+        ..99.95 => format!("{figure:.1}"),
+        _ => format!("{figure:.0}"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "printed with one digit")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,10 +40,13 @@ pub(crate) struct RuntimeApi {
 #[derive(Default)]
 struct State {
     offer: watch::Sender<Offer>,
-    polls: AtomicUsize,
+    /// When each event was sent. Its place here is the end of its request id.
+    sent: Mutex<Vec<Instant>>,
     waiting_polls: AtomicUsize,
     replies: AtomicUsize,
-    polls_ahead: AtomicUsize,
+    pipelined: AtomicUsize,
+    /// From the last byte of each event to the last byte of its reply, in nanoseconds.
+    latencies: Mutex<Vec<u32>>,
     first_poll: OnceLock<Instant>,
     problem: OnceLock<String>,
 }
@@ -52,6 +55,8 @@ struct State {
 struct Offer {
     event: Arc<Event>,
     is_open: bool,
+    /// Events that are due per second, and since when, unless each poll gets one at once.
+    pace: Option<(f64, Instant)>,
 }
 
 /// Starts a thread for Runtime APIs on these CPUs.
@@ -81,13 +86,17 @@ impl RuntimeApi {
         Ok(Self { address, state })
     }
 
-    /// From now on hands this event to every poll, and counts the replies from zero.
-    pub(crate) fn offer(&self, event: &Arc<Event>) {
+    /// From now on hands this event to every poll, or to so many per second, and counts the replies
+    /// from zero.
+    pub(crate) fn offer(&self, event: &Arc<Event>, rate: Option<f64>) {
+        self.state.sent().clear();
         self.state.replies.store(0, SeqCst);
-        self.state.polls_ahead.store(0, SeqCst);
+        self.state.pipelined.store(0, SeqCst);
+        self.latencies().clear();
         self.state.offer.send_replace(Offer {
             event: event.clone(),
             is_open: true,
+            pace: rate.map(|rate| (rate, Instant::now())),
         });
     }
 
@@ -149,8 +158,13 @@ impl RuntimeApi {
     }
 
     /// How many of these replies arrived with the next poll behind them.
-    pub(crate) fn polls_ahead(&self) -> usize {
-        self.state.polls_ahead.load(SeqCst)
+    pub(crate) fn pipelined(&self) -> usize {
+        self.state.pipelined.load(SeqCst)
+    }
+
+    /// How long these replies took, in nanoseconds.
+    pub(crate) fn latencies(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.state.latencies.lock().expect("no holder panics")
     }
 
     /// When the first poll came.
@@ -193,12 +207,15 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
         let event;
         let (head, payload) = if path.ends_with("/invocation/next") {
             event = state.next_event().await;
-            let number = state.polls.fetch_add(1, SeqCst);
+            let mut sent = state.sent();
+            let number = sent.len();
+            // Before it is written: the function may reply before this thread runs on.
+            sent.push(Instant::now());
             (event_head(number, event.payload.len()), &*event.payload)
         } else if path.ends_with("/response") {
-            state.take_reply(body)?;
+            state.take_reply(path, body)?;
             state
-                .polls_ahead
+                .pipelined
                 .fetch_add(usize::from(received > len), SeqCst);
             let head = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
             (head.to_owned(), &b""[..])
@@ -233,12 +250,39 @@ impl State {
         self.first_poll.get_or_init(Instant::now);
         let mut offer = self.offer.subscribe();
         self.waiting_polls.fetch_add(1, SeqCst);
-        let open = offer.wait_for(|offer| offer.is_open).await;
+        let event = loop {
+            let open = offer.wait_for(|offer| offer.is_open).await;
+            if let Some(event) = self.due(&open.expect("the sender is in self")) {
+                break event;
+            }
+            // A timer would be late by up to a millisecond.
+            tokio::task::yield_now().await;
+        };
         self.waiting_polls.fetch_sub(1, SeqCst);
-        open.expect("the sender is in self").event.clone()
+        event
     }
 
-    fn take_reply(&self, reply: &[u8]) -> io::Result<()> {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    fn due(&self, offer: &Offer) -> Option<Arc<Event>> {
+        let handed_out = self.sent().len() as f64;
+        let is_due =
+            |(rate, since): (f64, Instant)| handed_out < since.elapsed().as_secs_f64() * rate;
+        offer.pace.is_none_or(is_due).then(|| offer.event.clone())
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.sent.lock().expect("no holder panics")
+    }
+
+    fn take_reply(&self, path: &str, reply: &[u8]) -> io::Result<()> {
+        let number = path.rsplit(['-', '/']).nth(1).unwrap_or_default();
+        let sent = self
+            .sent()
+            .get(number.parse::<usize>().map_err(invalid)?)
+            .copied();
+        let sent = sent.ok_or_else(|| invalid("a reply without an event"))?;
+        let nanos = u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX);
+        self.latencies.lock().expect("no holder panics").push(nanos);
         let number = self.replies.fetch_add(1, SeqCst);
         let expected = &self.offer.borrow().event.reply;
         let is_right = if number.is_multiple_of(COMPARED) {

@@ -61,7 +61,7 @@ pub(crate) struct Console {
     events: Option<PathBuf>,
     api: Arc<InvokeApi>,
     shared: Arc<Shared>,
-    /// The function's process.
+    /// The function's process, if it is ours.
     pid: watch::Receiver<Option<u32>>,
     /// What has happened in the last minute, oldest first.
     samples: Mutex<VecDeque<Value>>,
@@ -75,7 +75,11 @@ impl Console {
         pid: watch::Receiver<Option<u32>>,
     ) -> Self {
         Self {
-            function: json!({ "name": settings.function_name, "workers": settings.workers() }),
+            function: json!({
+                "name": settings.function_name,
+                "workers": settings.workers(),
+                "attached": settings.attach.is_some(),
+            }),
             events: settings.events.clone(),
             api,
             shared,
@@ -185,6 +189,7 @@ async fn live(State(console): State<Arc<Console>>) -> Response {
     let shared = &console.shared;
     respond(&json!({
         "function": console.function,
+        "runs": shared.invocations.has_environment(),
         "pid": *console.pid.borrow(),
         "samples": *lock(&console.samples),
         "ended": shared.invocations.history.count(),

@@ -26,6 +26,7 @@ use serde_json::{Map, Value, json};
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::api_error::ApiError;
 use crate::body::{BodyError, MAX_PAYLOAD};
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::InvokeError;
@@ -67,7 +68,17 @@ async fn handle(
     let trace_id = trace_id.unwrap_or_else(|| new_trace_id(request_id));
     let mut response = (function_url.invoke(request_id, &trace_id, &request, source, body))
         .await
-        .unwrap_or_else(refuse);
+        .unwrap_or_else(|status| {
+            if status.is_client_error() {
+                let error = ApiError {
+                    status,
+                    error_type: status.canonical_reason().unwrap_or_default(),
+                    message: "The function URL refused the request".to_owned(),
+                };
+                (function_url.api).note_refusal(request_id, &Bytes::new(), &error);
+            }
+            refuse(status)
+        });
     let headers = response.headers_mut();
     headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
     headers.insert(AMZN_TRACE_ID, trace_id);

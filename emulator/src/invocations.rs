@@ -432,19 +432,24 @@ impl Invocations {
         self.state().most_polls
     }
 
+    /// Whether an execution environment takes events.
+    pub(crate) fn has_environment(&self) -> bool {
+        self.state().current.is_some()
+    }
+
     /// What happened since the last call.
     pub(crate) fn take_activity(&self) -> Activity {
         let mut state = self.state();
         let state = &mut *state;
-        let current = (state.current).and_then(|number| state.environments.get(&number));
-        let busy = current.map_or(0, Workers::in_flight);
-        let polling = current.map_or(0, Workers::open_polls);
+        let busy = state.current().map_or(0, Workers::in_flight);
         let next = Activity {
             most_busy: busy,
             ..Activity::default()
         };
         let mut activity = std::mem::replace(&mut state.activity, next);
-        let here = busy + polling + self.about_to_poll(state);
+        let here = state.current().map_or(0, |workers| {
+            busy + workers.open_polls() + self.about_to_poll(state)
+        });
         activity.gone = self.workers.saturating_sub(here);
         activity
     }

@@ -101,6 +101,14 @@ impl InvokeApi {
         })
     }
 
+    /// Notes a refusal for the console, unless it is a throttle, which is noted where it happens.
+    pub(crate) fn note_refusal(&self, request_id: Uuid, event: &Bytes, error: &ApiError) {
+        if error.status != StatusCode::TOO_MANY_REQUESTS {
+            let outcome = Outcome::Refused(error.clone());
+            self.invocations.history.add(request_id, event, outcome);
+        }
+    }
+
     /// The ARN by which a request invokes this function.
     fn invoked_arn(&self, name: &str, query: &str) -> Result<&HeaderValue, ApiError> {
         // Most requests need no parsing.
@@ -210,10 +218,7 @@ async fn invoke(
     match accept(&api, request_id, &name, &query, &headers, body).await {
         Ok(response) => response,
         Err(error) => {
-            if error.status != StatusCode::TOO_MANY_REQUESTS {
-                let outcome = Outcome::Refused(error.clone());
-                api.invocations.history.add(request_id, &event, outcome);
-            }
+            api.note_refusal(request_id, &event, &error);
             let mut response = error.into_response();
             let headers = response.headers_mut();
             headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));

@@ -1,7 +1,7 @@
 //! The console, in a browser and without.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,15 @@ async fn sample(emulator: &Emulator, what: &str, wanted: impl Fn(&Value) -> bool
     samples(emulator, what, is_last).await
 }
 
+/// A new folder that no other run of these tests has.
+fn folder(name: &str) -> PathBuf {
+    let unique = format!("console-{name}-{}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).unwrap();
+    folder
+}
+
 async fn listed(emulator: &Emulator) -> Vec<Value> {
     let mut listed = get(emulator, "/console/invocations").await.json();
     serde_json::from_value(listed["invocations"].take()).unwrap()
@@ -65,17 +74,16 @@ async fn serves_one_page_that_needs_nothing_else() {
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     let html = page.text();
     assert!(html.lines().count() < 450);
-    assert!(html.contains(r#"{"examples":[],"name":"\u003c/script>","workers":8}"#));
+    assert!(
+        html.contains(r#"{"attached":false,"examples":[],"name":"\u003c/script>","workers":8}"#)
+    );
     let links = html.replace("http://www.w3.org/2000/svg", "");
     assert!(!links.contains("://"));
-    emulator.terminate().await;
 }
 
 #[tokio::test]
 async fn offers_the_events_in_a_folder() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console-events");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir(&folder).unwrap();
+    let folder = folder("events");
     fs::write(folder.join("second.json"), "[]").unwrap();
     fs::write(folder.join("notes.txt"), "[]").unwrap();
     fs::write(folder.join("large.json"), "1".repeat(65 * 1024)).unwrap();
@@ -83,11 +91,10 @@ async fn offers_the_events_in_a_folder() {
     settings.events = Some(folder.clone());
     let emulator = start(settings).await;
     let page = get(&emulator, "/").await.text();
-    assert!(page.contains(r#"{"examples":[["second","[]"]],"#));
+    assert!(page.contains(r#"{"attached":false,"examples":[["second","[]"]],"#));
     fs::write(folder.join("first.json"), "{}\n").unwrap();
     let page = get(&emulator, "/").await.text();
-    assert!(page.contains(r#"{"examples":[["first","{}"],["second","[]"]],"#));
-    emulator.terminate().await;
+    assert!(page.contains(r#"{"attached":false,"examples":[["first","{}"],["second","[]"]],"#));
 }
 
 /// The console offers the events of this repository's function.
@@ -188,7 +195,6 @@ async fn adds_the_memory_of_child_processes() {
     })
     .await;
     assert!(emulator.resident_bytes() > Some(30_000_000));
-    emulator.terminate().await;
 }
 
 #[tokio::test]
@@ -207,7 +213,6 @@ async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
         .await;
         drop(inside);
     });
-    emulator.terminate().await;
 }
 
 #[tokio::test]
@@ -257,7 +262,6 @@ async fn lists_the_last_invocations() {
     let id = "156cb537-e2d4-11e8-9b34-d36013741fb9";
     let unknown = get(&emulator, &format!("/console/invocations/{id}")).await;
     assert_eq!(unknown.status, 404);
-    emulator.terminate().await;
 }
 
 #[tokio::test]
@@ -288,6 +292,15 @@ async fn lists_what_was_throttled_or_refused() {
     );
     assert!(!held.function_error);
     assert_eq!(listed(&emulator).await.len(), 3);
+    let large = vec![b' '; 7 << 20];
+    let url = emulator.function_url_address();
+    let response = http(url, "POST / HTTP/1.1", &large).await;
+    let newest = listed(&emulator).await.remove(0);
+    assert_eq!(
+        newest["requestId"],
+        response.header("x-amzn-requestid").unwrap()
+    );
+    assert_eq!(newest["refused"]["status"], 413);
 }
 
 /// However the lines of invocations that follow each other closely come in.
@@ -359,7 +372,6 @@ async fn keeps_no_more_than_50_invocations_of_a_kind_and_16_mb() {
     assert_eq!(listed[0]["event"].as_str().unwrap().len(), 200);
     let newest = get(&emulator, &path(listed[0]["requestId"].as_str().unwrap())).await;
     assert_eq!(newest.json()["event"], large);
-    emulator.terminate().await;
 }
 
 #[tokio::test]
@@ -411,7 +423,6 @@ async fn serves_what_can_be_read_only_to_its_own_page() {
             assert_eq!(status(line, &headers).await, expected, "{line} {headers}");
         }
     }
-    emulator.terminate().await;
 }
 
 /// Waits for the counts of workers that the page shows.
@@ -425,12 +436,11 @@ async fn counts(browser: &mut Browser, counts: &str) {
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn names_an_example_until_its_event_is_edited() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console-example");
-    let _ = fs::create_dir(&folder);
+    let folder = folder("example");
     fs::write(folder.join("good morning.json"), r#"{"echo": 1}"#).unwrap();
     let mut settings = function();
     settings.events = Some(folder);
-    let (emulator, mut browser) = open(settings).await;
+    let (_emulator, mut browser) = open(settings).await;
     let chosen = "$('#example').selectedOptions[0].textContent";
     assert_eq!(browser.value(chosen).await, "good morning");
     assert_eq!(browser.value("event.value").await, r#"{"echo": 1}"#);
@@ -446,13 +456,12 @@ async fn names_an_example_until_its_event_is_edited() {
         browser.click("button.main").await;
         assert_eq!(browser.text("#outcome").await, "The function replied.");
     }
-    emulator.terminate().await;
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn shows_a_burst_fill_the_workers() {
-    let (emulator, mut browser) = open(function()).await;
+    let (_emulator, mut browser) = open(function()).await;
     counts(&mut browser, "0 busy, 8 polling, 0 gone").await;
     let gate = Gate::new().await;
     browser.enter(&gate.event()).await;
@@ -474,7 +483,6 @@ async fn shows_a_burst_fill_the_workers() {
         .wait("$('#charts').innerText.includes('replied 8') && $('#charts').innerText.includes('throttled 56')")
         .await;
     counts(&mut browser, "0 busy, 8 polling, 0 gone").await;
-    emulator.terminate().await;
 }
 
 #[tokio::test]
@@ -497,7 +505,29 @@ async fn goes_on_after_the_function_has_crashed() {
         browser.invoke(r#"{"echo": 1}"#).await,
         "The function replied."
     );
-    emulator.terminate().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_a_function_that_somebody_else_starts() {
+    let mut settings = workers(2);
+    settings.attach = Some(([127, 0, 0, 1], 0).into());
+    let (emulator, mut browser) = open(settings).await;
+    counts(&mut browser, "0 busy, 0 polling, 2 gone").await;
+    assert_eq!(
+        browser.text("#state").await,
+        "Start the function: nobody has polled yet."
+    );
+    let mut process = tokio::process::Command::new(function().bootstrap);
+    process.envs(emulator.variables().iter().cloned());
+    let process = process.kill_on_drop(true).spawn().unwrap();
+    counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
+    assert_eq!(browser.text("#state").await, "The function is attached.");
+    browser.invoke(r#"{"lines": 1}"#).await;
+    let elsewhere = "The function prints to the terminal in which it was started.";
+    assert_eq!(browser.text("#details [aria-label=Log]").await, elsewhere);
+    assert_eq!(browser.text("#silent").await, elsewhere);
+    drop(process);
 }
 
 #[tokio::test]
@@ -516,7 +546,7 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     assert!(outcome.starts_with("No response: "), "{outcome}");
 
     browser.call("Page.enable", json!({})).await;
-    let emulator = start(settings).await;
+    let _emulator = start(settings).await;
     // It has another number of workers.
     within("the page to load again", async {
         while browser.next_message().await["method"] != "Page.loadEventFired" {}
@@ -527,7 +557,6 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
         browser.invoke(r#"{"echo": 1}"#).await,
         "The function replied."
     );
-    emulator.terminate().await;
 }
 
 #[tokio::test]
@@ -557,13 +586,12 @@ async fn works_in_many_tabs_and_rests_in_hidden_ones() {
     assert!(now <= asked + 1, "{asked} and {now}");
     browser.call("Page.bringToFront", json!({})).await;
     browser.wait(&format!("{requests} > {now}")).await;
-    emulator.terminate().await;
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn shows_what_is_sent_as_text_and_not_all_of_it() {
-    let (emulator, mut browser) = open(function()).await;
+    let (_emulator, mut browser) = open(function()).await;
     let html = "<img src=x onerror=alert(1)>";
     let outcome = browser.invoke(&json!({ "echo": html }).to_string()).await;
     assert_eq!(outcome, "The function replied.");
@@ -572,7 +600,7 @@ async fn shows_what_is_sent_as_text_and_not_all_of_it() {
     browser.invoke(&json!({ "log": html }).to_string()).await;
     assert!(browser.text("#details").await.contains(html));
     browser
-        .wait(&format!("$('section > pre').innerText.includes({html:?})"))
+        .wait(&format!("$('#lines').innerText.includes({html:?})"))
         .await;
     browser.invoke(&json!({ "fail": html }).to_string()).await;
     assert!(browser.text("#details").await.contains(html));
@@ -593,13 +621,12 @@ async fn shows_what_is_sent_as_text_and_not_all_of_it() {
         browser.text("#outcome").await,
         "413 RequestTooLargeException"
     );
-    emulator.terminate().await;
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn indents_json_and_keeps_every_digit() {
-    let (emulator, mut browser) = open(function()).await;
+    let (_emulator, mut browser) = open(function()).await;
     let body = r#"{"n": 12345678901234567890.10, "list": [], "text": "a, {b: \"c\"}"}"#;
     let reply = json!({ "statusCode": 404, "body": body }).to_string();
     let outcome = browser.invoke(&json!({ "raw": reply }).to_string()).await;
@@ -617,13 +644,12 @@ async fn indents_json_and_keeps_every_digit() {
             .await,
         "{\"a\": 1[\n  1,\n  [\n    2,\n    {}\n  ]\n]"
     );
-    emulator.terminate().await;
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn never_says_that_nothing_was_logged_when_something_was() {
-    let (emulator, mut browser) = open(workers(1)).await;
+    let (_emulator, mut browser) = open(workers(1)).await;
     browser.invoke(r#"{"log": "hello"}"#).await;
     let log = browser.text("#details [aria-label=Log]").await;
     assert!(log.contains("requestId") && log.contains("hello"), "{log}");
@@ -634,23 +660,21 @@ async fn never_says_that_nothing_was_logged_when_something_was() {
         "So far, no line of the last 4 MB has this request ID. Lines without one are under “Output without a request ID”."
     );
     browser
-        .wait("$('section > pre').innerText.endsWith('line 0 of 1')")
+        .wait("$('#lines').innerText.endsWith('line 0 of 1')")
         .await;
-    emulator.terminate().await;
 }
 
 /// The page draws what it gets and keeps nothing.
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn does_not_grow() {
-    let (emulator, mut browser) = open(workers(1)).await;
+    let (_emulator, mut browser) = open(workers(1)).await;
     counts(&mut browser, "0 busy, 1 polling, 0 gone").await;
     let count = "get('/console/live').then((message) => {
         for (let n = 0; n < 1000; n++) update(message);
         return document.querySelectorAll('*').length })";
     let first = browser.value(count).await;
     assert_eq!(browser.value(count).await, first);
-    emulator.terminate().await;
 }
 
 /// The texts of two labels do not touch, and nothing sticks out of its section.
@@ -672,7 +696,7 @@ const FITS: &str = "(() => {
 async fn fits_every_screen() {
     let mut settings = function();
     settings.function_name = "a-rather-long-name-of-a-function-that-does-not-fit-on-a-phone".into();
-    let (emulator, mut browser) = open(settings).await;
+    let (_emulator, mut browser) = open(settings).await;
     let echo = |value: Value| json!({ "echo": value }).to_string();
     for event in [
         echo(json!({ "n": 10 })),
@@ -730,13 +754,12 @@ async fn fits_every_screen() {
             }
         }
     }
-    emulator.terminate().await;
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn draws_a_single_invocation_large_enough_to_see() {
-    let (emulator, mut browser) = open(workers(1)).await;
+    let (_emulator, mut browser) = open(workers(1)).await;
     browser.invoke(r#"{"echo": 1}"#).await;
     for curve in [".dots path:first-child", ".dots path:last-child"] {
         browser
@@ -756,7 +779,6 @@ async fn draws_a_single_invocation_large_enough_to_see() {
         .value("[...$('.times').children].map((one) => one.textContent)")
         .await;
     assert_eq!(times.as_array().unwrap().len(), 3, "{times}");
-    emulator.terminate().await;
 }
 
 #[tokio::test]
@@ -765,20 +787,19 @@ async fn shows_more_workers_than_fit_side_by_side() {
     let mut settings = workers(1600);
     settings.environment = vec![("AWS_LAMBDA_MAX_CONCURRENCY".into(), "2".into())];
     settings.return_limit = Duration::from_millis(100);
-    let (emulator, mut browser) = open(settings).await;
+    let (_emulator, mut browser) = open(settings).await;
     counts(&mut browser, "0 busy, 2 polling, 1,598 gone").await;
     let shares = browser
         .value("[...$('#workers').children].map((one) => one.getBoundingClientRect().width / $('#workers').clientWidth)")
         .await;
     let share = |index: usize| shares[index].as_f64().unwrap();
     assert!((share(1) / share(0) - 799.0).abs() < 40.0, "{shares}");
-    emulator.terminate().await;
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn sends_an_invocation_again() {
-    let (emulator, mut browser) = open(function()).await;
+    let (_emulator, mut browser) = open(function()).await;
     browser.invoke(r#"{"echo": "first"}"#).await;
     browser.invoke(r#"{"echo": "second"}"#).await;
     browser
@@ -808,13 +829,12 @@ async fn sends_an_invocation_again() {
         browser.value(&format!("$('{first} details').open")).await,
         true
     );
-    emulator.terminate().await;
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn lists_failures_apart() {
-    let (emulator, mut browser) = open(function()).await;
+    let (_emulator, mut browser) = open(function()).await;
     browser.invoke(r#"{"echo": 1}"#).await;
     browser.invoke(r#"{"fail": "no"}"#).await;
     browser.invoke(r#"{"raw": "{\"statusCode\": 404}"}"#).await;
@@ -844,7 +864,6 @@ async fn lists_failures_apart() {
     browser
         .wait("$('#last > li:not([hidden])').innerText.includes('Could not parse request body into json')")
         .await;
-    emulator.terminate().await;
 }
 
 #[tokio::test]
@@ -881,5 +900,4 @@ async fn copies_an_event_as_a_command() {
     clipboard(&mut browser, "undefined").await;
     browser.wait("$('form pre')").await;
     assert_eq!(browser.text("form pre").await, command);
-    emulator.terminate().await;
 }

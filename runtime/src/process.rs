@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::num::{NonZero, NonZeroU16};
 use std::path::Path;
 use std::process::{self, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{env, panic, thread};
 
@@ -29,6 +29,8 @@ const EXIT_LIMIT: Duration = Duration::from_millis(420);
 /// for long holds up the thread's other workers: see [`spawn_blocking`]. `RUNTIME_API_PIPELINING`
 /// set to `off` sends polls on their own. `AWS_LAMBDA_LOG_FORMAT` and `AWS_LAMBDA_LOG_LEVEL` say what
 /// is logged on standard output, unless the process has set a `tracing` subscriber before.
+///
+/// Within another runtime, such as that of `#[tokio::main]`, it blocks the thread that calls it.
 ///
 /// Returns at once, with a failure, if the process does not run in Lambda or cannot start. After a
 /// signal, ends the process with status 0, when nothing is in flight or after 420 ms at the latest.
@@ -95,15 +97,26 @@ fn serve(runtime_api: &str, handler: &impl Handler) -> io::Result<()> {
     let threads = cpus.min(max_concurrency.get().into());
     debug!(workers = max_concurrency, threads, pipelines, "starting");
     let mut shares = JoinSet::new();
+    let (starter, ready) = mpsc::channel();
     for thread in 0..threads {
-        let ended = start_thread(workers.clone(), handler.clone(), thread, threads)?;
-        shares.spawn(async { ended.await.map_err(io::Error::other)? });
+        let share = (workers.clone(), handler.clone(), thread, threads);
+        let ended = start_thread(share, starter.clone())?;
+        shares.spawn(async { drop(ended.await) });
+    }
+    drop(starter);
+    // None polls before all can: an event would be lost if the process ended.
+    let starts = ready.iter().collect::<io::Result<Vec<_>>>()?;
+    if starts.len() < threads {
+        return Err(io::Error::other("a thread died"));
+    }
+    for start in starts {
+        let _ = start.send(());
     }
 
     runtime.block_on(async {
         tokio::select! {
             () = signals.receive() => {}
-            Some(ended) = shares.join_next() => return ended?, // a thread that could not start
+            Some(_) = shares.join_next() => return Err(io::Error::other("a thread died")),
         }
         workers.drain();
         debug!("draining");
@@ -154,21 +167,27 @@ fn new_runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
-/// Runs a share of the workers on a thread of its own. The result completes when they have ended.
-fn start_thread(
-    workers: Arc<Workers>,
-    handler: impl Handler,
-    thread: usize,
-    threads: usize,
-) -> io::Result<oneshot::Receiver<io::Result<()>>> {
-    let (sender, ended) = oneshot::channel();
+/// Starts a thread that runs a share of the workers once it is told to. The result completes when
+/// they have ended.
+fn start_thread<H: Handler>(
+    (workers, handler, thread, threads): (Arc<Workers>, H, usize, usize),
+    starter: mpsc::Sender<io::Result<oneshot::Sender<()>>>,
+) -> io::Result<oneshot::Receiver<()>> {
+    let (ends, ended) = oneshot::channel();
     thread::Builder::new().spawn(move || {
         let runtime = match new_runtime() {
             Ok(runtime) => runtime,
-            Err(problem) => return drop(sender.send(Err(problem))),
+            Err(problem) => return drop(starter.send(Err(problem))),
         };
-        runtime.block_on(workers.run::<TcpStream>(handler, thread, threads));
-        let _ = sender.send(Ok(()));
+        let (start, starts) = oneshot::channel();
+        let _ = starter.send(Ok(start));
+        drop(starter);
+        runtime.block_on(async {
+            if starts.await.is_ok() {
+                workers.run::<TcpStream>(handler, thread, threads).await;
+            }
+        });
+        let _ = ends.send(()); // before the runtime waits for what the handler has spawned
     })?;
     Ok(ended)
 }

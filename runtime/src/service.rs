@@ -54,12 +54,12 @@ use crate::{Handler, Invocation, Reply};
 ///
 /// [`lambda_runtime::run_concurrent`]: https://docs.rs/lambda_runtime/latest/lambda_runtime/fn.run_concurrent.html
 /// [`tower::Service`]: Service
-pub fn service<S, T, R, B, Stream>(service: S) -> impl Handler
+pub fn service<S, T, B, Stream>(service: S) -> impl Handler
 where
-    S: Service<LambdaEvent<T>, Response = R, Error: Into<Diagnostic> + Debug>,
-    S: Clone + Send + 'static,
+    S: Service<LambdaEvent<T>> + Clone + Send + 'static,
+    S::Response: IntoFunctionResponse<B, Stream>,
+    S::Error: Into<Diagnostic> + Debug,
     T: for<'de> Deserialize<'de> + 'static,
-    R: IntoFunctionResponse<B, Stream> + 'static,
     B: Serialize + 'static,
     Stream: 'static,
 {
@@ -77,7 +77,8 @@ struct Adapter<S, Types> {
     service: S,
     /// What each invocation's context starts from.
     context: Context,
-    /// How long the last reply was, so that the next one rarely has to move while it grows.
+    /// How long the last reply was. The next one gets as much room at once, because what outgrows its
+    /// room is copied.
     reply_len: usize,
     types: PhantomData<Types>,
 }
@@ -96,12 +97,12 @@ impl<S: Clone, Types> Clone for Adapter<S, Types> {
     }
 }
 
-impl<S, T, R, B, Stream> Handler for Adapter<S, fn(T, B, Stream)>
+impl<S, T, B, Stream> Handler for Adapter<S, fn(T, B, Stream)>
 where
-    S: Service<LambdaEvent<T>, Response = R, Error: Into<Diagnostic> + Debug>,
-    S: Clone + Send + 'static,
+    S: Service<LambdaEvent<T>> + Clone + Send + 'static,
+    S::Response: IntoFunctionResponse<B, Stream>,
+    S::Error: Into<Diagnostic> + Debug,
     T: for<'de> Deserialize<'de> + 'static,
-    R: IntoFunctionResponse<B, Stream> + 'static,
     B: Serialize + 'static,
     Stream: 'static,
 {

@@ -1,14 +1,12 @@
 //! A page in headless Chromium.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Stdio, id};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Stdio;
 
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout, Command};
 
 use super::{start, within};
 
@@ -17,22 +15,16 @@ pub(crate) struct Browser {
     requests: ChildStdin,
     messages: BufReader<ChildStdout>,
     session: String,
-    profile: PathBuf,
-    _process: Child,
 }
 
 impl Browser {
     pub(crate) async fn open(url: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let profile = std::env::temp_dir().join(format!("console-{}-{number}", id()));
-        // It speaks on descriptors 3 and 4.
+        // It speaks on descriptors 3 and 4, and ends when nobody listens any more.
+        let script = r#"profile=$(mktemp -d)
+            chromium --user-data-dir="$profile" "$@" 3<&0 4>&1 </dev/null >&2
+            rm -r "$profile""#;
         let mut process = Command::new("sh")
-            .args([
-                "-c",
-                r#"exec chromium "$@" 3<&0 4>&1 </dev/null >&2"#,
-                "chromium",
-            ])
+            .args(["-c", script, "chromium"])
             .args([
                 "--headless",
                 "--no-sandbox",
@@ -42,19 +34,15 @@ impl Browser {
             .args(["--no-first-run", "--disable-background-networking"])
             .args(["--disable-component-update", "--disable-sync"])
             .arg("--remote-debugging-pipe")
-            .arg(format!("--user-data-dir={}", profile.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .expect("a shell");
         let mut browser = Self {
             requests: process.stdin.take().unwrap(),
             messages: BufReader::new(process.stdout.take().unwrap()),
             session: String::new(),
-            profile,
-            _process: process,
         };
         browser.open_tab(url).await;
         browser
@@ -72,18 +60,14 @@ impl Browser {
             .as_str()
             .unwrap()
             .clone_into(&mut self.session);
-        self.navigate(url).await;
+        self.call("Page.navigate", json!({ "url": url })).await;
+        self.wait("document.readyState === 'complete'").await;
         before
     }
 
     /// Goes on in another tab. Returns the tab before it.
     pub(crate) fn go_to_tab(&mut self, tab: String) -> String {
         std::mem::replace(&mut self.session, tab)
-    }
-
-    pub(crate) async fn navigate(&mut self, url: &str) {
-        self.call("Page.navigate", json!({ "url": url })).await;
-        self.wait("document.readyState === 'complete'").await;
     }
 
     pub(crate) async fn call(&mut self, method: &str, params: Value) -> Value {
@@ -196,12 +180,6 @@ impl Browser {
             picture["data"].as_str().unwrap(),
         );
         fs::write(path, picture.unwrap()).unwrap();
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.profile);
     }
 }
 

@@ -7,6 +7,7 @@
 mod choices;
 mod log;
 mod pipe;
+mod registration;
 mod runtime_api;
 
 use std::{env, panic};

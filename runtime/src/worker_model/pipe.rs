@@ -54,6 +54,7 @@ impl Connect {
             stream: ours,
             received: Vec::new(),
             has_responded: false,
+            is_spent: false,
             owed: String::new(),
             is_unseen,
             open,
@@ -75,6 +76,8 @@ pub(super) struct Connection {
     pub(super) received: Vec<u8>,
     /// Whether a whole head of a response has been sent.
     pub(super) has_responded: bool,
+    /// Whether no further request may come, because an event came out of order.
+    pub(super) is_spent: bool,
     /// What is due of a response that is late.
     pub(super) owed: String,
     is_unseen: Rc<Cell<bool>>,
@@ -130,8 +133,8 @@ impl Connection {
     /// Sends this while the process stands still for so long.
     pub(super) async fn send_while_stopped(&mut self, bytes: &str, time: Duration) {
         self.is_unseen.set(true);
+        advance(time).await; // the worker's timers elapse before it looks at its sockets
         self.stream.write_all(bytes.as_bytes()).await.unwrap();
-        advance(time).await;
     }
 
     pub(super) fn is_given_up(&self) -> bool {

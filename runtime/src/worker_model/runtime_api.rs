@@ -27,6 +27,8 @@ const STALL_LIMIT: Duration = Duration::from_secs(1);
 const ALMOST_A_STALL: Duration = Duration::from_millis(999);
 /// How long the process stands still.
 const STANDSTILL: Duration = Duration::from_millis(1_600);
+/// Failures that are further apart belong to two outages.
+const OUTAGE_GAP: Duration = Duration::from_secs(2);
 const DRAIN_LIMIT: Duration = Duration::from_millis(400);
 /// How long nothing is in flight before the process ends.
 const QUIET: Duration = Duration::from_millis(10);
@@ -185,6 +187,8 @@ pub(super) struct RuntimeApi<'a> {
     last_settled: Instant,
     /// For how long the process has stood still since shutdown began.
     stood_still: Duration,
+    last_failure: Option<Instant>,
+    outages: usize,
 }
 
 impl<'a> RuntimeApi<'a> {
@@ -225,6 +229,8 @@ impl<'a> RuntimeApi<'a> {
             known: HashMap::new(),
             last_settled: Instant::now(),
             stood_still: Duration::ZERO,
+            last_failure: None,
+            outages: 0,
         };
         let workers = usize::from(configuration.workers);
         let open = workers..workers + this.choices.depth;
@@ -374,6 +380,7 @@ impl<'a> RuntimeApi<'a> {
             poll.head
                 .starts_with("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n")
         );
+        assert!(!poll.connection.is_spent);
         let worker = poll.connection.worker;
         let is_early = self.in_flight(worker).is_some();
         if !is_early {
@@ -401,6 +408,7 @@ impl<'a> RuntimeApi<'a> {
             _ => self.choices.choose(self.alphabet.polls),
         };
         if on_late_response == OnLateResponse::Never {
+            poll.connection.is_spent = true;
             match on_poll {
                 // It may be the late response, for which the worker waits as long as it takes.
                 OnPoll::EventStalls(cut @ (Cut::AfterFirstByte | Cut::InHead)) => {
@@ -510,6 +518,7 @@ impl<'a> RuntimeApi<'a> {
 
     #[expect(clippy::too_many_lines, reason = "a table of what can happen")]
     async fn on_post(&mut self, mut post: Request) {
+        assert!(!post.connection.is_spent);
         let (id, resource) = post
             .head
             .strip_prefix("POST /2018-06-01/runtime/invocation/")
@@ -650,6 +659,7 @@ impl<'a> RuntimeApi<'a> {
         self.invocations.insert(id, accepted);
         let interim = "HTTP/1.1 100 Continue\r\n\r\n";
         send(&mut post.connection, &format!("{interim}{head}{payload}")).await;
+        post.connection.is_spent = true;
         self.receive(post.connection, None);
     }
 
@@ -677,7 +687,10 @@ impl<'a> RuntimeApi<'a> {
 
     /// The worker's poll failed, or will before it reaches this end.
     fn fail(&mut self, worker: task::Id) {
-        self.last_settled = Instant::now();
+        let now = Instant::now();
+        self.last_settled = now;
+        let last = self.last_failure.replace(now);
+        self.outages += usize::from(last.is_none_or(|last| now - last > OUTAGE_GAP));
         let known = self.known.entry(worker).or_default();
         let back_off = Duration::from_millis(250.min(10 << known.failures.min(5)));
         known.failures += 1;
@@ -759,6 +772,10 @@ impl<'a> RuntimeApi<'a> {
                     "{id}: {invocation:?}"
                 );
             }
+        }
+        if times.begun.is_none() {
+            let lines = log.count("", &["cannot get an invocation"]);
+            assert_eq!(lines, self.outages, "of one line for each outage");
         }
         let informed = log.count("", &["drops pipelined polls"]);
         let has_stopped = self.configuration.pipelines && !self.pipelines;
