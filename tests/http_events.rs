@@ -41,8 +41,13 @@ fn refusal(message: &str) -> String {
 /// Asserts the reply to an event of every kind, after `change` is made to it.
 #[track_caller]
 fn assert_replies(expected: &str, change: impl Fn(&mut Value)) {
+    assert_replies_to(&EVENTS, expected, change);
+}
+
+#[track_caller]
+fn assert_replies_to(events: &[(&str, &str)], expected: &str, change: impl Fn(&mut Value)) {
     let function = start();
-    for (kind, event) in EVENTS {
+    for (kind, event) in events {
         let mut event = serde_json::from_str(event).unwrap();
         change(&mut event);
         let reply = String::from_utf8(function.invoke(event.to_string())).unwrap();
@@ -347,13 +352,15 @@ fn reads_escapes_as_the_characters_that_they_stand_for() {
 
 #[test]
 fn reads_a_body_of_6_mb() {
+    // One kind of event, because it takes this test longer to write one than the function to read it.
+    let events = &EVENTS[..1];
     let body = format!(r#"{{"ignored": {}0, "n": 5}}"#, "[0,".repeat(1_000_000));
-    assert_replies(&refusal("Input must be valid JSON"), |event| {
+    assert_replies_to(events, &refusal("Input must be valid JSON"), |event| {
         set_body(event, &*body);
     });
     let body = body.replace("0, \"n\"", &format!("0{}, \"n\"", "]".repeat(1_000_000)));
-    assert_replies(&reply_to(5), |event| set_body(event, &*body));
-    assert_replies(&reply_to(5), |event| {
+    assert_replies_to(events, &reply_to(5), |event| set_body(event, &*body));
+    assert_replies_to(events, &reply_to(5), |event| {
         set_base64_body(event, body.as_bytes());
     });
 }

@@ -1,9 +1,6 @@
-//! Any bytes as the Runtime API's response to a poll and to a post, against an independent reading.
+//! Any bytes as the Runtime API's response to a poll and to a reply, in one piece and in parts.
 
 #![no_main]
 #![forbid(unsafe_code)]
 
-#[path = "../../tests/support/response_reading.rs"]
-mod response_reading;
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| response_reading::check(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| lmi_runtime::splitting::check(input));

@@ -95,6 +95,13 @@ def update(plan):
             yield f"an update of an earlier release would {change['change']['actions']} {address}"
 
 
+def update_of_roles(plan):
+    found = changes(plan)
+    for address in ("aws_iam_role.lambda_role[0]", "aws_iam_role_policy.logs[0]"):
+        if found[address]["change"]["actions"] != ["update"]:
+            yield f"an update of an earlier release would {found[address]['change']['actions']} {address}"
+
+
 def takeover(plan):
     found, document = changes(plan), open("IMPORT.md").read()
     for address, action in TAKEOVER.items():
@@ -103,6 +110,7 @@ def takeover(plan):
         change = found[address]["change"]
         if change["actions"] != [action]:
             yield f"the take-over would {change['actions']} {address}, not {action}"
+            continue
         for name in FORCE_REPLACEMENT.get(found[address]["type"], "").split():
             if change["after"].get(name, "?") != change["before"].get(name, "?"):
                 yield f"the take-over would replace {address}, because {name} changes"
@@ -153,7 +161,13 @@ def forwarded():
 
 def main():
     found = plans()
-    wrong = [*update(found["updates_an_earlier_release"]), *takeover(found["takes_over_the_python_system"]), *policy(found["creates_everything"]), *forwarded()]
+    wrong = [
+        *update(found["updates_an_earlier_release"]),
+        *update_of_roles(found["updates_a_role_without_count"]),
+        *takeover(found["takes_over_the_python_system"]),
+        *policy(found["creates_everything"]),
+        *forwarded(),
+    ]
     for complaint in wrong:
         print(complaint, file=sys.stderr)
     print(f"plans: {sum(map(len, found.values()))} resources in {len(found)} plans, {len(wrong)} complaints")

@@ -41,3 +41,21 @@ run "updates_an_earlier_release" {
     error_message = "Each resource must be found at its old address."
   }
 }
+
+run "starts_from_a_role_without_count" {
+  state_key = "two"
+
+  module {
+    source = "./tests/earlier_release"
+  }
+}
+
+run "updates_a_role_without_count" {
+  command   = plan
+  state_key = "two"
+
+  assert {
+    condition     = output.execution_role_name == "fibonacci-generator-us-east-1-role"
+    error_message = "The role must be found at its old address."
+  }
+}

@@ -57,7 +57,7 @@ impl Output {
     pub(crate) fn write(self, report: &Report) -> Result<ExitCode> {
         let text = match self.format {
             Format::Text => text(report),
-            Format::Json => serde_json::to_string_pretty(report)? + "\n",
+            Format::Json => escape(&serde_json::to_string_pretty(report)?) + "\n",
         };
         let violations = &report.violations;
         if !violations.is_empty() && (self.file.is_some() || self.format == Format::Json) {
@@ -120,6 +120,15 @@ impl Destination {
             let _ = fs::remove_file(&new);
         })
     }
+}
+
+/// Escapes the control characters that JSON allows in strings, and that a terminal obeys.
+fn escape(json: &str) -> String {
+    let is_raw = |c: char| c.is_control() && c != '\n';
+    json.chars().fold(String::new(), |escaped, c| match c {
+        c if is_raw(c) => escaped + &format!("\\u{:04x}", u32::from(c)),
+        c => escaped + c.encode_utf8(&mut [0; 4]),
+    })
 }
 
 /// The name of a new file beside another.

@@ -113,12 +113,6 @@ async fn run(
         stop: stop.child_token(),
         recorder: Arc::clone(&recorder),
     });
-    let mut callers = JoinSet::new();
-    for callers_of_thread in divide(load.concurrency.get().into()) {
-        let new = (0..callers_of_thread).map(|_| target.caller()).collect();
-        let run = Arc::clone(&run);
-        callers.spawn_blocking(move || run.call_on_this_thread(new));
-    }
     // A thread, not a task: tokio's timer has a resolution of 1 ms, too coarse for 100,000 requests per
     // second.
     let pacing = load.schedule.map(|schedule| {
@@ -126,6 +120,12 @@ async fn run(
         thread::Builder::new().spawn(move || run.pace(&schedule))
     });
     let pacing = pacing.transpose()?;
+    let mut callers = JoinSet::new();
+    for callers_of_thread in divide(load.concurrency.get().into()) {
+        let new = (0..callers_of_thread).map(|_| target.caller()).collect();
+        let run = Arc::clone(&run);
+        callers.spawn_blocking(move || run.call_on_this_thread(new));
+    }
 
     let limit = all.map_or(load.duration, |all| Some(all.time.saturating_add(GRACE)));
     let ended = tokio::select! {
@@ -173,7 +173,9 @@ impl Run {
     fn pace(&self, schedule: &Schedule) {
         let mut added = 0;
         while !self.due.is_closed() {
-            let due = schedule.requests(self.started.elapsed()).min(self.requests);
+            let due = schedule.requests(self.started.elapsed());
+            // Where the ramp ends, rounding may make one request fewer of it.
+            let due = due.clamp(added, self.requests);
             self.due.add_permits(to_usize(due - added));
             added = due;
             if due == self.requests {

@@ -154,12 +154,12 @@ impl Share {
         }
         let share: Self = serde_json::from_value(event)
             .context("this function takes shares of a load, from `cargo loadtest --generators`")?;
-        if let Events::N(range) = &share.events {
-            ensure!(
-                !range.is_empty() && *range.end() <= MAX_INDEX,
-                "the share has no valid N"
-            );
-        }
+        let has_events = match &share.events {
+            Events::N(range) => !range.is_empty() && *range.end() <= MAX_INDEX,
+            Events::Mix => true,
+            Events::Given { events, .. } => !events.is_empty(),
+        };
+        ensure!(has_events, "the share has no valid events");
         let generators = share.load.schedule.map_or(1, |schedule| schedule.step);
         share.load.check(generators)?;
         let behind = share.sent_unix_ms.saturating_sub(unix_ms(received));

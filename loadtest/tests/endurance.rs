@@ -100,20 +100,20 @@ fn nothing_from_the_network_reaches_the_terminal_raw() {
     let provider = json!({"CapacityProviderConfig": {
         "LambdaManagedInstancesCapacityProviderConfig": {"CapacityProviderArn": arn},
     }});
-    let api = InvokeApi::describe(provider, async |invocation| match invocation.number {
+    let api = InvokeApi::describe(provider, async |invocation| match invocation.number % 2 {
         0 => ([("x-amz-function-error", "Unhandled")], TEXT).into_response(),
         _ => TEXT.into_response(),
     });
 
-    let output = api.run("-n 2");
+    for flags in ["-n 2", "-n 2 -o json"] {
+        let output = api.run(flags);
 
-    let text = stdout(&output) + &stderr(&output);
-    assert!(text.contains("capacity provider  ]0;owned"), "{text}");
-    assert!(
-        !text.contains(|c: char| c.is_control() && c != '\n'),
-        "{text:?}"
-    );
-    assert!(!text.contains("\nok  1"), "{text}");
+        let text = stdout(&output) + &stderr(&output);
+        assert!(text.contains("]0;owned"), "{text}");
+        let is_raw = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(is_raw), "{text:?}");
+        assert!(!text.contains("\nok  1"), "{text}");
+    }
 }
 
 /// A terminal that wraps what is wider than itself, unless that is switched off.

@@ -92,9 +92,7 @@ fn passed(output: &Output) -> Value {
 
 #[test]
 fn three_generators_send_one_load_and_make_one_report() {
-    let mut settings = Settings::new(::emulator::build_function().unwrap());
-    settings.queue = 16;
-    let function = Generators::start_with(settings);
+    let function = InvokeApi::start(right);
     let generators = Generators::start(6, 0);
     let page = scratch("generators.html");
     let (output, scheduled) = std::thread::scope(|scope| {
@@ -123,7 +121,6 @@ fn three_generators_send_one_load_and_make_one_report() {
         100
     );
     generators.end();
-    function.end();
 }
 
 #[test]
@@ -301,6 +298,8 @@ fn a_generator_refuses_what_is_no_share() {
     let ahead = share["sent_unix_ms"].as_u64().unwrap() + 3_600_000;
 
     let is_none = "this function takes shares of a load";
+    let no_events = "the share has no valid events";
+    let given = json!({"given": {"events": [], "expect_status": null}});
     let schedule = |rate: u32| {
         let ramp = Duration::ZERO;
         json!({"rate_per_second": rate, "ramp": ramp, "first": 0, "step": 1})
@@ -308,8 +307,9 @@ fn a_generator_refuses_what_is_no_share() {
     for (pointer, value, complaint) in [
         ("/version", json!(1), "the share is of version 1, the"),
         ("/sent_unix_ms", json!(ahead), "the generator's clock is 3"),
-        ("/events/n/end", json!(1001), "the share has no valid N"),
-        ("/events/n/end", json!(2), "the share has no valid N"),
+        ("/events/n/end", json!(1001), no_events),
+        ("/events/n/end", json!(2), no_events),
+        ("/events", given, no_events),
         ("/load/concurrency", json!(0), is_none),
         ("/load/schedule", schedule(0), "--rate 0 leaves nothing"),
         // As many requests per second would take gigabytes.

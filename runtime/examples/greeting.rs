@@ -32,7 +32,7 @@ async fn greet(event: LambdaEvent<Event>) -> Result<Reply, Error> {
         return Err("the name is empty".into());
     }
     sleep(Duration::from_millis(50)).await; // a database, say
-    tracing::debug!("greeting"); // with the request id, as the log's lines within this are
+    tracing::debug!("greeting"); // the line has the request id
     Ok(Reply {
         greeting: format!("Hello, {name}!"),
     })

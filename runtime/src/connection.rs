@@ -11,11 +11,14 @@ use std::fmt::Write;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 use std::{iter, mem};
 
 use lambda_runtime::Diagnostic;
 use lambda_runtime::tracing::{debug, error, info, warn};
 use smallvec::SmallVec;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
 
 use crate::http::{Socket, Stream, invalid};
 use crate::log::excerpt;
@@ -26,6 +29,8 @@ pub(crate) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("C
 const MAX_REQUEST_ID_LEN: usize = 256;
 /// In bytes. The limit of an event is 6 MB.
 const MAX_EVENT_LEN: usize = (6 * 1024 + 64) * 1024;
+/// For so long, a connection stays open on which the last attempt to post got no response in time.
+const LATE_LIMIT: Duration = Duration::from_mins(1);
 /// After so many pipelined polls in a row that got no response, the process sends polls on their
 /// own.
 const MAX_DROPPED_POLLS: u32 = 2;
@@ -258,7 +263,7 @@ impl<S: Socket> Connection<S> {
 
         // The Runtime API accepts one post per invocation, so posting again is safe.
         for is_retry in [false, true] {
-            let posted = self.exchange(&body, || !is_retry && may_pipeline()).await;
+            let posted = self.exchange(&body, is_retry, &may_pipeline).await;
             let problem = match posted {
                 Ok(200..300) => return,
                 Ok(status @ 400..500) => {
@@ -296,7 +301,12 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Posts the prepared request and returns the status of the response.
-    async fn exchange(&mut self, body: &Reply, may_pipeline: impl Fn() -> bool) -> io::Result<u16> {
+    async fn exchange(
+        &mut self,
+        body: &Reply,
+        is_retry: bool,
+        may_pipeline: impl Fn() -> bool,
+    ) -> io::Result<u16> {
         // A poll that is under way keeps its connection; the post then takes another one.
         let is_extra = self.poll != Poll::None;
         let mut stream = if is_extra {
@@ -304,7 +314,7 @@ impl<S: Socket> Connection<S> {
         } else {
             self.reuse_or_open().await?
         };
-        let is_pipelined = may_pipeline();
+        let is_pipelined = !is_retry && may_pipeline();
         self.unanswered_polls += u32::from(is_pipelined);
         let poll_request = if is_pipelined {
             &*self.poll_request
@@ -324,6 +334,12 @@ impl<S: Socket> Connection<S> {
         let (len, head) = match head.await {
             Err(problem) if is_pipelined && is_timeout(&problem) => {
                 self.keep(stream, Poll::BehindLateResponse);
+                return Err(problem);
+            }
+            Err(problem) if is_retry && is_timeout(&problem) => {
+                // A slow server may yet take the post, unless it sees that its client is gone.
+                let response = async move { stream.response_begins().await };
+                spawn_local(timeout(LATE_LIMIT, response));
                 return Err(problem);
             }
             head => head?,

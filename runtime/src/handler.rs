@@ -32,8 +32,8 @@ use crate::{Invocation, Reply};
 /// ```
 ///
 /// Each worker has a clone of its own, and calls it for one invocation at a time. A worker stays on
-/// its thread, so the future need not be [`Send`]. An error is logged as [`Debug`] has it, and goes
-/// to the caller as the [`Diagnostic`] that it converts into.
+/// its thread, so the future need not be [`Send`]. A function's error is logged as [`Debug`] has it,
+/// and goes to the caller as the [`Diagnostic`] that it converts into.
 #[diagnostic::on_unimplemented(
     note = "`lmi_runtime::service` makes a handler of a tower service, such as `service_fn(..)`"
 )]
@@ -42,7 +42,8 @@ pub trait Handler: Clone + Send + 'static {
     ///
     /// # Errors
     ///
-    /// What the caller gets as a function error. A panic becomes one, too.
+    /// What the caller gets as a function error, which is for the handler to log. A panic becomes one,
+    /// too.
     fn handle(
         &mut self,
         invocation: &Invocation,

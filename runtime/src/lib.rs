@@ -37,6 +37,8 @@ mod log;
 mod process;
 mod reply;
 mod service;
+#[cfg(any(test, fuzzing))]
+pub mod splitting;
 mod worker;
 #[cfg(test)]
 mod worker_model;

@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 /// let many: Reply = ["[", "1", ", ", "2", "]"].map(Bytes::from).into_iter().collect();
 /// # let _ = (one, owned, several, many);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Reply(SmallVec<[Bytes; 3]>);
 
 impl Reply {

@@ -27,13 +27,14 @@ pub fn replay(target: &str, check: fn(&[u8]), words: &'static [&'static str]) {
     let damaged = damaged(select(inputs), words);
     let seconds = env::var("FUZZ_SECONDS").map_or(2, |seconds| seconds.parse().expect("a number"));
     let begun = Instant::now();
-    let mut runner = TestRunner::new(Config {
+    let config = Config {
         failure_persistence: None,
         ..Config::default()
-    });
+    };
     let executions = Cell::new(0);
     while begun.elapsed() < Duration::from_secs(seconds) {
-        let checked = runner.run(&damaged, |input| {
+        // A runner that has run all its cases does nothing any more.
+        let checked = TestRunner::new(config.clone()).run(&damaged, |input| {
             check(&input);
             executions.update(|count| count + 1);
             Ok(())

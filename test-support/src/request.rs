@@ -17,6 +17,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Whether the next request had been received when this one had.
     pub is_followed: bool,
+    /// The port at the function's end, which tells connections apart.
+    pub port: u16,
     /// At the test's end.
     pub connection: TcpStream,
     pub(crate) goes_on: Sender<GoesOn>,
@@ -65,6 +67,7 @@ impl Request {
             headers,
             body,
             is_followed: !connection.buffer().is_empty(),
+            port: connection.get_ref().peer_addr().ok()?.port(),
             connection: connection.get_ref().try_clone().ok()?,
             goes_on,
             posts,
@@ -76,17 +79,6 @@ impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         let header = self.headers.iter().find(|(other, _)| other == name);
         header.map(|(_, value)| &**value)
-    }
-
-    /// The port at the function's end, which tells connections apart.
-    ///
-    /// # Panics
-    ///
-    /// If the connection has broken.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        let peer = self.connection.peer_addr();
-        peer.expect("an open connection").port()
     }
 
     /// The request id and what is posted, `response` or `error`. Empty for other requests.

@@ -924,7 +924,7 @@ run "rejects_days_that_no_month_of_a_list_has" {
 
   variables {
     scaling_schedules = {
-      morning = { cron = "0 8 31W 04,9,NOV ? *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
+      morning = { cron = "0 8 31W 2,04,6,9,11,FEB,APR,JUN,SEP,NOV ? *", time_zone = "UTC", min_execution_environments = 3, max_execution_environments = 12 }
     }
   }
 
@@ -1121,7 +1121,7 @@ run "rejects_an_invalid_excluded_instance_type" {
   command = plan
 
   variables {
-    excluded_instance_types = [""]
+    excluded_instance_types = ["c5 xlarge"]
   }
 
   expect_failures = [var.excluded_instance_types]

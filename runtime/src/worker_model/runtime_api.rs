@@ -539,7 +539,8 @@ impl<'a> RuntimeApi<'a> {
         assert!(invocation.attempts <= 2);
         let (id, index, is_error) = (id.to_owned(), invocation.index, invocation.is_error);
         let (worker, is_readable) = (invocation.worker, invocation.is_readable);
-        let may_be_followed = invocation.attempts == 1 && is_readable && !post.is_after_shutdown;
+        let is_last = invocation.attempts == 2;
+        let may_be_followed = !is_last && is_readable && !post.is_after_shutdown;
 
         let mut on_post = self.choices.choose(self.alphabet.posts);
         if on_post == OnPost::Event && invocation.attempts == 2 {
@@ -614,6 +615,10 @@ impl<'a> RuntimeApi<'a> {
                     _ => rest.to_owned(),
                 };
                 is_kept = true;
+            }
+            OnPost::StallAfter if is_last => {
+                sleep(STALL_LIMIT + TICK).await;
+                assert!(!post.connection.is_given_up(), "it may yet be taken");
             }
             OnPost::StallAfter | OnPost::StallDuring | OnPost::StallInBody => {
                 assert_given_up(&mut post.connection).await;

@@ -14,6 +14,7 @@ mod wire;
 use std::env;
 use std::panic::panic_any;
 use std::process::{Command, ExitCode, exit};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,13 +86,20 @@ fn start(handler: &str, environment: &[(&str, &str)]) -> Function {
     Function::start(command(handler, environment))
 }
 
-/// Runs a test with either handler, once with pipelining and once without, with a log of what is
-/// wrong.
-fn in_every_mode(test: impl Fn(Command, &str)) {
-    for handler in HANDLERS {
-        for pipelining in PIPELINING {
-            let environment = [WARN, ("RUNTIME_API_PIPELINING", pipelining)];
-            test(command(handler, &environment), pipelining);
+/// Runs a test with either handler, once with pipelining and once without, side by side, because most
+/// of the time it waits. The log says what is wrong.
+fn in_every_mode(test: impl Fn(Command, &str) + Sync) {
+    thread::scope(|scope| {
+        for handler in HANDLERS {
+            for pipelining in PIPELINING {
+                let environment = [WARN, ("RUNTIME_API_PIPELINING", pipelining)];
+                let command = command(handler, &environment);
+                let test = &test;
+                scope.spawn(move || {
+                    println!("{handler}, pipelining {pipelining}");
+                    test(command, pipelining);
+                });
+            }
         }
-    }
+    });
 }

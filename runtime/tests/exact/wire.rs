@@ -128,7 +128,7 @@ fn keeps_its_connection_unless_it_is_told_to_close_it() {
                 ));
                 let post = function.post();
                 assert_eq!(post.body, reply("1"));
-                kept += usize::from(post.port() == poll.port());
+                kept += usize::from(post.port == poll.port);
                 post.accept();
                 poll = function.poll();
             }
@@ -263,7 +263,7 @@ fn posts_again_and_only_once() {
             if pipelining == "on" {
                 // The next event is here before the reply to this one has been accepted.
                 let poll = function.poll();
-                assert_eq!(poll.port(), post.port());
+                assert_eq!(poll.port, post.port);
                 poll.dispatch(&lost, "2");
             }
             let retry = function.post();

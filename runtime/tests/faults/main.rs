@@ -248,7 +248,10 @@ async fn keeps_no_memory_for_events_of_6_mb_at_once() {
             .map(|(emulator, payload)| async move { emulator.invoke(payload).await.unwrap() });
         let invoked = invoked.collect::<JoinSet<_>>().join_all();
         for invoked in within("every caller's reply", invoked).await {
-            assert_eq!(invoked.payload, TOO_LARGE);
+            // An event that stalls for 1 s, on a slow machine, is given up.
+            if invoked.payload != TOO_LARGE {
+                assert_is_explained(&emulator, TOO_LARGE, invoked).await;
+            }
         }
         all_poll(&emulator, mode).await;
         let released = async {
@@ -277,7 +280,7 @@ async fn shut_down(mode: Mode) {
                     let payload = payload(n);
                     let invoked = emulator.invoke(payload.clone()).await.unwrap();
                     if invoked.function_error {
-                        errors.push(invoked);
+                        errors.push((payload, invoked));
                     } else {
                         assert!(invoked.payload == reply(&payload), "to {payload:.20}");
                     }
@@ -293,9 +296,12 @@ async fn shut_down(mode: Mode) {
         within("another process", emulator.wait_for_restart(pid)).await;
         is_over.store(true, Relaxed);
         let errors = within("every caller's reply", callers.join_all()).await;
-        for invoked in errors.into_iter().flatten() {
+        for (payload, invoked) in errors.into_iter().flatten() {
             let error: Value = serde_json::from_slice(&invoked.payload).unwrap();
-            assert_eq!(error["errorType"], "Runtime.ExitError");
+            if error["errorType"] != "Runtime.ExitError" {
+                assert_is_explained(&emulator, &payload, invoked).await;
+                continue;
+            }
             let message = error["errorMessage"].as_str().unwrap();
             assert!(
                 message.ends_with("Runtime exited without providing a reason"),
