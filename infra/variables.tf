@@ -1,3 +1,5 @@
+# What the module's variables mean, their defaults and limits: module/variables.tf. null stands for the module's default.
+
 variable "region" {
   description = "AWS Region to deploy to."
   type        = string
@@ -6,30 +8,6 @@ variable "region" {
   validation {
     condition     = can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]$", var.region))
     error_message = "region must be the name of a Region, such as us-east-1, not \"${var.region}\"."
-  }
-}
-
-variable "vpc_id" {
-  description = "Existing VPC in which Lambda launches the instances."
-  type        = string
-  nullable    = false
-
-  validation {
-    condition     = can(regex("^vpc-[0-9a-f]{8,17}$", var.vpc_id))
-    error_message = "vpc_id must be the id of a VPC, such as vpc-0123456789abcdef0, not \"${var.vpc_id}\"."
-  }
-}
-
-variable "function_name" {
-  description = "Name of the function. All other names begin with it."
-  type        = string
-  default     = "fibonacci-generator"
-  nullable    = false
-
-  validation {
-    # IAM allows 38 characters for the prefix of a role's name, and "-cp-operator-" is 13 of them.
-    condition     = can(regex("^[a-zA-Z0-9-_]{1,25}$", var.function_name))
-    error_message = "function_name must be 1 to 25 letters, digits, hyphens or underscores (the operator role's name has no room for more), not \"${var.function_name}\"."
   }
 }
 
@@ -51,386 +29,184 @@ variable "tags" {
   }
 }
 
+variable "function_name" {
+  type     = string
+  default  = "fibonacci-generator"
+  nullable = false
+}
+
 variable "filename" {
-  description = "Path of the zip that holds the executable `bootstrap`, relative to infra/. `cargo lambda build` writes it."
-  type        = string
-  default     = "../target/lambda/fibonacci-generator/bootstrap.zip"
-  nullable    = false
+  type     = string
+  default  = "../target/lambda/fibonacci-generator/bootstrap.zip"
+  nullable = false
+}
+
+variable "vpc_id" {
+  type    = string
+  default = null
 }
 
 variable "s3_object" {
-  description = "The zip in S3, instead of filename. The function is updated if key or version changes. The bucket must be in the same Region."
-  type = object({
-    bucket  = string
-    key     = string
-    version = optional(string)
-  })
+  type    = map(string)
   default = null
-
-  validation {
-    condition     = var.s3_object == null || try(can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.s3_object.bucket)) && length(var.s3_object.key) > 0, false)
-    error_message = "s3_object must name a bucket (without s3://) and a key."
-  }
 }
 
 variable "architecture" {
-  description = "Instruction set of the instances and of the zip: x86_64 or arm64. Changing it replaces the capacity provider and the function."
-  type        = string
-  default     = "x86_64"
-  nullable    = false
-
-  validation {
-    condition     = contains(["x86_64", "arm64"], var.architecture)
-    error_message = "architecture must be x86_64 or arm64, not \"${var.architecture}\"."
-  }
+  type    = string
+  default = null
 }
 
 variable "memory_size" {
-  description = "Memory of one execution environment, in MB."
-  type        = number
-  default     = 2048
-  nullable    = false
-
-  validation {
-    condition     = var.memory_size >= 2048 && var.memory_size <= 32768
-    error_message = "memory_size must be from 2048 to 32768 MB, as Managed Instances require, not ${var.memory_size}."
-  }
-
-  validation {
-    condition     = var.memory_size % (var.memory_gib_per_vcpu * 1024) == 0
-    error_message = "memory_size must give whole vCPUs: with memory_gib_per_vcpu = ${var.memory_gib_per_vcpu} it must be a multiple of ${var.memory_gib_per_vcpu * 1024}, not ${var.memory_size}."
-  }
+  type    = number
+  default = null
 }
 
 variable "memory_gib_per_vcpu" {
-  description = "GiB of memory per vCPU of an execution environment: 2, 4 or 8 (EC2's C, M and R families)."
-  type        = number
-  default     = 2
-  nullable    = false
-
-  validation {
-    condition     = contains([2, 4, 8], var.memory_gib_per_vcpu)
-    error_message = "memory_gib_per_vcpu must be 2, 4 or 8, not ${var.memory_gib_per_vcpu}."
-  }
+  type    = number
+  default = null
 }
 
 variable "max_concurrency" {
-  description = "Invocations that one execution environment serves at once. Default: 16 per vCPU, as for the Python function that this one replaces (Lambda's own default for Rust is 8)."
-  type        = number
-  default     = null
-
-  validation {
-    condition     = var.max_concurrency == null || try(var.max_concurrency >= 1 && var.max_concurrency <= 1600 && floor(var.max_concurrency) == var.max_concurrency, false)
-    error_message = "max_concurrency must be a whole number from 1 to 1600; leave it out for 16 per vCPU."
-  }
-
-  validation {
-    condition     = var.max_concurrency == null || try(var.max_concurrency <= 64 * var.memory_size / 1024 / var.memory_gib_per_vcpu, false)
-    error_message = "max_concurrency must be at most 64 per vCPU, here ${64 * var.memory_size / 1024 / var.memory_gib_per_vcpu}: lower it or raise memory_size."
-  }
+  type    = number
+  default = null
 }
 
 variable "timeout" {
-  description = "Seconds that an invocation may take."
-  type        = number
-  default     = 10
-  nullable    = false
-
-  validation {
-    condition     = var.timeout >= 1 && var.timeout <= 900 && floor(var.timeout) == var.timeout
-    error_message = "timeout must be a whole number of seconds from 1 to 900, not ${var.timeout}. Lambda allows more, but the Terraform provider does not."
-  }
+  type    = number
+  default = null
 }
 
 variable "runtime_api_pipelining" {
-  description = "Whether the function sends the next poll together with a reply. false sets RUNTIME_API_PIPELINING=off in its environment."
-  type        = bool
-  default     = true
-  nullable    = false
+  type    = bool
+  default = null
 }
 
 variable "min_execution_environments" {
-  description = "Minimum number of execution environments. They always run. Fewer than 3 cannot cover three Availability Zones. 0, with max_execution_environments = 0, switches the function off."
-  type        = number
-  default     = 3
-  nullable    = false
-
-  validation {
-    condition     = var.min_execution_environments >= 0 && var.min_execution_environments <= 15000 && floor(var.min_execution_environments) == var.min_execution_environments
-    error_message = "min_execution_environments must be a whole number from 0 to 15000, not ${var.min_execution_environments}."
-  }
-
-  validation {
-    # Lambda starts the first three on three instances, and each instance reserves a vCPU.
-    condition     = var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(var.min_execution_environments, 3) <= var.capacity_provider_max_vcpu
-    error_message = "min_execution_environments = ${var.min_execution_environments} needs ${var.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(var.min_execution_environments, 3)} vCPUs, of which the instances reserve ${min(var.min_execution_environments, 3)}. That is more than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}: lower the minimum or raise the ceiling."
-  }
+  type    = number
+  default = null
 }
 
 variable "max_execution_environments" {
-  description = "Maximum number of execution environments. Default: as many as fit under capacity_provider_max_vcpu on instances of 4 vCPUs (or larger, if an environment needs it), each of which reserves one vCPU."
-  type        = number
-  default     = null
-
-  validation {
-    condition     = var.max_execution_environments == null || try(var.max_execution_environments >= 0 && var.max_execution_environments <= 15000 && floor(var.max_execution_environments) == var.max_execution_environments, false)
-    error_message = "max_execution_environments must be a whole number from 0 to 15000; leave it out for as many as fit under the vCPU ceiling."
-  }
-
-  validation {
-    condition     = var.max_execution_environments == null || try(var.max_execution_environments >= var.min_execution_environments, false)
-    error_message = "max_execution_environments must not be less than min_execution_environments = ${var.min_execution_environments}."
-  }
-
-  validation {
-    condition     = var.min_execution_environments > 0 || var.max_execution_environments == 0
-    error_message = "Lambda accepts min_execution_environments = 0 only together with max_execution_environments = 0, which switches the function off: set both to 0, or the minimum to 1 or more."
-  }
+  type    = number
+  default = null
 }
 
 variable "scaling_schedules" {
-  description = "Changes of the minimum and maximum number of execution environments at set times, by name. Each holds until the next. cron has the six fields of EventBridge Scheduler, such as \"45 7 ? * MON-FRI *\"; time_zone is an IANA name."
   type = map(object({
     cron                       = string
-    time_zone                  = optional(string, "UTC")
+    time_zone                  = optional(string)
     min_execution_environments = number
     max_execution_environments = number
   }))
-  default  = {}
-  nullable = false
-
-  validation {
-    condition     = alltrue([for name in keys(var.scaling_schedules) : can(regex("^[0-9a-zA-Z-_.]{1,64}$", name))])
-    error_message = "The names of scaling_schedules must be 1 to 64 letters, digits, hyphens, underscores or dots."
-  }
-
-  validation {
-    condition     = alltrue([for schedule in var.scaling_schedules : can(regex("^[0-9*,/-]+ [0-9*,/-]+ ([?] [0-9A-Z*,/-]+ [0-9A-Z*,/#-]+|[0-9LW*,/-]+ [0-9A-Z*,/-]+ [?]) [0-9*,/-]+$", schedule.cron))])
-    error_message = "cron must have six fields (minutes, hours, day of the month, month, day of the week, year), with a ? for one of the two days and names in capitals, such as \"45 7 ? * MON-FRI *\"."
-  }
-
-  validation {
-    condition     = alltrue([for schedule in var.scaling_schedules : can(regex("^[A-Za-z]+([/_+-][A-Za-z0-9]+)*$", schedule.time_zone))])
-    error_message = "time_zone must be the IANA name of a time zone, such as Europe/Berlin or UTC."
-  }
-
-  validation {
-    condition     = alltrue(flatten([for schedule in var.scaling_schedules : [for bound in [schedule.min_execution_environments, schedule.max_execution_environments] : try(bound >= 0 && bound <= 15000 && floor(bound) == bound, false)]]))
-    error_message = "The bounds of a schedule must be whole numbers from 0 to 15000."
-  }
-
-  # A bound that is null is refused above, and must not fail the conditions below with an error.
-  validation {
-    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.max_execution_environments >= schedule.min_execution_environments && (schedule.min_execution_environments > 0 || schedule.max_execution_environments == 0)]), true)
-    error_message = "The maximum of a schedule must not be less than its minimum, and a minimum of 0 needs a maximum of 0, which switches the function off."
-  }
-
-  validation {
-    condition     = try(alltrue([for schedule in var.scaling_schedules : schedule.min_execution_environments * var.memory_size / 1024 / var.memory_gib_per_vcpu + min(schedule.min_execution_environments, 3) <= var.capacity_provider_max_vcpu]), true)
-    error_message = "The minimum of a schedule needs more vCPUs than capacity_provider_max_vcpu = ${var.capacity_provider_max_vcpu}, of which the first three instances reserve one each: lower the minimum or raise the ceiling."
-  }
-
-  validation {
-    condition     = length(var.scaling_schedules) == 0 || try(anytrue([for schedule in var.scaling_schedules : schedule.min_execution_environments > 0]), true)
-    error_message = "At least one schedule must have a minimum above 0: a function that a schedule switched off does not come back by itself."
-  }
+  default = null
 }
 
 variable "capacity_provider_max_vcpu" {
-  description = "Maximum number of vCPUs of the capacity provider, which limits the cost of the instances. With capacity_provider_arn, set it to the maximum of that provider."
-  type        = number
-  default     = 16
-  nullable    = false
-
-  validation {
-    condition     = var.capacity_provider_max_vcpu >= 2 && var.capacity_provider_max_vcpu <= 15000 && floor(var.capacity_provider_max_vcpu) == var.capacity_provider_max_vcpu
-    error_message = "capacity_provider_max_vcpu must be a whole number from 2 to 15000, not ${var.capacity_provider_max_vcpu}."
-  }
+  type    = number
+  default = null
 }
 
 variable "scaling_mode" {
-  description = "Auto: Lambda chooses the CPU utilization to scale at. Manual: target_cpu_utilization sets it."
-  type        = string
-  default     = "Auto"
-  nullable    = false
-
-  validation {
-    condition     = contains(["Auto", "Manual"], var.scaling_mode)
-    error_message = "scaling_mode must be Auto or Manual, not \"${var.scaling_mode}\"."
-  }
+  type    = string
+  default = null
 }
 
 variable "target_cpu_utilization" {
-  description = "Average CPU utilization of the instances, in percent, that scaling_mode = \"Manual\" aims at. A lower value leaves more room for bursts."
-  type        = number
-  default     = null
-
-  validation {
-    condition     = var.target_cpu_utilization == null || try(var.target_cpu_utilization > 0 && var.target_cpu_utilization <= 100, false)
-    error_message = "target_cpu_utilization must be above 0 and at most 100 percent."
-  }
-
-  validation {
-    condition     = var.scaling_mode != "Auto" || var.target_cpu_utilization == null
-    error_message = "Lambda refuses a scaling policy in scaling_mode = \"Auto\": leave target_cpu_utilization out, or set scaling_mode = \"Manual\"."
-  }
-
-  validation {
-    condition     = var.scaling_mode != "Manual" || var.target_cpu_utilization != null
-    error_message = "scaling_mode = \"Manual\" needs a scaling policy: set target_cpu_utilization (30 leaves room for bursts), or scaling_mode = \"Auto\"."
-  }
+  type    = number
+  default = null
 }
 
 variable "allowed_instance_types" {
-  description = "Instance types that Lambda may launch, such as [\"c7i.xlarge\"] or [\"c7i.*\"]. Default: any of the architecture. Changing it replaces the capacity provider and the function."
-  type        = set(string)
-  default     = []
-  nullable    = false
-
-  validation {
-    condition     = length(var.allowed_instance_types) <= 400 && alltrue([for type in var.allowed_instance_types : can(regex("^[a-zA-Z0-9.*-]{1,30}$", type))])
-    error_message = "allowed_instance_types must be at most 400 instance types, such as c7i.xlarge, or patterns, such as c7i.*."
-  }
-
-  validation {
-    condition     = length(var.allowed_instance_types) == 0 || length(var.excluded_instance_types) == 0
-    error_message = "Lambda accepts only one of allowed_instance_types and excluded_instance_types."
-  }
+  type    = set(string)
+  default = null
 }
 
 variable "excluded_instance_types" {
-  description = "Instance types that Lambda must not launch. Default: none. Changing it replaces the capacity provider and the function."
-  type        = set(string)
-  default     = []
-  nullable    = false
-
-  validation {
-    condition     = length(var.excluded_instance_types) <= 400 && alltrue([for type in var.excluded_instance_types : can(regex("^[a-zA-Z0-9.*-]{1,30}$", type))])
-    error_message = "excluded_instance_types must be at most 400 instance types, such as c7i.48xlarge, or patterns, such as c5.*."
-  }
+  type    = set(string)
+  default = null
 }
 
 variable "subnet_ids" {
-  description = "Subnets for the instances, in two Availability Zones or more. Default: one private subnet of the VPC per zone."
-  type        = set(string)
-  default     = []
-  nullable    = false
+  type    = set(string)
+  default = null
+}
 
-  validation {
-    condition     = contains(concat([0], range(2, 17)), length(var.subnet_ids))
-    error_message = "subnet_ids must name 2 to 16 subnets, in two Availability Zones or more; leave it out to use one private subnet per zone."
-  }
-
-  validation {
-    condition     = alltrue([for id in var.subnet_ids : can(regex("^subnet-[0-9a-f]{8,17}$", id))])
-    error_message = "subnet_ids must be ids of subnets, such as subnet-0123456789abcdef0."
-  }
+variable "excluded_zone_ids" {
+  type    = set(string)
+  default = null
 }
 
 variable "capacity_provider_arn" {
-  description = "Existing capacity provider, instead of a new one with its role and security group. It must have the architecture of the function."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.capacity_provider_arn == null || can(regex("^arn:aws[a-z-]*:lambda:${var.region}:[0-9]{12}:capacity-provider:[a-zA-Z0-9-_]{1,140}$", var.capacity_provider_arn))
-    error_message = "capacity_provider_arn must be the ARN of a capacity provider in ${var.region}, such as arn:aws:lambda:${var.region}:123456789012:capacity-provider:name."
-  }
-
-  validation {
-    condition = var.capacity_provider_arn == null || (
-      length(var.subnet_ids) == 0 && var.kms_key_arn == null && var.scaling_mode == "Auto" && !var.create_logs_endpoint &&
-      length(var.allowed_instance_types) == 0 && length(var.excluded_instance_types) == 0
-    )
-    error_message = "An existing capacity provider keeps its own subnets, key, scaling, instance types and network: with capacity_provider_arn, leave out subnet_ids, kms_key_arn, scaling_mode, create_logs_endpoint, allowed_instance_types and excluded_instance_types."
-  }
+  type    = string
+  default = null
 }
 
 variable "create_logs_endpoint" {
-  description = "Create an interface endpoint for CloudWatch Logs, for a VPC without NAT. It takes over the name logs.<region>.amazonaws.com in the whole VPC and admits only the instances."
-  type        = bool
-  default     = false
-  nullable    = false
+  type    = bool
+  default = null
+}
+
+variable "logs_endpoint_exists" {
+  type    = bool
+  default = null
+}
+
+variable "dns_server_cidrs" {
+  type    = set(string)
+  default = null
+}
+
+variable "execution_role_arn" {
+  type    = string
+  default = null
 }
 
 variable "create_function_url" {
-  description = "Create a Function URL for callers with IAM credentials."
-  type        = bool
-  default     = false
-  nullable    = false
+  type    = bool
+  default = null
+}
+
+variable "function_url_cors" {
+  type    = any
+  default = null
 }
 
 variable "create_monitoring" {
-  description = "Create alarms and a dashboard in CloudWatch."
-  type        = bool
-  default     = true
-  nullable    = false
+  type    = bool
+  default = null
 }
 
 variable "alarm_topic_arn" {
-  description = "SNS topic that the alarms notify. Default: none."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.alarm_topic_arn == null || can(regex("^arn:aws[a-z-]*:sns:${var.region}:[0-9]{12}:[a-zA-Z0-9-_]{1,256}$", var.alarm_topic_arn))
-    error_message = "alarm_topic_arn must be the ARN of a standard SNS topic in ${var.region}, such as arn:aws:sns:${var.region}:123456789012:name (CloudWatch alarms cannot notify a FIFO topic)."
-  }
+  type    = string
+  default = null
 }
 
 variable "log_retention_days" {
-  description = "Days for which CloudWatch keeps the logs of the function and of the capacity provider."
-  type        = number
-  default     = 30
-  nullable    = false
+  type    = number
+  default = null
+}
 
-  validation {
-    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
-    error_message = "log_retention_days must be one that CloudWatch Logs accepts (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653), not ${var.log_retention_days}."
-  }
+variable "log_deletion_protection_enabled" {
+  type    = bool
+  default = null
 }
 
 variable "kms_key_arn" {
-  description = "KMS key for the instances' volumes. Default: AWS's key. Setting, changing or removing it replaces the capacity provider and the function."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.kms_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:${var.region}:[0-9]{12}:key/[a-zA-Z0-9-]+$", var.kms_key_arn))
-    error_message = "kms_key_arn must be the ARN of a key (not of an alias) in ${var.region}, such as arn:aws:kms:${var.region}:123456789012:key/<id>."
-  }
+  type    = string
+  default = null
 }
 
 variable "logs_kms_key_arn" {
-  description = "KMS key for the log groups. Its policy must admit logs.<region>.amazonaws.com. Default: CloudWatch's own encryption."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.logs_kms_key_arn == null || can(regex("^arn:aws[a-z-]*:kms:${var.region}:[0-9]{12}:key/[a-zA-Z0-9-]+$", var.logs_kms_key_arn))
-    error_message = "logs_kms_key_arn must be the ARN of a key (not of an alias) in ${var.region}, such as arn:aws:kms:${var.region}:123456789012:key/<id>."
-  }
+  type    = string
+  default = null
 }
 
 variable "iam_path" {
-  description = "Path of the IAM roles. Changing it replaces the roles, the capacity provider and the function."
-  type        = string
-  default     = "/"
-  nullable    = false
-
-  validation {
-    condition     = can(regex("^/([!-.0-~]+/)*$", var.iam_path)) && length(var.iam_path) <= 512
-    error_message = "iam_path must begin and end with a slash, contain neither spaces nor empty parts, and be at most 512 characters long, such as /platform/. It is \"${var.iam_path}\"."
-  }
+  type    = string
+  default = null
 }
 
 variable "permissions_boundary_arn" {
-  description = "Permissions boundary of the IAM roles. Default: none."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.permissions_boundary_arn == null || can(regex("^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/.+$", var.permissions_boundary_arn))
-    error_message = "permissions_boundary_arn must be the ARN of an IAM policy, such as arn:aws:iam::123456789012:policy/boundary."
-  }
+  type    = string
+  default = null
 }

@@ -9,15 +9,3 @@ terraform {
     }
   }
 }
-
-locals {
-  tags = merge({ Application = var.function_name, ManagedBy = "Terraform" }, var.tags)
-}
-
-provider "aws" {
-  region = var.region
-
-  default_tags {
-    tags = local.tags
-  }
-}

@@ -1,65 +1,57 @@
 //! Heap allocations of the whole loop, counted in a process of its own.
 
-mod support;
-
 use std::env;
-use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::process::{ExitCode, exit};
 
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
-use fibonacci_generator::worker::Workers;
-use support::Function;
-use tokio::net::TcpStream;
+use fibonacci_generator::{event, reply};
+use lmi_runtime::Invocation;
+use test_support::{Function, own_test};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-const WORKERS: NonZeroU16 = NonZeroU16::new(4).unwrap();
+const WORKERS: usize = 4;
 const COUNT: &[u8] = b"\"count\"";
 
-/// Is the function where a test starts it as a process.
-#[tokio::test]
-#[ignore = "the process that the tests below start"]
-async fn process_that_counts() {
-    let Ok(runtime_api) = env::var("AWS_LAMBDA_RUNTIME_API") else {
+/// Is the function in a process that a test starts.
+#[test]
+fn function() {
+    if env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
         return;
-    };
+    }
     let _profiler = dhat::Profiler::builder().testing().build();
-    let workers = Workers::new(&runtime_api, WORKERS, true, |payload: &[u8]| {
-        if payload == COUNT {
-            eprintln!("{}", dhat::HeapStats::get().total_blocks);
+    let code = lmi_runtime::run(async |invocation: &Invocation| {
+        if invocation.payload() == COUNT {
+            println!("{}", dhat::HeapStats::get().total_blocks);
         }
-        Reply::from(event::parse(payload))
+        Ok::<_, lmi_runtime::Diagnostic>(reply::slices(event::parse(invocation.payload())))
     });
-    Arc::new(workers).run::<TcpStream>(0, 1).await;
+    exit(i32::from(code != ExitCode::SUCCESS));
 }
 
 /// How many allocations `invocations` of this event cost, once every worker has had it.
 fn allocations(payload: &str, invocations: u64) -> u64 {
-    let function = Function::start_test("process_that_counts", &[]);
+    let mut command = own_test("function");
+    command.env("AWS_LAMBDA_MAX_CONCURRENCY", WORKERS.to_string());
+    let function = Function::start(command);
     let count = || {
         function.invoke(COUNT);
-        loop {
-            if let Ok(count) = function.line().parse::<u64>() {
-                return count;
-            }
-        }
+        function.line().parse::<u64>().unwrap()
     };
     // From now on, the workers take turns.
-    let polls: Vec<_> = (0..WORKERS.get()).map(|_| function.poll()).collect();
-    for poll in polls {
-        poll.dispatch("warm-up", payload);
+    let polls: Vec<_> = (0..WORKERS).map(|_| function.poll()).collect();
+    for (n, poll) in polls.iter().enumerate() {
+        poll.dispatch(&n.to_string(), payload);
         function.post().accept();
     }
-    for _ in 0..100 * WORKERS.get() {
+    for _ in 0..100 * WORKERS {
         function.invoke(payload);
     }
-    for _ in 0..100 * WORKERS.get() {
+    for _ in 0..100 * WORKERS {
         count();
     }
     for _ in 0..10 {
-        function.connections();
+        let _ = function.connections();
         let before = count();
         for _ in 0..invocations {
             function.invoke(payload);

@@ -1,8 +1,8 @@
-//! The contract, byte for byte, through the binary as it ships.
+//! The contract, byte for byte, through the real binary.
 
 use std::fmt::Write;
 
-use crate::support::Function;
+use crate::support::start;
 use crate::support::terms::terms;
 
 const REQUIRED: &str = "Input parameter 'n' is required";
@@ -27,7 +27,7 @@ fn refusal(message: &str) -> String {
 /// Asserts that each of these events gets this reply.
 #[track_caller]
 fn assert_replies(expected: &str, payloads: &[&[u8]]) {
-    let function = Function::start(1);
+    let function = start();
     for payload in payloads {
         let reply = String::from_utf8(function.invoke(payload)).unwrap();
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
@@ -44,7 +44,7 @@ fn padded_to_6_mb(start: &str, padding: &str, end: &str) -> Vec<u8> {
 #[test]
 fn replies_with_every_sequence() {
     let terms = terms();
-    let function = Function::start(1);
+    let function = start();
     for n in 0..=1000 {
         let reply = function.invoke(format!(r#"{{"n": {n}}}"#));
         assert_eq!(str::from_utf8(&reply).unwrap(), success(n, &terms));

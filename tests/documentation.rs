@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::Function;
+use crate::support::start;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -114,7 +114,7 @@ fn every_test_that_the_requirements_name_exists() {
 /// A block `json event` is followed by a block `json reply`.
 #[test]
 fn example_events_get_the_replies_shown() {
-    let function = Function::start(1);
+    let function = start();
     let mut examples = 0;
     for (path, text) in documents() {
         let blocks = fenced_blocks(&text);

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use crate::simd_json;
 use crate::support::event_reading;
-use crate::support::mutation::mutations;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
+use test_support::damaged;
 
 const WORDS: &[&str] = &[
     "n", "\"n\":", "\\u006e", "\\ud800", "\\", "\"", "{", "}", "[", "]", ",", ":", " ", "\u{feff}",
@@ -271,13 +272,7 @@ fn reads_http_events_as_the_independent_reading_does() {
 #[test]
 fn reads_damaged_events_as_the_independent_reading_does() {
     let events = prop_oneof![direct_event(), http_event()];
-    let damaged = (events, mutations(WORDS)).prop_map(|(event, mutations)| {
-        let mut event = event.into_bytes();
-        for mutation in mutations {
-            mutation.apply(&mut event);
-        }
-        event
-    });
+    let damaged = damaged(events.prop_map(String::into_bytes), WORDS);
     assert!(EVERY_OUTCOME.iter().eq(&check_all(damaged)));
 }
 

@@ -1,4 +1,4 @@
-//! HTTP events through the binary as it ships.
+//! HTTP events through the real binary.
 //!
 //! `events/` holds one of each kind, with every member that AWS documents for it:
 //! - [Function URL](https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html)
@@ -6,7 +6,7 @@
 //! - [Application Load Balancer](https://docs.aws.amazon.com/lambda/latest/dg/services-alb.html)
 //! - [VPC Lattice, version 2](https://docs.aws.amazon.com/vpc-lattice/latest/ug/lambda-functions.html)
 
-use crate::support::Function;
+use crate::support::start;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn refusal(message: &str) -> String {
 /// Asserts the reply to an event of every kind, after `change` is made to it.
 #[track_caller]
 fn assert_replies(expected: &str, change: impl Fn(&mut Value)) {
-    let function = Function::start(1);
+    let function = start();
     for (kind, event) in EVENTS {
         let mut event = serde_json::from_str(event).unwrap();
         change(&mut event);
@@ -72,7 +72,7 @@ fn set_base64_body(event: &mut Value, body: &[u8]) {
 
 #[test]
 fn takes_n_from_the_query() {
-    let function = Function::start(1);
+    let function = start();
     for (kind, event) in EVENTS {
         let reply = String::from_utf8(function.invoke(event)).unwrap();
         assert_eq!(reply, SUCCESS, "{kind}");
@@ -143,7 +143,7 @@ fn takes_the_last_of_several_values() {
 
 #[test]
 fn decodes_the_query_of_a_load_balancer_and_of_nobody_else() {
-    let function = Function::start(1);
+    let function = start();
     for (query, decoded, undecoded) in [
         (
             json!({"n": "%35"}),
@@ -310,7 +310,7 @@ fn takes_an_event_without_a_request_context_object_for_a_direct_one() {
 
 #[test]
 fn reads_escapes_as_the_characters_that_they_stand_for() {
-    let function = Function::start(1);
+    let function = start();
     for (event, reply) in [
         (
             r#"{"requestContext": {}, "queryStringParameters": {"\u006e": "\u0035"}}"#,

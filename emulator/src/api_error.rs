@@ -15,6 +15,7 @@ use crate::settings::{ACCOUNT_ID, arn};
 const AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// An error of the Lambda API.
+#[derive(Clone)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     pub(crate) error_type: &'static str,

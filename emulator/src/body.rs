@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::warn;
 
 /// The largest payload of an event or a reply, in bytes: 6 MB.
 pub(crate) const MAX_PAYLOAD: usize = 6 * 1024 * 1024;
@@ -104,10 +105,11 @@ impl Bodies {
         } else {
             let room = u32::try_from(most.div_ceil(1024)).unwrap_or(LARGE_BODIES_KIB);
             let room = Arc::clone(&self.room).acquire_many_owned(room);
-            match timeout(self.read_timeout, room).await {
-                Ok(Ok(room)) => Some(room),
-                _ => return Err(BodyError::NoRoom),
-            }
+            let Ok(Ok(room)) = timeout(self.read_timeout, room).await else {
+                warn!("a caller was throttled: large events fill the memory");
+                return Err(BodyError::NoRoom);
+            };
+            Some(room)
         };
         let bytes = read(body, limit, self.read_timeout).await?;
         Ok(Payload { bytes, room })

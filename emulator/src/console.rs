@@ -1,31 +1,32 @@
 //! The console: a page that invokes the function and shows its workers and last invocations.
 
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{self, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware;
-use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
-use futures_util::stream;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api_error::ApiError;
 use crate::body::MAX_PAYLOAD;
-use crate::environment::{Shared, resident_bytes};
-use crate::history::Past;
+use crate::environment::Shared;
+use crate::history::{Outcome, Past};
 use crate::http::JSON;
 use crate::invocation::InvokeError;
 use crate::invoke_api::InvokeApi;
+use crate::lock::lock;
+use crate::memory;
 use crate::origin;
 use crate::settings::Settings;
 
@@ -36,8 +37,11 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'unsafe-in
     style-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-/// The time between two messages to an open page.
-const PERIOD: Duration = Duration::from_millis(250);
+/// The time that a sample covers.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How many samples are kept: those of a minute.
+const MAX_SAMPLES: usize = 60;
 
 /// How many invocations a burst has.
 const BURST: usize = 64;
@@ -45,84 +49,110 @@ const BURST: usize = 64;
 /// How many characters of an event or a reply the list of invocations shows.
 const EXCERPT: usize = 200;
 
+/// How many example events of the function the console offers at most.
+const MAX_EXAMPLES: usize = 100;
+
+/// How many bytes an example event may have.
+const MAX_EXAMPLE: u64 = 64 * 1024;
+
 pub(crate) struct Console {
-    page: Bytes,
-    /// What the page must know about the function.
+    /// What an open page must know about the function.
     function: Value,
+    events: Option<PathBuf>,
     api: Arc<InvokeApi>,
     shared: Arc<Shared>,
-    /// The function's process.
+    /// The function's process, if it is ours.
     pid: watch::Receiver<Option<u32>>,
-    messages: watch::Sender<String>,
-    opened: Notify,
-    stop: watch::Receiver<()>,
+    /// What has happened in the last minute, oldest first.
+    samples: Mutex<VecDeque<Value>>,
 }
 
 impl Console {
-    /// Its streams end when the sender of `stop` is dropped.
     pub(crate) fn new(
         settings: &Settings,
         api: Arc<InvokeApi>,
         shared: Arc<Shared>,
         pid: watch::Receiver<Option<u32>>,
-        stop: watch::Receiver<()>,
     ) -> Self {
-        let function = json!({ "name": settings.function_name, "workers": settings.workers() });
-        // `</script>` must not occur in the page's JSON.
-        let embedded = function.to_string().replace('<', r"\u003c");
         Self {
-            page: PAGE.replace("{{function}}", &embedded).into(),
-            function,
+            function: json!({
+                "name": settings.function_name,
+                "workers": settings.workers(),
+                "attached": settings.attach.is_some(),
+            }),
+            events: settings.events.clone(),
             api,
             shared,
             pid,
-            messages: watch::Sender::default(),
-            opened: Notify::new(),
-            stop,
+            samples: Mutex::default(),
         }
     }
 
-    /// Observes the function while a page is open, for ever.
+    /// Takes samples, for ever.
     pub(crate) async fn observe(&self) {
-        let invocations = &self.shared.invocations;
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.opened.notified().await;
-            invocations.take_activity();
-            let mut ticks = interval(PERIOD);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while self.messages.receiver_count() > 0 {
-                ticks.tick().await;
-                self.messages.send_replace(self.message().to_string());
+            ticks.tick().await;
+            let sample = self.sample();
+            let mut samples = lock(&self.samples);
+            samples.push_back(sample);
+            if samples.len() > MAX_SAMPLES {
+                samples.pop_front();
             }
-            invocations.stop_recording();
         }
     }
 
-    /// What has happened since the last message. Times are in microseconds.
-    fn message(&self) -> Value {
-        let (mut activity, missing) = self.shared.invocations.take_activity();
+    /// What has happened since the last sample. Durations are in microseconds.
+    fn sample(&self) -> Value {
+        let pid = *self.pid.borrow();
+        let mut activity = self.shared.invocations.take_activity();
         let durations = &mut activity.durations;
         durations.sort_unstable();
         let percentile = |percent: usize| {
             let rank = (durations.len() * percent).div_ceil(100).saturating_sub(1);
             durations.get(rank).copied().map(micros)
         };
-        let pid = *self.pid.borrow();
         json!({
-            "seconds": PERIOD.as_secs_f64(),
-            "function": self.function,
-            "pid": pid,
-            "missing": missing,
+            "ended": unix_millis(SystemTime::now()),
             "busy": activity.most_busy,
+            "gone": activity.gone,
             "invocations": durations.len(),
             "p50": percentile(50),
             "p99": percentile(99),
             "throttled": activity.throttled,
             "functionErrors": activity.function_errors,
-            "rss": pid.and_then(resident_bytes),
-            "total": self.shared.invocations.history.count(),
+            "memory": pid.map(memory::of_tree),
         })
     }
+
+    /// The function's own example events: their names and texts.
+    fn examples(&self) -> Vec<(String, String)> {
+        let files = self.events.iter().flat_map(fs::read_dir).flatten();
+        let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
+        paths.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        });
+        paths.sort_unstable();
+        let examples = paths.iter().filter_map(|path| example(path));
+        examples.take(MAX_EXAMPLES).collect()
+    }
+}
+
+fn example(path: &Path) -> Option<(String, String)> {
+    let metadata = fs::metadata(path).ok()?;
+    if !metadata.is_file() || metadata.len() > MAX_EXAMPLE {
+        return None;
+    }
+    let name = path.file_stem()?.to_string_lossy().into_owned();
+    let text = fs::read_to_string(path).ok()?;
+    Some((name, text.trim_end().to_owned()))
+}
+
+fn unix_millis(time: SystemTime) -> u64 {
+    let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn micros(duration: Duration) -> f64 {
@@ -136,6 +166,7 @@ pub(crate) fn router(console: Arc<Console>) -> Router {
         .route("/console/burst", post(burst))
         .route("/console/invocations", get(last_invocations))
         .route("/console/invocations/{request_id}", get(invocation))
+        .route("/console/output", get(output))
         .route_layer(middleware::from_fn(origin::only_own_page))
         .with_state(console)
 }
@@ -145,22 +176,25 @@ async fn page(State(console): State<Arc<Console>>) -> impl IntoResponse {
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     ];
-    (headers, console.page.clone())
+    let mut function = console.function.clone();
+    function["examples"] = json!(console.examples());
+    // `</script>` must not occur in the page's JSON.
+    let embedded = function.to_string().replace('<', r"\u003c");
+    (headers, PAGE.replace("{{function}}", &embedded))
 }
 
+/// What an open page asks for again and again. Nothing here waits: a browser has six connections for
+/// all pages of this server together.
 async fn live(State(console): State<Arc<Console>>) -> Response {
-    let receivers = (console.messages.subscribe(), console.stop.clone());
-    console.opened.notify_one();
-    let messages = stream::unfold(receivers, async |(mut messages, mut stop)| {
-        tokio::select! {
-            changed = messages.changed() => changed.ok()?,
-            _ = stop.changed() => return None,
-        }
-        let message = messages.borrow_and_update().clone();
-        let event = Event::default().data(message);
-        Some((Ok::<_, Infallible>(event), (messages, stop)))
-    });
-    Sse::new(messages).into_response()
+    let shared = &console.shared;
+    respond(&json!({
+        "function": console.function,
+        "runs": shared.invocations.has_environment(),
+        "pid": *console.pid.borrow(),
+        "samples": *lock(&console.samples),
+        "ended": shared.invocations.history.count(),
+        "printed": shared.logs.output_count(),
+    }))
 }
 
 /// Invokes the function with the same event many times at once, more than a browser would.
@@ -200,16 +234,30 @@ async fn last_invocations(State(console): State<Arc<Console>>) -> Response {
 }
 
 fn summary(past: &Past) -> Value {
-    let ended = past.ended.duration_since(UNIX_EPOCH).unwrap_or_default();
-    json!({
+    let mut summary = json!({
         "requestId": past.request_id.to_string(),
-        "ended": u64::try_from(ended.as_millis()).unwrap_or(u64::MAX),
-        "duration": micros(past.duration),
-        "connection": past.connection,
-        "functionError": past.function_error,
+        "ended": unix_millis(past.ended),
         "event": excerpt(&past.event),
-        "reply": excerpt(&past.reply),
-    })
+    });
+    match &past.outcome {
+        Outcome::Reply {
+            payload,
+            function_error,
+            duration,
+        } => {
+            summary["reply"] = excerpt(payload).into();
+            summary["functionError"] = (*function_error).into();
+            summary["duration"] = micros(*duration).into();
+        }
+        Outcome::Refused(error) => {
+            summary["refused"] = json!({
+                "status": error.status.as_u16(),
+                "type": error.error_type,
+                "message": error.message,
+            });
+        }
+    }
+    summary
 }
 
 fn excerpt(text: &[u8]) -> String {
@@ -224,29 +272,30 @@ fn excerpt(text: &[u8]) -> String {
 /// One of the last invocations, with its whole event and reply and its log lines.
 async fn invocation(
     State(console): State<Arc<Console>>,
-    Path(request_id): Path<String>,
+    extract::Path(request_id): extract::Path<String>,
 ) -> Result<Response, ApiError> {
-    let mut past = console
-        .shared
-        .invocations
-        .history
-        .newest_first()
-        .into_iter();
+    let past = console.shared.invocations.history.newest_first();
     let is_it = |past: &Arc<Past>| past.request_id.to_string() == request_id;
-    let past = past.find(is_it).ok_or_else(|| {
+    let past = past.into_iter().find(is_it).ok_or_else(|| {
         let message = format!("Invocation {request_id} is no longer among the last");
         ApiError::not_found(message)
     })?;
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let mut whole = summary(&past);
-    whole["event"] = text(&past.event).into();
-    whole["reply"] = text(&past.reply).into();
-    whole["log"] = (console.shared.logs)
-        .of(past.request_id)
-        .iter()
-        .map(|line| Value::from(&**line))
-        .collect();
+    whole["event"] = String::from_utf8_lossy(&past.event).into();
+    if let Outcome::Reply { payload, .. } = &past.outcome {
+        whole["reply"] = String::from_utf8_lossy(payload).into();
+    }
+    whole["log"] = texts(&console.shared.logs.of(past.request_id));
     Ok(respond(&whole))
+}
+
+/// The last lines that the function printed without a request id.
+async fn output(State(console): State<Arc<Console>>) -> Response {
+    respond(&json!({ "lines": texts(&console.shared.logs.output()) }))
+}
+
+fn texts(lines: &[Arc<str>]) -> Value {
+    lines.iter().map(|line| &**line).collect()
 }
 
 fn respond(body: &Value) -> Response {

@@ -1,5 +1,6 @@
 //! The emulator as a whole: its servers, and one execution environment after another.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,37 +9,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::middleware;
 use bytes::Bytes;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tokio::time::timeout;
 
 use crate::console::{self, Console};
-use crate::environment::{Environment, Shared, StartError, listen, resident_bytes};
+use crate::environment::{Environment, Shared};
 use crate::faults::{Fault, Faults};
 use crate::function_url;
 use crate::functions_api;
+use crate::http::{listen, serve};
 use crate::invocation::{InvokeError, Reply};
 use crate::invocations::Invocations;
 use crate::invoke_api::{self, InvokeApi};
 use crate::logs::Logs;
+use crate::memory;
+use crate::other_service;
 use crate::settings::Settings;
-
-/// The delay before a function that has ended is started again. It doubles with each failed start.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-const LAST_BACK_OFF: Duration = Duration::from_secs(5);
+use crate::start_error::StartError;
+use crate::supervisor::{Replacement, Supervisor};
 
 /// How long [`Emulator::terminate`] waits for the last replies to be written.
-const LAST_REPLIES: Duration = Duration::from_secs(1);
+const LAST_REPLIES: Duration = Duration::from_secs(5);
 
 /// A running function, and the servers around it.
 ///
 /// The function ends when this is dropped, and when the process that holds this ends.
 pub struct Emulator {
     shared: Arc<Shared>,
+    variables: Vec<(OsString, OsString)>,
     invoke_api: Arc<InvokeApi>,
     invoke_address: SocketAddr,
     function_url_address: SocketAddr,
@@ -51,14 +52,9 @@ pub struct Emulator {
     _background: JoinSet<()>,
 }
 
-/// An executable to run in place of the current one.
-struct Replacement {
-    bootstrap: PathBuf,
-    outcome: oneshot::Sender<Result<(), StartError>>,
-}
-
 impl Emulator {
-    /// Starts the function and returns after its first poll.
+    /// Starts the function and returns after its first poll. With [`Settings::attach`] it returns at
+    /// once, and callers wait until somebody has started the function.
     ///
     /// Call it in a Tokio runtime with I/O and time enabled.
     ///
@@ -73,15 +69,18 @@ impl Emulator {
             listen("function URL", settings.function_url_address).await?;
 
         let logs = Arc::new(Logs::new(settings.echo));
-        let invocations = Arc::new(Invocations::new(&settings));
+        let invocations = Arc::new(Invocations::new(&settings, Arc::clone(&logs)));
         let shared = Arc::new(Shared {
             invocations: Arc::clone(&invocations),
             logs,
             faults: Arc::new(Faults::new()),
         });
-        let environment = Environment::start(&settings, &shared).await?;
+        let (environment, variables) = match settings.attach {
+            Some(address) => Environment::attach(&settings, address, &shared).await?,
+            None => (Environment::start(&settings, &shared).await?, Vec::new()),
+        };
 
-        let (pid_sender, pid) = watch::channel(Some(environment.pid()));
+        let (pid_sender, pid) = watch::channel(environment.pid());
         let (stop_listening, _) = watch::channel(());
         let invoke_api = Arc::new(InvokeApi::new(&settings, Arc::clone(&invocations)));
         let console = Arc::new(Console::new(
@@ -89,14 +88,17 @@ impl Emulator {
             Arc::clone(&invoke_api),
             Arc::clone(&shared),
             pid.clone(),
-            stop_listening.subscribe(),
         ));
         let invoke_router = Router::new()
             .merge(invoke_api::router(Arc::clone(&invoke_api)))
-            .merge(functions_api::router(settings.clone()))
+            .merge(functions_api::router(
+                settings.clone(),
+                function_url_address,
+            ))
             .merge(console::router(Arc::clone(&console)))
             .fallback(invoke_api::unknown_path)
-            .method_not_allowed_fallback(invoke_api::wrong_method);
+            .method_not_allowed_fallback(invoke_api::wrong_method)
+            .layer(middleware::from_fn(other_service::refuse));
         let function_url_router =
             function_url::router(Arc::clone(&invoke_api), function_url_address.port());
         let mut servers = JoinSet::new();
@@ -104,7 +106,8 @@ impl Emulator {
             (invoke_listener, invoke_router),
             (function_url_listener, function_url_router),
         ] {
-            servers.spawn(serve(listener, router, stop_listening.subscribe()));
+            let stop = stop_listening.subscribe();
+            servers.spawn(serve(listener, router, settings.read_timeout, stop));
         }
         let mut background = JoinSet::new();
         background.spawn(async move { invocations.enforce_deadlines().await });
@@ -122,6 +125,7 @@ impl Emulator {
         supervisors.spawn(supervisor.run(environment, requests, terminated));
         Ok(Self {
             shared,
+            variables,
             invoke_api,
             invoke_address,
             function_url_address,
@@ -147,16 +151,22 @@ impl Emulator {
         self.function_url_address
     }
 
+    /// With [`Settings::attach`], the variables with which to start the function.
+    #[must_use]
+    pub fn variables(&self) -> &[(OsString, OsString)] {
+        &self.variables
+    }
+
     /// The function's process, or `None` while it has ended and not been started again.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         *self.pid.borrow()
     }
 
-    /// The memory that the function's process occupies, in bytes, as Linux reports it (`VmRSS`).
+    /// The memory that the function's processes take, in bytes. What they share counts once.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
-        self.pid().and_then(resident_bytes)
+        self.pid().map(memory::of_tree)
     }
 
     /// Waits until the process is another than `pid` and has polled.
@@ -247,8 +257,9 @@ impl Emulator {
         let _ = left.wait_for(|left| *left == 0).await;
     }
 
-    /// Ends the function with SIGTERM, or after 2 seconds with SIGKILL. Returns how its process
-    /// ended, or `None` if none was running.
+    /// Ends the function as Lambda does: with SIGTERM to all its processes if it has registered an
+    /// extension, and SIGKILL after 600 ms, or else with SIGKILL at once. Returns how its process ended,
+    /// or `None` if none was running.
     ///
     /// Callers whose events are in flight get the reply, or the error that the function has exited.
     /// Callers whose events wait get an error.
@@ -277,154 +288,5 @@ impl fmt::Debug for Emulator {
             .debug_struct("Emulator")
             .field("pid", &self.pid())
             .finish_non_exhaustive()
-    }
-}
-
-/// Serves a router until `stop` is dropped.
-async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<()>) {
-    let listener = listener.tap_io(|connection| {
-        // Without it, a large reply may wait for a delayed acknowledgement.
-        let _ = connection.set_nodelay(true);
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = async move {
-        let _ = stop.changed().await;
-    };
-    let _ = axum::serve(listener, service)
-        .with_graceful_shutdown(stopped)
-        .await;
-}
-
-/// Turns waiting callers away when it is dropped.
-struct TerminateOnDrop(Arc<Invocations>);
-
-impl Drop for TerminateOnDrop {
-    fn drop(&mut self) {
-        self.0.terminate();
-    }
-}
-
-/// Keeps the function running.
-struct Supervisor {
-    settings: Settings,
-    shared: Arc<Shared>,
-    pid: watch::Sender<Option<u32>>,
-    /// Replaced environments that finish what they have in flight.
-    draining: JoinSet<()>,
-}
-
-impl Supervisor {
-    /// Starts the function again whenever it ends, and replaces it on request, until terminated.
-    /// Returns how the last process ended.
-    async fn run(
-        mut self,
-        mut environment: Environment,
-        mut requests: mpsc::Receiver<Replacement>,
-        mut terminated: oneshot::Receiver<()>,
-    ) -> Option<ExitStatus> {
-        let _terminate = TerminateOnDrop(Arc::clone(&self.shared.invocations));
-        loop {
-            tokio::select! {
-                status = environment.exited() => {
-                    self.pid.send_replace(None);
-                    warn!("the function has ended ({status}); starting it again");
-                    environment = tokio::select! {
-                        environment = self.restart(&mut requests) => environment,
-                        _ = &mut terminated => return None,
-                    };
-                    info!("the function is running again");
-                }
-                Some(replacement) = requests.recv() => {
-                    let replaced = tokio::select! {
-                        replaced = self.replace(replacement, Some(&mut environment)) => replaced,
-                        _ = &mut terminated => return Some(environment.terminate().await),
-                    };
-                    if let Some(new) = replaced {
-                        self.drain(std::mem::replace(&mut environment, new));
-                    }
-                }
-                _ = &mut terminated => return Some(environment.terminate().await),
-            }
-        }
-    }
-
-    /// Starts the function, or what is asked for in its place, until it polls.
-    async fn restart(&mut self, requests: &mut mpsc::Receiver<Replacement>) -> Environment {
-        let mut back_off = FIRST_BACK_OFF;
-        loop {
-            let start = async {
-                sleep(back_off).await;
-                Environment::start(&self.settings, &self.shared).await
-            };
-            tokio::select! {
-                started = start => match started {
-                    Ok(environment) => {
-                        self.pid.send_replace(Some(environment.pid()));
-                        return environment;
-                    }
-                    Err(error) => {
-                        warn!("{error}");
-                        let invocations = &self.shared.invocations;
-                        invocations.fail_waiting(|request_id| error.for_caller(request_id));
-                        back_off = LAST_BACK_OFF.min(back_off * 2);
-                    }
-                },
-                Some(replacement) = requests.recv() => {
-                    if let Some(environment) = self.replace(replacement, None).await {
-                        return environment;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Starts another executable, while the current environment runs and takes note if that ends.
-    async fn replace(
-        &mut self,
-        Replacement { bootstrap, outcome }: Replacement,
-        current: Option<&mut Environment>,
-    ) -> Option<Environment> {
-        let settings = Settings {
-            bootstrap,
-            ..self.settings.clone()
-        };
-        let started = {
-            let start = Environment::start(&settings, &self.shared);
-            tokio::pin!(start);
-            let current_ended = async {
-                if let Some(current) = current {
-                    current.exited().await;
-                }
-            };
-            tokio::select! {
-                started = &mut start => started,
-                () = current_ended => start.await,
-            }
-        };
-        match started {
-            Ok(environment) => {
-                self.settings = settings;
-                self.pid.send_replace(Some(environment.pid()));
-                let _ = outcome.send(Ok(()));
-                Some(environment)
-            }
-            Err(error) => {
-                let _ = outcome.send(Err(error));
-                None
-            }
-        }
-    }
-
-    /// Ends a replaced environment as soon as nothing is in flight there.
-    fn drain(&mut self, mut environment: Environment) {
-        while self.draining.try_join_next().is_some() {}
-        self.draining.spawn(async move {
-            let drained = environment.drained();
-            tokio::select! {
-                () = drained => {}
-                _ = environment.exited() => {}
-            }
-            environment.terminate().await;
-        });
     }
 }

@@ -1,35 +1,33 @@
 //! One execution environment: the function's process and its Runtime API.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::{self, Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
-use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::process::{Child, ChildStdin, Command};
+use nix::sys::signal::Signal;
+use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use crate::extensions::Extensions;
 use crate::faults::Faults;
-use crate::invocation;
+use crate::http::listen;
 use crate::invocations::Invocations;
 use crate::logs::Logs;
+use crate::process::Process;
 use crate::runtime_api::{self, RuntimeApi};
 use crate::settings::Settings;
+use crate::start_error::{StartError, exit_reason};
 
 /// SIGKILL follows SIGTERM after this time, as in RIE.
-const TERMINATION_GRACE: Duration = Duration::from_secs(2);
+const TERMINATION_GRACE: Duration = Duration::from_millis(600);
 
 /// The variables of the emulator's own environment that the function gets as well: needed to run
 /// anything at all, or useful for debugging.
@@ -41,125 +39,6 @@ const INHERITED: [&str; 5] = [
     "RUST_BACKTRACE",
 ];
 
-/// The guard of a process group: when its standard input ends, it kills the group.
-const GUARD: &str = "read -r _; kill -s KILL 0";
-
-/// Why the function could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address is in use or not this machine's.
-    #[error("cannot listen on {address} for the {what}: {source}; choose another address")]
-    Listen {
-        /// What the address is for.
-        what: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The operating system's error.
-        source: io::Error,
-    },
-    /// The bootstrap cannot be run.
-    #[error("cannot run {}: {reason}", path.display())]
-    Bootstrap {
-        /// The path as it was given.
-        path: PathBuf,
-        /// Why it cannot be run.
-        reason: String,
-    },
-    /// The process ended before its first poll.
-    #[error(
-        "the function ended before its first poll ({status}){}",
-        printed(last_lines)
-    )]
-    Exited {
-        /// How the process ended.
-        status: ExitStatus,
-        /// The last lines that it printed.
-        last_lines: Vec<Arc<str>>,
-    },
-    /// The process reported an error to `/init/error`.
-    #[error("the function could not start: {}", diagnostic(body))]
-    Init {
-        /// What it reported, usually a JSON object with `errorType` and `errorMessage`.
-        body: Bytes,
-    },
-    /// The process did not poll in time, or an extension that it registered did not ask for its
-    /// first event.
-    #[error(
-        "{} within {} seconds{}",
-        not_done(extension.as_deref()),
-        limit.as_secs_f64(),
-        printed(last_lines)
-    )]
-    TimedOut {
-        /// The time that the function had.
-        limit: Duration,
-        /// The extension that is not ready.
-        extension: Option<String>,
-        /// The last lines that the process printed.
-        last_lines: Vec<Arc<str>>,
-    },
-}
-
-fn not_done(extension: Option<&str>) -> String {
-    match extension {
-        Some(name) => format!("the function's extension {name:?} did not ask for its first event"),
-        None => "the function did not poll".to_owned(),
-    }
-}
-
-fn printed(lines: &[Arc<str>]) -> String {
-    match lines {
-        [] => "; it printed nothing".to_owned(),
-        lines => format!("; it last printed: {}", lines.join(" / ")),
-    }
-}
-
-fn diagnostic(body: &Bytes) -> String {
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
-    match (value["errorType"].as_str(), value["errorMessage"].as_str()) {
-        (Some(kind), Some(message)) => format!("{kind}: {message}"),
-        _ => String::from_utf8_lossy(body).into_owned(),
-    }
-}
-
-impl StartError {
-    /// The error for a caller who waited for the function.
-    pub(crate) fn for_caller(&self, request_id: Uuid) -> Bytes {
-        match self {
-            Self::Init { body } => body.clone(),
-            Self::Exited { status, .. } => {
-                invocation::error(request_id, "Runtime.ExitError", &exit_reason(*status))
-            }
-            Self::TimedOut { limit, .. } => {
-                let reason = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
-                invocation::error(request_id, "Sandbox.Timedout", &reason)
-            }
-            Self::Listen { .. } | Self::Bootstrap { .. } => {
-                invocation::error(request_id, "Runtime.InvalidEntrypoint", &self.to_string())
-            }
-        }
-    }
-}
-
-/// How a process ended, in the words of Lambda.
-fn exit_reason(status: ExitStatus) -> String {
-    match (status.code(), status.signal().map(Signal::try_from)) {
-        (Some(0), _) => "Runtime exited without providing a reason".to_owned(),
-        (Some(code), _) => format!("Runtime exited with error: exit status {code}"),
-        (_, Some(Ok(signal))) => {
-            let name = match signal {
-                Signal::SIGABRT => "aborted",
-                Signal::SIGKILL => "killed",
-                Signal::SIGSEGV => "segmentation fault",
-                Signal::SIGTERM => "terminated",
-                other => other.as_str(),
-            };
-            format!("Runtime exited with error: signal: {name}")
-        }
-        _ => format!("Runtime exited with error: {status}"),
-    }
-}
-
 /// What all execution environments of an emulator share.
 pub(crate) struct Shared {
     pub(crate) invocations: Arc<Invocations>,
@@ -167,23 +46,16 @@ pub(crate) struct Shared {
     pub(crate) faults: Arc<Faults>,
 }
 
-/// One execution environment: the function's process and its Runtime API.
-///
-/// The process is in a process group of its own, so that Ctrl-C in a terminal reaches only the
-/// emulator, which then ends the process in order, and so that a bootstrap that is a script leaves no
-/// children behind.
-///
-/// The group has one more process: the guard, which kills the group if the emulator disappears, for
-/// whatever reason. The emulator holds the only end of the guard's standard input, and the kernel
-/// closes it when the emulator ends.
+/// One execution environment, or all of them in turn if somebody else starts the function.
 pub(crate) struct Environment {
     number: u64,
-    child: Child,
-    id: Pid,
-    group: Pid,
-    _guard: (Child, Option<ChildStdin>),
-    ended: Option<ExitStatus>,
+    /// `None` if somebody else starts the function.
+    process: Option<Process>,
+    has_ended: bool,
+    extensions: Arc<Extensions>,
     shared: Arc<Shared>,
+    /// Each ends when every process of the function has closed its standard output or error.
+    readers: JoinSet<()>,
     _runtime_api: JoinSet<()>,
 }
 
@@ -193,44 +65,33 @@ impl Environment {
         settings: &Settings,
         shared: &Arc<Shared>,
     ) -> Result<Self, StartError> {
-        let bootstrap = resolve(&settings.bootstrap)?;
-        // Each environment has a port of its own, so that no process talks to another's Runtime API.
-        let (listener, address) = listen("Runtime API", ([127, 0, 0, 1], 0).into()).await?;
-        let first_line = shared.logs.count();
         let cannot_run = |error: io::Error| StartError::Bootstrap {
             path: settings.bootstrap.clone(),
             reason: error.to_string(),
         };
-        // The guard comes first, so that the function is never without it.
-        let (mut guard, group) = spawn(&mut guard_command()).map_err(|error| {
-            cannot_run(io::Error::other(format!("cannot run /bin/sh: {error}")))
-        })?;
-        let guard_input = guard.stdin.take();
-        let mut command = function_command(settings, &bootstrap, address);
-        let (child, id) = spawn(command.process_group(group.as_raw())).map_err(cannot_run)?;
+        let bootstrap = Bootstrap::find(settings)?;
+        // Each environment has a port of its own, so that no process talks to another's Runtime API.
+        let (listener, address) = listen("Runtime API", ([127, 0, 0, 1], 0).into()).await?;
+        let first_line = shared.logs.count();
+        let process = Process::start(bootstrap.command(settings, address));
+        let mut process = process.await.map_err(cannot_run)?;
         let (number, mut init) = shared.invocations.start_environment();
         let extensions = Arc::new(Extensions::new(settings));
-        let mut runtime_api = JoinSet::new();
-        runtime_api.spawn(runtime_api::serve(
-            listener,
-            RuntimeApi {
-                invocations: Arc::clone(&shared.invocations),
-                faults: Arc::clone(&shared.faults),
-                extensions: Arc::clone(&extensions),
-                environment: number,
-            },
-        ));
+        let output = process.take_output().map_err(cannot_run)?;
+        let api = RuntimeApi::new(shared, &extensions, number);
         let mut environment = Self {
             number,
-            child,
-            id,
-            group,
-            _guard: (guard, guard_input),
-            ended: None,
+            process: Some(process),
+            has_ended: false,
+            extensions: Arc::clone(&extensions),
             shared: Arc::clone(shared),
-            _runtime_api: runtime_api,
+            readers: JoinSet::new(),
+            _runtime_api: std::iter::once(runtime_api::serve(listener, api)).collect(),
         };
-        environment.attach_logs().map_err(cannot_run)?;
+        for pipe in output {
+            let reader = shared.logs.attach(pipe, number).map_err(cannot_run)?;
+            environment.readers.spawn(reader);
+        }
         let last_lines = || {
             shared.logs.drain();
             let mut lines = shared.logs.since(first_line);
@@ -260,36 +121,53 @@ impl Environment {
         }
     }
 
-    fn attach_logs(&mut self) -> io::Result<()> {
-        let logs = &self.shared.logs;
-        if let Some(pipe) = self.child.stdout.take() {
-            logs.attach(pipe.into_owned_fd()?, self.number)?;
-        }
-        if let Some(pipe) = self.child.stderr.take() {
-            logs.attach(pipe.into_owned_fd()?, self.number)?;
-        }
-        Ok(())
+    /// Serves the Runtime API to a function that somebody else starts, and starts again. Returns the
+    /// variables with which to start it as well.
+    pub(crate) async fn attach(
+        settings: &Settings,
+        address: SocketAddr,
+        shared: &Arc<Shared>,
+    ) -> Result<(Self, Vec<(OsString, OsString)>), StartError> {
+        let (listener, address) = listen("Runtime API", address).await?;
+        let directory = env::current_dir().unwrap_or_default();
+        let (number, _) = shared.invocations.start_environment();
+        let extensions = Arc::new(Extensions::new(settings));
+        let api = RuntimeApi::new(shared, &extensions, number);
+        let environment = Self {
+            number,
+            process: None,
+            has_ended: false,
+            extensions,
+            shared: Arc::clone(shared),
+            readers: JoinSet::new(),
+            _runtime_api: std::iter::once(runtime_api::serve_attached(listener, api)).collect(),
+        };
+        Ok((environment, variables(settings, &directory, address)))
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.id.as_raw().unsigned_abs()
+    /// The function's process, if this started it.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
     }
 
     /// Waits for the process to end and cleans up after it.
     pub(crate) async fn exited(&mut self) -> ExitStatus {
-        if let Some(status) = self.ended {
-            return status;
-        }
-        // `wait` fails only for a process that is not our child.
-        let status = self.child.wait().await.unwrap_or_default();
-        self.ended = Some(status);
+        let Some(process) = &mut self.process else {
+            return std::future::pending().await;
+        };
+        let status = process.exited().await;
         self.clean_up(&exit_reason(status));
         status
     }
 
-    fn clean_up(&self, reason: &str) {
-        // Usually only the guard is left.
-        let _ = killpg(self.group, Signal::SIGKILL);
+    fn clean_up(&mut self, reason: &str) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
+        if let Some(process) = &self.process {
+            // Usually only the guard is left.
+            process.signal(Signal::SIGKILL);
+        }
         self.shared.logs.detach(self.number);
         (self.shared.invocations).environment_ended(self.number, reason);
     }
@@ -300,109 +178,108 @@ impl Environment {
         async move { invocations.wait_until_drained(number).await }
     }
 
-    /// Ends the process with SIGTERM, and with SIGKILL if that takes too long.
-    pub(crate) async fn terminate(mut self) -> ExitStatus {
-        if let Some(status) = self.ended {
-            return status;
+    /// Ends the function: with SIGTERM to each of its processes if it has an extension, and with
+    /// SIGKILL if it has none or takes too long, as in RIE. Returns how its process ended, or `None`
+    /// if somebody else started it.
+    pub(crate) async fn terminate(mut self) -> Option<ExitStatus> {
+        let process = self.process.as_mut()?;
+        if !self.has_ended {
+            if self.extensions.is_any_registered() {
+                process.signal(Signal::SIGTERM);
+                let ended = async {
+                    process.exited().await;
+                    while self.readers.join_next().await.is_some() {}
+                };
+                let _ = timeout(TERMINATION_GRACE, ended).await;
+            }
+            process.signal(Signal::SIGKILL);
         }
-        let _ = kill(self.id, Signal::SIGTERM);
-        if let Ok(status) = timeout(TERMINATION_GRACE, self.exited()).await {
-            return status;
-        }
-        let _ = killpg(self.group, Signal::SIGKILL);
-        self.exited().await
+        Some(self.exited().await)
     }
 }
 
 impl Drop for Environment {
     fn drop(&mut self) {
-        if self.ended.is_none() {
-            self.clean_up("Runtime exited with error: signal: killed");
+        self.clean_up("Runtime exited with error: signal: killed");
+    }
+}
+
+/// What to run, and where.
+struct Bootstrap {
+    executable: PathBuf,
+    directory: PathBuf,
+}
+
+impl Bootstrap {
+    /// Finds the executable and makes sure that it can be run.
+    ///
+    /// It runs in its own directory, as on Lambda, unless it has arguments or is found in `PATH`: then
+    /// it is an interpreter, and what it runs is in the current directory. Links are not followed: a
+    /// Python of a virtual environment is one.
+    fn find(settings: &Settings) -> Result<Self, StartError> {
+        let given = &settings.bootstrap;
+        let fail = |reason: String| StartError::Bootstrap {
+            path: given.clone(),
+            reason,
+        };
+        let in_path = || {
+            let is_name = given.components().count() == 1 && !given.exists();
+            let path = env::var_os("PATH").filter(|_| is_name)?;
+            let mut candidates = env::split_paths(&path).map(|directory| directory.join(given));
+            candidates.find(|candidate| candidate.is_file())
+        };
+        let (executable, is_interpreter) = match in_path() {
+            Some(found) => (found, true),
+            None => (given.clone(), !settings.arguments.is_empty()),
+        };
+        let executable = path::absolute(executable).map_err(|error| fail(error.to_string()))?;
+        let metadata = fs::metadata(&executable).map_err(|error| fail(error.to_string()))?;
+        if metadata.is_dir() {
+            return Err(fail(
+                "it is a directory; give the path of the executable in it".to_owned(),
+            ));
         }
+        if metadata.permissions().mode() & 0o111 == 0 {
+            return Err(fail("it is not executable; try chmod +x".to_owned()));
+        }
+        let directory = match executable.parent() {
+            Some(directory) if !is_interpreter => directory.to_owned(),
+            _ => env::current_dir().map_err(|error| fail(error.to_string()))?,
+        };
+        Ok(Self {
+            executable,
+            directory,
+        })
+    }
+
+    fn command(&self, settings: &Settings, runtime_api: SocketAddr) -> Command {
+        let inherited = INHERITED.iter();
+        let mut command = Command::new(&self.executable);
+        command
+            .args(&settings.arguments)
+            .env_clear()
+            .envs(inherited.filter_map(|name| Some((name, env::var_os(name)?))))
+            .envs(variables(settings, &self.directory, runtime_api))
+            .current_dir(&self.directory);
+        command
     }
 }
 
-fn guard_command() -> Command {
-    let mut command = Command::new("/bin/sh");
-    command
-        .args(["-c", GUARD])
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0);
-    command
-}
-
-fn function_command(settings: &Settings, bootstrap: &Path, runtime_api: SocketAddr) -> Command {
-    let task_root = bootstrap.parent().unwrap_or(Path::new("/"));
-    let inherited = INHERITED.iter();
-    let mut command = Command::new(bootstrap);
-    command
-        .args(&settings.arguments)
-        .env_clear()
-        .envs(inherited.filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .env("LAMBDA_TASK_ROOT", task_root)
-        .env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string())
-        .envs(settings.lambda_environment())
-        .envs(settings.environment.iter().cloned())
-        .current_dir(task_root)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-/// Starts a process that is killed when the child is dropped.
-fn spawn(command: &mut Command) -> io::Result<(Child, Pid)> {
-    let child = command.kill_on_drop(true).spawn()?;
-    let id = child.id().and_then(|id| i32::try_from(id).ok());
-    let id = id.ok_or_else(|| io::Error::other("the process has no id"))?;
-    Ok((child, Pid::from_raw(id)))
-}
-
-/// The memory that a process occupies, in bytes.
-pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// Listens on an address. Returns the address with its real port as well.
-pub(crate) async fn listen(
-    what: &'static str,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listen = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    listen.await.map_err(|source| StartError::Listen {
-        what,
-        address,
-        source,
-    })
-}
-
-/// The absolute path of the bootstrap, if that can be run.
-fn resolve(bootstrap: &Path) -> Result<PathBuf, StartError> {
-    let fail = |reason: String| StartError::Bootstrap {
-        path: bootstrap.to_owned(),
-        reason,
-    };
-    let path = fs::canonicalize(bootstrap).map_err(|error| fail(error.to_string()))?;
-    let metadata = fs::metadata(&path).map_err(|error| fail(error.to_string()))?;
-    if metadata.is_dir() {
-        return Err(fail(
-            "it is a directory; give the path of the executable in it".to_owned(),
-        ));
-    }
-    if metadata.permissions().mode() & 0o111 == 0 {
-        return Err(fail("it is not executable; try chmod +x".to_owned()));
-    }
-    Ok(path)
+/// The variables that make a process the function.
+fn variables(
+    settings: &Settings,
+    task_root: &Path,
+    runtime_api: SocketAddr,
+) -> Vec<(OsString, OsString)> {
+    let mut variables = vec![
+        ("LAMBDA_TASK_ROOT".into(), task_root.into()),
+        (
+            "AWS_LAMBDA_RUNTIME_API".into(),
+            runtime_api.to_string().into(),
+        ),
+    ];
+    let lambda = settings.lambda_environment().into_iter();
+    variables.extend(lambda.map(|(name, value)| (name.into(), value.into())));
+    variables.extend(settings.environment.iter().cloned());
+    variables
 }

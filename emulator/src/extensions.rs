@@ -74,6 +74,18 @@ impl Extensions {
         }
     }
 
+    pub(crate) fn is_any_registered(&self) -> bool {
+        !lock(&self.registered).is_empty()
+    }
+
+    /// Forgets the extensions of a process that has ended, before the next one registers its own.
+    pub(crate) fn reset(&self) {
+        let mut registered = lock(&self.registered);
+        registered.clear();
+        self.is_open.store(true, Ordering::Relaxed);
+        self.unready.send_replace(0);
+    }
+
     /// The name of an extension that has not asked for its first event.
     pub(crate) fn unready(&self) -> Option<String> {
         let registered = lock(&self.registered);

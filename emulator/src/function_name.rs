@@ -1,9 +1,5 @@
 //! The names by which requests name a function.
 
-use std::sync::LazyLock;
-
-use regex_lite::{Captures, Regex};
-
 use crate::api_error::ApiError;
 use crate::settings::{ACCOUNT_ID, REGION};
 
@@ -27,23 +23,34 @@ pub(crate) struct FunctionName {
     pub(crate) qualifier: Option<String>,
 }
 
+/// The parts of a name, an ARN or a part of one.
+struct Parts<'a> {
+    region: Option<&'a str>,
+    account: Option<&'a str>,
+    name: &'a str,
+    qualifier: Option<&'a str>,
+}
+
 impl FunctionName {
     /// Reads the name in a request's path and the qualifier in its query. `action` is what the caller
     /// needs permission for.
-    pub(crate) fn read(name: &str, query: &str, action: &str) -> Result<Self, ApiError> {
+    pub(crate) fn read(given: &str, query: &str, action: &str) -> Result<Self, ApiError> {
         let query = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "Qualifier");
         let query = query.map(|(_, value)| value.into_owned());
         let query = query.filter(|qualifier| !qualifier.is_empty());
-        let parts = validated(name, query.as_deref())?;
-        let part = |group| Some(parts.get(group)?.as_str().trim_end_matches(':'));
-        let (region, account, qualifier) = (part(3), part(9), part(13));
+        let Parts {
+            region,
+            account,
+            name,
+            qualifier,
+        } = validated(given, query.as_deref())?;
         if let Some(region) = region.filter(|region| *region != REGION) {
             return Err(ApiError::not_found(format!(
                 "Functions from '{region}' are not reachable in this region ('{REGION}')"
             )));
         }
         if account.is_some_and(|account| account != ACCOUNT_ID) {
-            return Err(ApiError::access_denied(action, name));
+            return Err(ApiError::access_denied(action, given));
         }
         if let (Some(one), Some(other)) = (qualifier, &query)
             && one != other
@@ -54,17 +61,15 @@ impl FunctionName {
             ));
         }
         Ok(Self {
-            name: part(11).unwrap_or_default().to_owned(),
+            name: name.to_owned(),
             qualifier: qualifier.map(str::to_owned).or(query),
         })
     }
 }
 
 /// Checks a name and a qualifier against AWS's API model. Returns the parts of the name.
-fn validated<'a>(name: &'a str, qualifier: Option<&str>) -> Result<Captures<'a>, ApiError> {
-    static NAME_REGEX: LazyLock<Regex> = LazyLock::new(|| whole(NAME));
-    static QUALIFIER_REGEX: LazyLock<Regex> = LazyLock::new(|| whole(QUALIFIER));
-    let parts = NAME_REGEX.captures(name);
+fn validated<'a>(name: &'a str, qualifier: Option<&str>) -> Result<Parts<'a>, ApiError> {
+    let parts = parts(name);
     let mut violations = Vec::new();
     let mut check = |value: &str, member: &str, max: usize, pattern: &str, matches: bool| {
         let mut violate = |constraint: String| {
@@ -85,7 +90,7 @@ fn validated<'a>(name: &'a str, qualifier: Option<&str>) -> Result<Captures<'a>,
     };
     check(name, "functionName", MAX_NAME, NAME, parts.is_some());
     if let Some(qualifier) = qualifier {
-        let matches = QUALIFIER_REGEX.is_match(qualifier);
+        let matches = consists_of(qualifier, "-_$") || is_version(qualifier);
         check(qualifier, "qualifier", MAX_QUALIFIER, QUALIFIER, matches);
     }
     match parts {
@@ -94,9 +99,62 @@ fn validated<'a>(name: &'a str, qualifier: Option<&str>) -> Result<Captures<'a>,
     }
 }
 
-/// # Panics
-///
-/// If the pattern is invalid.
-fn whole(pattern: &str) -> Regex {
-    Regex::new(&format!("^(?:{pattern})$")).expect("the pattern is valid")
+fn parts(name: &str) -> Option<Parts<'_>> {
+    let mut parts: Vec<_> = name.split(':').collect();
+    if let ["arn", partition, "lambda", ..] = parts[..] {
+        let is_partition = partition.is_empty() || partition.starts_with("aws");
+        if !is_partition || !consists_of(partition, "-") {
+            return None;
+        }
+        parts.drain(..3);
+    }
+    let mut take = |is_it: &dyn Fn(&str) -> bool| {
+        let is_first = parts.len() > 1 && is_it(parts[0]);
+        is_first.then(|| parts.remove(0))
+    };
+    let region = take(&is_region);
+    let is_account =
+        |part: &str| part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let account = take(&is_account);
+    take(&|part| part == "function");
+    let (name, qualifier) = match parts[..] {
+        [name] => (name, None),
+        [name, qualifier] => (name, Some(qualifier)),
+        _ => return None,
+    };
+    let is_qualifier =
+        |part: &str| !part.is_empty() && (consists_of(part, "-_") || is_version(part));
+    let is_valid =
+        !name.is_empty() && consists_of(name, "-_.") && qualifier.is_none_or(is_qualifier);
+    is_valid.then_some(Parts {
+        region,
+        account,
+        name,
+        qualifier,
+    })
+}
+
+/// `us-east-1`, `us-gov-west-1`, `eusc-de-east-1`
+fn is_region(part: &str) -> bool {
+    let labels: Vec<_> = (part.strip_prefix("eusc-").unwrap_or(part).split('-')).collect();
+    let is_word = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+    match labels[..] {
+        [country, ref words @ .., number] => {
+            (1..=2).contains(&words.len())
+                && country.len() == 2
+                && is_word(&country)
+                && words.iter().all(is_word)
+                && matches!(number.as_bytes(), [b'0'..=b'9'])
+        }
+        _ => false,
+    }
+}
+
+fn is_version(qualifier: &str) -> bool {
+    matches!(qualifier, "$LATEST" | "$LATEST.PUBLISHED")
+}
+
+fn consists_of(text: &str, punctuation: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c))
 }

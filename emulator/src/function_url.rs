@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -25,14 +26,11 @@ use serde_json::{Map, Value, json};
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::api_error::ApiError;
 use crate::body::{BodyError, MAX_PAYLOAD};
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::InvokeError;
-use crate::invoke_api::{InvokeApi, new_trace_id};
-use crate::logs::one_line;
-
-/// The first label of a function URL's domain, and its ID.
-const URL_ID: &str = "local";
+use crate::invoke_api::{InvokeApi, MAX_TRACE_ID, new_trace_id};
 
 /// Headers that describe one connection, not the message.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -70,7 +68,17 @@ async fn handle(
     let trace_id = trace_id.unwrap_or_else(|| new_trace_id(request_id));
     let mut response = (function_url.invoke(request_id, &trace_id, &request, source, body))
         .await
-        .unwrap_or_else(refuse);
+        .unwrap_or_else(|status| {
+            if status.is_client_error() {
+                let error = ApiError {
+                    status,
+                    error_type: status.canonical_reason().unwrap_or_default(),
+                    message: "The function URL refused the request".to_owned(),
+                };
+                (function_url.api).note_refusal(request_id, &Bytes::new(), &error);
+            }
+            refuse(status)
+        });
     let headers = response.headers_mut();
     headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
     headers.insert(AMZN_TRACE_ID, trace_id);
@@ -86,6 +94,9 @@ impl FunctionUrl {
         source: SocketAddr,
         body: Body,
     ) -> Result<Response, StatusCode> {
+        if trace_id.len() > MAX_TRACE_ID {
+            return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
         if is_preflight(request) {
             warn!(
                 "function URL: cargo local does not have CORS settings; the preflight request goes to \
@@ -115,11 +126,7 @@ impl FunctionUrl {
             Err(error) => Err(error),
         };
         match reply {
-            Ok(reply) if reply.function_error => {
-                let error = one_line(&String::from_utf8_lossy(&reply.payload));
-                warn!("function URL: invocation {request_id} failed: {error}");
-                Err(StatusCode::BAD_GATEWAY)
-            }
+            Ok(reply) if reply.function_error => Err(StatusCode::BAD_GATEWAY),
             Ok(reply) => response(&reply.payload).map_err(|reason| {
                 warn!(
                     "function URL: the reply to {request_id} does not describe a response: {reason}"
@@ -146,18 +153,24 @@ impl FunctionUrl {
         source: SocketAddr,
         body: &Bytes,
     ) -> Value {
-        let now = SystemTime::now();
+        let now = DateTime::<Utc>::from(SystemTime::now());
         let path = request.uri.path();
         let query = request.uri.query().unwrap_or_default();
         let text = |name: HeaderName| {
             let value = request.headers.get(name).map(HeaderValue::as_bytes);
             String::from_utf8_lossy(value.unwrap_or_default())
         };
-        let time_epoch = now
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
+        let domain_name = text(header::HOST);
+        // AWS's is `ID.lambda-url.REGION.on.aws`.
+        let id = domain_name.split(['.', ':']).next();
         let mut headers = headers(&request.headers);
+        let cookies: Vec<_> = (request.headers.get_all(header::COOKIE).iter())
+            .map(|cookies| String::from_utf8_lossy(cookies.as_bytes()))
+            .flat_map(|cookies| cookies.split("; ").map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        if !cookies.is_empty() {
+            headers.insert("cookie".to_owned(), cookies.join("; "));
+        }
         let source_ip = source.ip().to_string();
         headers
             .entry(FORWARDED_FOR.to_owned())
@@ -175,9 +188,9 @@ impl FunctionUrl {
             "headers": headers,
             "requestContext": {
                 "accountId": "anonymous",
-                "apiId": URL_ID,
-                "domainName": text(header::HOST),
-                "domainPrefix": URL_ID,
+                "apiId": id,
+                "domainName": domain_name,
+                "domainPrefix": id,
                 "http": {
                     "method": request.method.as_str(),
                     "path": path,
@@ -188,15 +201,11 @@ impl FunctionUrl {
                 "requestId": request_id.to_string(),
                 "routeKey": "$default",
                 "stage": "$default",
-                "time": log_time(now),
-                "timeEpoch": u64::try_from(time_epoch).unwrap_or(u64::MAX),
+                "time": now.format("%d/%b/%Y:%H:%M:%S %z").to_string(),
+                "timeEpoch": now.timestamp_millis(),
             },
             "isBase64Encoded": false,
         });
-        let cookies: Vec<_> = (request.headers.get_all(header::COOKIE).iter())
-            .map(|cookies| String::from_utf8_lossy(cookies.as_bytes()))
-            .flat_map(|cookies| cookies.split("; ").map(str::to_owned).collect::<Vec<_>>())
-            .collect();
         if !cookies.is_empty() {
             event["cookies"] = cookies.into();
         }
@@ -239,8 +248,7 @@ fn is_text(content_type: &str) -> bool {
         .any(|kind| content_type.contains(kind))
 }
 
-/// The headers of an event: all but those of the connection, and the cookies, which have a member of
-/// their own.
+/// The headers of an event: all but those of the connection, and the cookies.
 fn headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     let is_passed = |name: &HeaderName| *name != header::COOKIE && !HOP_BY_HOP.contains(name);
     let pairs = headers.iter().filter(|(name, _)| is_passed(name));
@@ -264,20 +272,6 @@ fn joined(pairs: impl Iterator<Item = (String, String)>) -> BTreeMap<String, Str
             .or_insert(value);
     }
     all
-}
-
-/// `12/Mar/2020:19:03:58 +0000`.
-fn log_time(now: SystemTime) -> String {
-    // Thu, 12 Mar 2020 19:03:58 GMT
-    let http = httpdate::fmt_http_date(now);
-    let part = |range| http.get(range).unwrap_or_default();
-    format!(
-        "{}/{}/{}:{} +0000",
-        part(5..7),
-        part(8..11),
-        part(12..16),
-        part(17..25)
-    )
 }
 
 /// The members of a reply that describe a response.

@@ -1,8 +1,9 @@
-//! The read-only operations that SDK waiters and IDE toolkits call: `GetFunction`,
-//! `GetFunctionConfiguration` and `ListFunctions`.
+//! The read-only operations that SDK waiters, IDE toolkits and deployment scripts call, for the one
+//! function that there is.
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,6 +15,7 @@ use axum::http::header;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -25,15 +27,20 @@ use crate::settings::{ACCOUNT_ID, MEMORY_MIB, PUBLISHED, REGION, Settings, arn};
 
 const LATEST: &str = "$LATEST";
 
+/// The name of the one capacity provider.
+const CAPACITY_PROVIDER: &str = "local";
+
 struct FunctionsApi {
     settings: Settings,
+    function_url: SocketAddr,
     revision_id: Uuid,
 }
 
-pub(crate) fn router(settings: Settings) -> Router {
+pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
     let functions = "/2015-03-31/functions";
     let api = FunctionsApi {
         settings,
+        function_url,
         revision_id: Uuid::new_v4(),
     };
     Router::new()
@@ -43,6 +50,18 @@ pub(crate) fn router(settings: Settings) -> Router {
         .route(
             &format!("{functions}/{{name}}/configuration"),
             get(get_function_configuration),
+        )
+        .route(
+            "/2021-10-31/functions/{name}/url",
+            get(get_function_url_config),
+        )
+        .route(
+            "/2025-11-30/functions/{name}/function-scaling-config",
+            get(get_function_scaling_config),
+        )
+        .route(
+            "/2025-11-30/capacity-providers/{name}",
+            get(get_capacity_provider),
         )
         // The configuration may hold secrets, in the environment variables.
         .route_layer(middleware::from_fn(origin::only_own_page))
@@ -77,6 +96,60 @@ async fn get_function_configuration(
         .map(|configuration| respond(&configuration))
 }
 
+async fn get_function_url_config(
+    State(api): Api,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let configuration = api.configuration(name, query, "lambda:GetFunctionUrlConfig")?;
+    let modified = &configuration["LastModified"];
+    Ok(respond(&json!({
+        "FunctionUrl": format!("http://{}/", api.function_url),
+        "FunctionArn": configuration["FunctionArn"],
+        "AuthType": "NONE",
+        "InvokeMode": "BUFFERED",
+        "CreationTime": modified,
+        "LastModifiedTime": modified,
+    })))
+}
+
+/// There is always exactly one execution environment.
+async fn get_function_scaling_config(
+    State(api): Api,
+    name: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let configuration = api.configuration(name, query, "lambda:GetFunctionScalingConfig")?;
+    let scaling = json!({ "MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 1 });
+    Ok(respond(&json!({
+        "FunctionArn": configuration["FunctionArn"],
+        "AppliedFunctionScalingConfig": scaling,
+        "RequestedFunctionScalingConfig": scaling,
+    })))
+}
+
+async fn get_capacity_provider(
+    State(api): Api,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let arn = capacity_provider_arn();
+    let is_it = name == CAPACITY_PROVIDER || name == arn;
+    if !is_it || api.settings.max_concurrency.is_none() {
+        let message = format!("Capacity provider not found: {name}");
+        return Err(ApiError::not_found(message));
+    }
+    Ok(respond(&json!({
+        "CapacityProvider": {
+            "CapacityProviderArn": arn,
+            "State": "Active",
+            "VpcConfig": { "SubnetIds": [], "SecurityGroupIds": [] },
+            "PermissionsConfig": { "CapacityProviderOperatorRoleArn": role_arn() },
+            "InstanceRequirements": { "Architectures": [architecture()] },
+        },
+    })))
+}
+
 async fn list_functions(State(api): Api, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let all = form_urlencoded::parse(query.as_bytes())
@@ -96,6 +169,21 @@ fn respond(body: &Value) -> Response {
         (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
     ];
     (headers, body.to_string()).into_response()
+}
+
+fn capacity_provider_arn() -> String {
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:capacity-provider:{CAPACITY_PROVIDER}")
+}
+
+fn role_arn() -> String {
+    format!("arn:aws:iam::{ACCOUNT_ID}:role/local")
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        architecture => architecture,
+    }
 }
 
 fn qualified_arn(name: &str, qualifier: &str) -> String {
@@ -148,10 +236,12 @@ impl FunctionsApi {
             "Description": "",
             "Runtime": "provided.al2023",
             "Handler": "bootstrap",
-            "Role": format!("arn:aws:iam::{ACCOUNT_ID}:role/local"),
+            "Role": role_arn(),
             "PackageType": "Zip",
             "CodeSize": metadata.map_or(0, |file| file.len()),
-            "LastModified": timestamp(modified.unwrap_or(SystemTime::UNIX_EPOCH)),
+            "LastModified": DateTime::<Utc>::from(modified.unwrap_or(SystemTime::UNIX_EPOCH))
+                .format("%Y-%m-%dT%H:%M:%S.000%z")
+                .to_string(),
             "RevisionId": self.revision_id.to_string(),
             "MemorySize": MEMORY_MIB,
             // The API model allows 1 to 5400 seconds.
@@ -160,19 +250,15 @@ impl FunctionsApi {
                 seconds => seconds.clamp(1, 5400),
             },
             "EphemeralStorage": { "Size": 512 },
-            "Architectures": [match std::env::consts::ARCH {
-                "aarch64" => "arm64",
-                architecture => architecture,
-            }],
+            "Architectures": [architecture()],
             "Environment": { "Variables": variables.collect::<Map<_, _>>() },
             "TracingConfig": { "Mode": "PassThrough" },
             "LoggingConfig": { "LogFormat": "JSON", "LogGroup": settings.log_group() },
         });
         if let Some(workers) = settings.max_concurrency {
-            let provider = format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:capacity-provider:local");
             configuration["CapacityProviderConfig"] = json!({
                 "LambdaManagedInstancesCapacityProviderConfig": {
-                    "CapacityProviderArn": provider,
+                    "CapacityProviderArn": capacity_provider_arn(),
                     "PerExecutionEnvironmentMaxConcurrency": workers,
                     "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
                 },
@@ -180,19 +266,4 @@ impl FunctionsApi {
         }
         configuration
     }
-}
-
-/// `2020-03-12T19:03:58.000+0000`.
-fn timestamp(time: SystemTime) -> String {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    // Thu, 12 Mar 2020 19:03:58 GMT
-    let http = httpdate::fmt_http_date(time);
-    let part = |range| http.get(range).unwrap_or_default();
-    let month = MONTHS.find(part(8..11)).unwrap_or_default() / 3 + 1;
-    format!(
-        "{}-{month:02}-{}T{}.000+0000",
-        part(12..16),
-        part(5..7),
-        part(17..25)
-    )
 }

@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::api_error::ApiError;
 use crate::lock::lock;
 
-/// How many invocations are kept at most.
+/// How many invocations of each [`Kind`] are kept at most, so that a thousand throttled ones leave
+/// the replies before them.
 const MAX_INVOCATIONS: usize = 50;
 
 /// How many bytes of events and replies are kept at most. The oldest invocations go first.
@@ -22,15 +24,30 @@ const SMALL: usize = 4 * 1024;
 pub(crate) struct Past {
     pub(crate) request_id: Uuid,
     pub(crate) ended: SystemTime,
-    /// From the dispatch of the event to the reply.
-    pub(crate) duration: Duration,
-    /// The number of the connection that the event was sent on.
-    pub(crate) connection: u64,
     pub(crate) event: Bytes,
-    pub(crate) reply: Bytes,
-    pub(crate) function_error: bool,
+    pub(crate) outcome: Outcome,
 }
 
+pub(crate) enum Outcome {
+    /// The caller got a reply, or the function's error.
+    Reply {
+        payload: Bytes,
+        function_error: bool,
+        /// From the dispatch of the event to the reply.
+        duration: Duration,
+    },
+    /// The function did not get the event.
+    Refused(ApiError),
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Success,
+    FunctionError,
+    Refused,
+}
+
+#[derive(Default)]
 pub(crate) struct History(Mutex<Recent>);
 
 #[derive(Default)]
@@ -43,29 +60,59 @@ struct Recent {
 
 impl Past {
     fn bytes(&self) -> usize {
-        self.event.len() + self.reply.len()
+        self.event.len()
+            + match &self.outcome {
+                Outcome::Reply { payload, .. } => payload.len(),
+                Outcome::Refused(_) => 0,
+            }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.outcome {
+            Outcome::Reply { function_error, .. } if function_error => Kind::FunctionError,
+            Outcome::Reply { .. } => Kind::Success,
+            Outcome::Refused(_) => Kind::Refused,
+        }
+    }
+}
+
+impl Recent {
+    fn remove(&mut self, place: usize) {
+        if let Some(past) = self.past.remove(place) {
+            self.bytes -= past.bytes();
+        }
     }
 }
 
 impl History {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::default())
-    }
-
-    pub(crate) fn add(&self, mut past: Past) {
-        if past.event.len() <= SMALL {
-            // It is a part of a larger buffer, which would be kept with it.
-            past.event = Bytes::copy_from_slice(&past.event);
-        }
+    /// Adds an invocation that ends now.
+    pub(crate) fn add(&self, request_id: Uuid, event: &Bytes, outcome: Outcome) {
+        let past = Past {
+            request_id,
+            ended: SystemTime::now(),
+            // A small event is a part of a larger buffer, which would be kept with it.
+            event: if event.len() <= SMALL {
+                Bytes::copy_from_slice(event)
+            } else {
+                event.clone()
+            },
+            outcome,
+        };
         let mut recent = lock(&self.0);
         recent.count += 1;
         recent.bytes += past.bytes();
+        let kind = past.kind();
         recent.past.push_back(Arc::new(past));
-        while recent.past.len() > MAX_INVOCATIONS || recent.bytes > MAX_BYTES {
-            let Some(oldest) = recent.past.pop_front() else {
-                break;
-            };
-            recent.bytes -= oldest.bytes();
+        let mut same_kind = (recent.past.iter().enumerate())
+            .filter(|(_, one)| one.kind() == kind)
+            .map(|(place, _)| place);
+        if let Some(oldest) = same_kind.next()
+            && same_kind.count() == MAX_INVOCATIONS
+        {
+            recent.remove(oldest);
+        }
+        while recent.bytes > MAX_BYTES && !recent.past.is_empty() {
+            recent.remove(0);
         }
     }
 

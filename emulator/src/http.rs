@@ -1,9 +1,25 @@
 //! What the servers have in common.
 
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use bytes::Bytes;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::start_error::StartError;
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -31,4 +47,64 @@ pub(crate) fn error(status: StatusCode, error_type: &str, message: &str) -> Resp
 pub(crate) fn accepted() -> Response {
     let body = Bytes::from_static(b"{\"status\":\"OK\"}\n");
     (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// Listens on an address. Returns the address with its real port as well.
+pub(crate) async fn listen(
+    what: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    listen.await.map_err(|source| StartError::Listen {
+        what,
+        address,
+        source,
+    })
+}
+
+/// Accepts the next connection, however long that takes.
+pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // Without it, a large body may wait for a delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
+                return (stream, address);
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                warn!("cannot accept a connection: {error}; trying again in a second");
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Serves a router until `stop` is dropped. A connection is closed that sends no whole head of a
+/// request within `read_timeout`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    read_timeout: Duration,
+    mut stop: watch::Receiver<()>,
+) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(read_timeout);
+    let connections = GracefulShutdown::new();
+    loop {
+        let (stream, address) = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            _ = stop.changed() => break,
+        };
+        let service = router.clone().layer(Extension(ConnectInfo(address)));
+        let service = TowerToHyperService::new(service);
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connections.watch(connection));
+    }
+    connections.shutdown().await;
 }

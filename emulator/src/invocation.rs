@@ -2,9 +2,11 @@
 
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use uuid::Uuid;
+
+use crate::logs::one_line;
 
 /// The outcome of an invocation.
 #[derive(Clone, Debug)]
@@ -67,6 +69,17 @@ pub(crate) struct Dispatch {
 }
 
 pub(crate) type ReplySender = oneshot::Sender<Reply>;
+
+/// What an error of the function says, on one line.
+pub(crate) fn describe(error: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(error).unwrap_or_default();
+    one_line(
+        &match (value["errorType"].as_str(), value["errorMessage"].as_str()) {
+            (Some(kind), Some(message)) => format!("{kind}: {message}"),
+            _ => String::from_utf8_lossy(error).into_owned(),
+        },
+    )
+}
 
 /// An error of the function in the words of Lambda.
 pub(crate) fn error(request_id: Uuid, error_type: &str, reason: &str) -> Bytes {

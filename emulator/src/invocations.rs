@@ -8,23 +8,23 @@ use bytes::Bytes;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::history::{History, Past};
-use crate::invocation::{Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, error};
+use crate::history::{History, Outcome};
+use crate::invocation::{
+    Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, describe, error,
+};
 use crate::lock::lock;
+use crate::logs::Logs;
 use crate::settings::Settings;
-use crate::workers::{InFlight, Init, OpenPoll, Refusal, Returning, Worker, Workers};
+use crate::workers::{InFlight, Init, OpenPoll, ReplyError, Worker, Workers};
 
 /// A year. It stands for no limit, so that `Instant` arithmetic cannot overflow.
 const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// How many events of invocation type `Event` may wait.
 const MAX_ASYNCHRONOUS: usize = 1_000;
-
-/// How many timed-out invocations are remembered, to tell a late reply from an unknown one.
-const MAX_LATE: usize = 1_000;
 
 struct Waiting {
     dispatch: Dispatch,
@@ -40,6 +40,9 @@ pub(crate) struct Activity {
     pub(crate) throttled: usize,
     /// The highest number of workers that had an event at once.
     pub(crate) most_busy: usize,
+    /// How many workers are gone at the end: they have neither polled nor had an event for longer
+    /// than [`Settings::return_limit`], or have had an event for longer than [`Settings::timeout`].
+    pub(crate) gone: usize,
 }
 
 struct State {
@@ -52,8 +55,7 @@ struct State {
     waiting: VecDeque<Waiting>,
     is_terminated: bool,
     most_polls: usize,
-    /// `None` while nobody wants to know.
-    activity: Option<Activity>,
+    activity: Activity,
 }
 
 pub(crate) struct Invocations {
@@ -67,11 +69,12 @@ pub(crate) struct Invocations {
     timeout: Duration,
     /// How long a worker may take between its reply and its next poll.
     return_limit: Duration,
+    logs: Arc<Logs>,
     pub(crate) history: History,
 }
 
 impl Invocations {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, logs: Arc<Logs>) -> Self {
         Self {
             state: Mutex::new(State {
                 environments: BTreeMap::new(),
@@ -80,7 +83,7 @@ impl Invocations {
                 waiting: VecDeque::new(),
                 is_terminated: false,
                 most_polls: 0,
-                activity: None,
+                activity: Activity::default(),
             }),
             polls: watch::Sender::new(0),
             drained: Notify::new(),
@@ -91,7 +94,8 @@ impl Invocations {
                 limit => limit.clamp(Duration::from_millis(1), YEAR),
             },
             return_limit: settings.return_limit,
-            history: History::new(),
+            logs,
+            history: History::default(),
         }
     }
 
@@ -141,21 +145,17 @@ impl Invocations {
             }
             return Ok(pending);
         }
-        state.waiting.pop_back();
-        Err(state.throttle())
+        let refused = state.waiting.pop_back();
+        Err(self.throttle(&mut state, refused))
     }
 
     /// How many workers can be expected to poll within the limit.
     fn about_to_poll(&self, state: &State) -> usize {
-        // A process that starts has all its workers before it.
-        let Some(workers) = state.current() else {
-            return self.workers;
-        };
-        let limit = self.return_limit;
-        let is_recent = |returning: &&Returning| returning.since.elapsed() < limit;
-        let recent = workers.returning.iter().filter(is_recent).count();
-        // Which worker polls is a guess if workers share connections. The sum is certain.
-        recent.min(self.workers.saturating_sub(workers.known()))
+        match state.current() {
+            Some(workers) => workers.about_to_poll(self.return_limit),
+            // The process is starting: all its workers are still to poll.
+            None => self.workers,
+        }
     }
 }
 
@@ -172,26 +172,12 @@ impl Invocations {
         let mut state = self.state();
         let state = &mut *state;
         let workers = state.environments.get_mut(&number)?;
-        if let Some(init) = workers.init.take() {
-            // They are about to poll for the first time.
-            let returning = || Returning {
-                worker: Worker {
-                    environment: number,
-                    connection: 0,
-                },
-                since: Instant::now(),
-            };
-            workers.returning = std::iter::repeat_with(returning)
-                .take(self.workers)
-                .collect();
-            state.current = Some(number);
-            let _ = init.send(Ok(()));
-        }
         let (sender, receiver) = oneshot::channel();
-        workers.poll(worker);
-        workers.polls.push_back(OpenPoll { worker, sender });
+        if workers.polled(OpenPoll { worker, sender }) {
+            state.current = Some(number);
+        }
         if state.current == Some(number) {
-            state.most_polls = state.most_polls.max(workers.polls.len());
+            state.most_polls = state.most_polls.max(workers.open_polls());
             self.hand_out(state);
         }
         Some(Poll {
@@ -207,15 +193,13 @@ impl Invocations {
         let Some(workers) = current.and_then(|number| state.environments.get_mut(&number)) else {
             return;
         };
-        while let Some(poll) = workers.polls.pop_front() {
-            let Some(waiting) = next_in_line(&mut state.waiting) else {
-                workers.polls.push_front(poll);
-                break;
-            };
-            let Waiting {
+        while workers.open_polls() > 0
+            && let Some(Waiting {
                 mut dispatch,
                 reply,
-            } = waiting;
+            }) = next_in_line(&mut state.waiting)
+            && let Some(poll) = workers.take_poll()
+        {
             let now = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
@@ -229,12 +213,12 @@ impl Invocations {
                 dispatched: Instant::now(),
             };
             let request_id = dispatch.request.request_id;
+            self.logs.expect(request_id);
             match poll.sender.send(dispatch) {
                 Ok(()) => {
-                    workers.in_flight.insert(request_id, in_flight);
-                    if let Some(activity) = &mut state.activity {
-                        activity.most_busy = activity.most_busy.max(workers.busy());
-                    }
+                    workers.dispatched(request_id, in_flight);
+                    let most_busy = &mut state.activity.most_busy;
+                    *most_busy = workers.in_flight().max(*most_busy);
                 }
                 // The client of that poll has gone away.
                 Err(dispatch) => state.waiting.push_front(Waiting {
@@ -243,13 +227,13 @@ impl Invocations {
                 }),
             }
         }
-        self.polls.send_replace(workers.polls.len());
+        self.polls.send_replace(workers.open_polls());
     }
 
     /// Takes an event back that does not reach its worker, and hands it to another poll.
     pub(crate) fn give_back(&self, worker: Worker, dispatch: Dispatch) {
         let mut state = self.state();
-        state.take_back(worker, dispatch, self.workers);
+        state.take_back(worker, dispatch);
         self.hand_out(&mut state);
     }
 
@@ -259,11 +243,11 @@ impl Invocations {
         worker: Worker,
         request_id: Uuid,
         invocation_id: Option<&str>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ReplyError> {
         let state = self.state();
         let workers = state.environments.get(&worker.environment);
         workers
-            .ok_or(Refusal::Unknown)?
+            .ok_or(ReplyError::Unknown)?
             .check(request_id, invocation_id)
     }
 
@@ -275,30 +259,17 @@ impl Invocations {
         invocation_id: Option<&str>,
         payload: Bytes,
         function_error: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ReplyError> {
         let mut state = self.state();
         let is_replaced = state.current != Some(worker.environment);
-        let workers = (state.environments.get_mut(&worker.environment)).ok_or(Refusal::Unknown)?;
-        let checked = workers.check(request_id, invocation_id);
-        match checked {
-            Ok(()) => {
-                if let Some(in_flight) = workers.in_flight.remove(&request_id) {
-                    workers.await_poll(worker, self.workers);
-                    self.settle(state, in_flight, request_id, payload, function_error);
-                    if is_replaced {
-                        self.drained.notify_waiters();
-                    }
-                }
-            }
-            Err(Refusal::Late) => {
-                workers.late.retain(|late| *late != request_id);
-                if workers.remove_overdue(worker) || workers.overdue.pop().is_some() {
-                    workers.await_poll(worker, self.workers);
-                }
-            }
-            Err(_) => {}
+        let workers = state.environments.get_mut(&worker.environment);
+        let workers = workers.ok_or(ReplyError::Unknown)?;
+        let in_flight = workers.replied(worker, request_id, invocation_id)?;
+        self.settle(state, in_flight, request_id, payload, function_error);
+        if is_replaced {
+            self.drained.notify_waiters();
         }
-        checked
+        Ok(())
     }
 
     /// Gives the caller the outcome of an invocation that is no longer in flight.
@@ -311,20 +282,23 @@ impl Invocations {
         function_error: bool,
     ) {
         let duration = ended.dispatched.elapsed();
-        if let Some(activity) = &mut state.activity {
-            activity.durations.push(duration);
-            activity.function_errors += usize::from(function_error);
-        }
+        state.activity.durations.push(duration);
+        state.activity.function_errors += usize::from(function_error);
         drop(state);
-        self.history.add(Past {
-            request_id,
-            ended: SystemTime::now(),
-            duration,
-            connection: ended.worker.connection,
-            event: ended.event,
-            reply: payload.clone(),
+        let milliseconds = duration.as_secs_f64() * 1e3;
+        if function_error {
+            let own = format!("RequestId: {request_id} Error: ");
+            let error = describe(&payload).replace(&own, "");
+            warn!("invocation {request_id} failed after {milliseconds:.1} ms: {error}");
+        } else {
+            debug!("invocation {request_id} took {milliseconds:.1} ms");
+        }
+        let outcome = Outcome::Reply {
+            payload: payload.clone(),
             function_error,
-        });
+            duration,
+        };
+        self.history.add(request_id, &ended.event, outcome);
         // A caller that has gone away wants no reply.
         let _ = ended.reply.send(Reply {
             request_id,
@@ -333,14 +307,11 @@ impl Invocations {
         });
     }
 
-    /// Handles `POST /init/error`.
-    pub(crate) fn init_error(&self, environment: u64, body: Bytes) -> Result<(), Refusal> {
+    /// Handles `POST /init/error`. Returns whether the init phase had not ended before.
+    pub(crate) fn init_error(&self, environment: u64, body: Bytes) -> bool {
         let mut state = self.state();
-        let init = (state.environments.get_mut(&environment))
-            .and_then(|workers| workers.init.take())
-            .ok_or(Refusal::Unknown)?;
-        let _ = init.send(Err(body));
-        Ok(())
+        let workers = state.environments.get_mut(&environment);
+        workers.is_some_and(|workers| workers.end_init(Err(body)))
     }
 }
 
@@ -353,8 +324,14 @@ impl Invocations {
         let mut state = self.state();
         state.newest_environment += 1;
         let number = state.newest_environment;
-        state.environments.insert(number, Workers::new(init));
+        let workers = Workers::new(self.workers, init);
+        state.environments.insert(number, workers);
         (number, outcome)
+    }
+
+    /// Whether an execution environment gets the events, because it has polled and not ended.
+    pub(crate) fn is_current(&self, environment: u64) -> bool {
+        self.state().current == Some(environment)
     }
 
     /// Waits until nothing is in flight in an execution environment that was replaced.
@@ -363,7 +340,7 @@ impl Invocations {
             let drained = self.drained.notified();
             tokio::pin!(drained);
             drained.as_mut().enable();
-            let is_busy = |workers: &Workers| !workers.in_flight.is_empty();
+            let is_busy = |workers: &Workers| workers.in_flight() > 0;
             if !(self.state().environments.get(&environment)).is_some_and(is_busy) {
                 return;
             }
@@ -380,21 +357,30 @@ impl Invocations {
             self.polls.send_replace(0);
         }
         drop(state);
-        for (request_id, in_flight) in ended.into_iter().flat_map(|ended| ended.in_flight) {
+        for (request_id, in_flight) in ended.into_iter().flat_map(Workers::into_in_flight) {
             let error = error(request_id, "Runtime.ExitError", reason);
             self.settle(self.state(), in_flight, request_id, error, true);
         }
         self.drained.notify_waiters();
     }
 
-    /// The process could not be started again. Each waiting caller gets the error that `describe`
-    /// returns for its request id.
-    pub(crate) fn fail_waiting(&self, describe: impl Fn(Uuid) -> Bytes) {
+    /// The process could not be started again. Each waiting caller gets the `error` for its request
+    /// id.
+    pub(crate) fn fail_waiting(&self, error: impl Fn(Uuid) -> Bytes) {
         for Waiting { dispatch, reply } in self.state().waiting.drain(..) {
             let request_id = dispatch.request.request_id;
+            let payload = error(request_id);
+            let reason = describe(&payload);
+            warn!("invocation {request_id} failed before the function started: {reason}");
+            let outcome = Outcome::Reply {
+                payload: payload.clone(),
+                function_error: true,
+                duration: Duration::ZERO,
+            };
+            (self.history).add(request_id, &dispatch.request.event, outcome);
             let _ = reply.send(Reply {
                 request_id,
-                payload: describe(request_id),
+                payload,
                 function_error: true,
             });
         }
@@ -421,21 +407,9 @@ impl Invocations {
         let mut next = now + limit;
         let mut due = Vec::new();
         for workers in self.state().environments.values_mut() {
-            let is_due = |_: &Uuid, in_flight: &mut InFlight| in_flight.dispatched + limit <= now;
-            let of_these: Vec<_> = workers.in_flight.extract_if(is_due).collect();
-            for (request_id, in_flight) in &of_these {
-                // A worker that lost the event may have polled again.
-                if workers.known() < self.workers {
-                    workers.overdue.push(in_flight.worker);
-                }
-                workers.late.push_back(*request_id);
-                if workers.late.len() > MAX_LATE {
-                    workers.late.pop_front();
-                }
-            }
-            due.extend(of_these);
-            let dispatched = workers.in_flight.values().map(|one| one.dispatched).min();
-            next = dispatched.map_or(next, |dispatched| next.min(dispatched + limit));
+            due.extend(workers.time_out(limit, now));
+            let oldest = workers.oldest_dispatch();
+            next = oldest.map_or(next, |dispatched| next.min(dispatched + limit));
         }
         for (request_id, in_flight) in due {
             let reason = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
@@ -458,21 +432,38 @@ impl Invocations {
         self.state().most_polls
     }
 
-    /// What happened since the last call, and how many workers neither poll nor have an event now.
-    /// Recording goes on until [`stop_recording`](Self::stop_recording).
-    pub(crate) fn take_activity(&self) -> (Activity, usize) {
+    /// Whether an execution environment takes events.
+    pub(crate) fn has_environment(&self) -> bool {
+        self.state().current.is_some()
+    }
+
+    /// What happened since the last call.
+    pub(crate) fn take_activity(&self) -> Activity {
         let mut state = self.state();
-        let (busy, known) = (state.current()).map_or((0, 0), |now| (now.busy(), now.known()));
+        let state = &mut *state;
+        let busy = state.current().map_or(0, Workers::in_flight);
         let next = Activity {
             most_busy: busy,
             ..Activity::default()
         };
-        let activity = state.activity.replace(next).unwrap_or_default();
-        (activity, self.workers.saturating_sub(known))
+        let mut activity = std::mem::replace(&mut state.activity, next);
+        let here = state.current().map_or(0, |workers| {
+            busy + workers.open_polls() + self.about_to_poll(state)
+        });
+        activity.gone = self.workers.saturating_sub(here);
+        activity
     }
 
-    pub(crate) fn stop_recording(&self) {
-        self.state().activity = None;
+    fn throttle(&self, state: &mut State, refused: Option<Waiting>) -> InvokeError {
+        state.activity.throttled += 1;
+        if let Some(Waiting { dispatch, .. }) = refused {
+            let request = dispatch.request;
+            let (request_id, workers) = (request.request_id, self.workers);
+            warn!("invocation {request_id} was throttled: it found none of {workers} workers free");
+            let outcome = Outcome::Refused(InvokeError::TooManyRequests.into());
+            (self.history).add(request.request_id, &request.event, outcome);
+        }
+        InvokeError::TooManyRequests
     }
 }
 
@@ -481,26 +472,18 @@ impl State {
         self.environments.get(&self.current?)
     }
 
-    fn throttle(&mut self) -> InvokeError {
-        if let Some(activity) = &mut self.activity {
-            activity.throttled += 1;
-        }
-        InvokeError::TooManyRequests
-    }
-
     /// The place of an event in the line.
     fn place(&self, request_id: Uuid) -> Option<usize> {
         (self.waiting.iter()).position(|waiting| waiting.dispatch.request.request_id == request_id)
     }
 
     /// Puts an event back in line that did not reach the worker it was handed to.
-    fn take_back(&mut self, worker: Worker, mut dispatch: Dispatch, all: usize) {
+    fn take_back(&mut self, worker: Worker, mut dispatch: Dispatch) {
         let Some(workers) = self.environments.get_mut(&worker.environment) else {
             return;
         };
         let request_id = dispatch.request.request_id;
-        if let Some(in_flight) = workers.in_flight.remove(&request_id) {
-            workers.await_poll(worker, all);
+        if let Some(in_flight) = workers.event_lost(worker, request_id) {
             dispatch.invocation_id = Uuid::new_v4();
             self.waiting.push_front(Waiting {
                 dispatch,
@@ -551,14 +534,14 @@ impl PendingReply {
             self.wait_limit = Some(invocations.timeout);
             return Ok(());
         };
-        // A process that starts is worth waiting for.
+        // A process that is starting has no worker yet, but soon will.
         let is_about_to_be_taken = state.current.is_none()
             || (invocations.queue == 0 && place < invocations.about_to_poll(&state));
         if is_about_to_be_taken {
             return Ok(());
         }
-        state.waiting.remove(place);
-        Err(state.throttle())
+        let refused = state.waiting.remove(place);
+        Err(invocations.throttle(&mut state, refused))
     }
 }
 
@@ -598,10 +581,9 @@ impl Drop for Poll<'_> {
         // An event that was sent before can still be received.
         self.receiver.close();
         if let Ok(dispatch) = self.receiver.try_recv() {
-            state.take_back(self.worker, dispatch, invocations.workers);
+            state.take_back(self.worker, dispatch);
         } else if let Some(workers) = state.environments.get_mut(&self.worker.environment) {
-            workers.polls.retain(|poll| !poll.sender.is_closed());
-            workers.await_poll(self.worker, invocations.workers);
+            workers.poll_closed(self.worker);
         }
         invocations.hand_out(&mut state);
     }

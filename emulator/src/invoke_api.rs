@@ -21,12 +21,12 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::ApiError;
-use crate::body::{self, Bodies, BodyError, MAX_PAYLOAD};
+use crate::body::{self, Bodies, BodyError, MAX_PAYLOAD, Payload};
 use crate::function_name::FunctionName;
+use crate::history::Outcome;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
 use crate::invocations::{Invocations, PendingReply};
-use crate::logs::one_line;
 use crate::origin;
 use crate::settings::{Settings, arn};
 
@@ -35,6 +35,10 @@ const MAX_ASYNCHRONOUS_PAYLOAD: usize = 1024 * 1024;
 
 /// The largest `X-Amz-Client-Context`, in bytes of base64.
 const MAX_CLIENT_CONTEXT: usize = 3583;
+
+/// The largest `X-Amzn-Trace-Id`, in bytes: the function gets it in the head of a response, of which
+/// runtimes read only so much.
+pub(crate) const MAX_TRACE_ID: usize = 4 * 1024;
 
 /// How long a caller may take to send a body that will be refused.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
@@ -96,6 +100,14 @@ impl InvokeApi {
             client_context: None,
             asynchronous: false,
         })
+    }
+
+    /// Notes a refusal for the console, unless it is a throttle, which is noted where it happens.
+    pub(crate) fn note_refusal(&self, request_id: Uuid, event: &Bytes, error: &ApiError) {
+        if error.status != StatusCode::TOO_MANY_REQUESTS {
+            let outcome = Outcome::Refused(error.clone());
+            self.invocations.history.add(request_id, event, outcome);
+        }
     }
 
     /// The ARN by which a request invokes this function.
@@ -195,18 +207,40 @@ async fn invoke(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
+) -> Response {
     // Read first even if the request will be refused: some clients read the response only after they
     // have sent everything.
     let body = api.bodies.read(&headers, body, MAX_PAYLOAD).await;
-    if headers.contains_key(header::ORIGIN) {
-        origin::check(&headers)?;
-    }
+    let event = (body.as_ref()).map_or_else(|_| Bytes::new(), |body| body.bytes.clone());
     // A name that is not UTF-8 violates the pattern, as an empty one does.
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    let function_arn = api
-        .invoked_arn(&name, query.as_deref().unwrap_or_default())?
-        .clone();
+    let query = query.unwrap_or_default();
+    let request_id = Uuid::new_v4();
+    match accept(&api, request_id, &name, &query, &headers, body).await {
+        Ok(response) => response,
+        Err(error) => {
+            api.note_refusal(request_id, &event, &error);
+            let mut response = error.into_response();
+            let headers = response.headers_mut();
+            headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
+            response
+        }
+    }
+}
+
+/// Invokes the function, if nothing is wrong with the request.
+async fn accept(
+    api: &InvokeApi,
+    request_id: Uuid,
+    name: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: Result<Payload, BodyError>,
+) -> Result<Response, ApiError> {
+    if headers.contains_key(header::ORIGIN) {
+        origin::check(headers)?;
+    }
+    let function_arn = api.invoked_arn(name, query)?.clone();
     let invocation_type = headers.get(INVOCATION_TYPE);
     let (limit, asynchronous) = match invocation_type.map(HeaderValue::as_bytes) {
         None | Some(b"RequestResponse" | b"DryRun") => (MAX_PAYLOAD, false),
@@ -234,7 +268,7 @@ async fn invoke(
             return Err(ApiError::invalid_parameter(&message));
         }
     }
-    let client_context = value_of(&headers, &CLIENT_CONTEXT)
+    let client_context = value_of(headers, &CLIENT_CONTEXT)
         .map(client_context)
         .transpose()?;
     let body = match body {
@@ -242,12 +276,15 @@ async fn invoke(
         body => body?,
     };
     let event = checked(body.bytes.clone(), limit)?;
-    let request_id = Uuid::new_v4();
     if invocation_type.is_some_and(|kind| kind == "DryRun") {
         let headers = [(AMZN_REQUEST_ID, header_value(&request_id.to_string()))];
         return Ok((StatusCode::NO_CONTENT, headers).into_response());
     }
-    let trace_id = value_of(&headers, &AMZN_TRACE_ID).cloned();
+    let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
+    if (trace_id.as_ref()).is_some_and(|trace_id| trace_id.len() > MAX_TRACE_ID) {
+        let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
+        return Err(ApiError::invalid_parameter(&message));
+    }
     let pending = api.invocations.submit(InvokeRequest {
         request_id,
         payload: if body.bytes.is_empty() {
@@ -267,13 +304,10 @@ async fn invoke(
     if asynchronous {
         tokio::spawn(async move {
             match pending.reply().await {
-                Ok(reply) if reply.function_error => {
-                    let error = one_line(&String::from_utf8_lossy(&reply.payload));
-                    warn!(
-                        "asynchronous invocation {request_id} failed: {error}; Lambda would retry it \
-                         twice and then send it to its destination, cargo local does not"
-                    );
-                }
+                Ok(reply) if reply.function_error => warn!(
+                    "invocation {request_id} is asynchronous: Lambda would retry it twice and then \
+                     send it to its destination, cargo local does not"
+                ),
                 Ok(_) => {}
                 Err(error) => warn!("asynchronous invocation {request_id} lost: {error}"),
             }

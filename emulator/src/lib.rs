@@ -19,21 +19,33 @@
 //! [`Emulator::inject`] makes its Runtime API fail in the ways that [`Fault`] lists, to see how a
 //! function copes.
 //!
+//! # Which function
+//!
+//! `cargo local` runs the binary of the Rust package in the current folder: its `default-run`, or its
+//! only one. `-p`, `--bin`, `--example`, `--profile` and `--features` choose another. `--bootstrap` runs
+//! any executable: see `docs/bootstraps.md` for functions in other languages.
+//!
+//! # What the function gets
+//!
+//! The variables that Lambda sets, and `PATH`, `HOME`, `TMPDIR`, `AWS_LAMBDA_LOG_LEVEL` and
+//! `RUST_BACKTRACE` of whoever starts the emulator. `--env NAME=VALUE` and `--env-file FILE` add to them
+//! or change them, and `--env NAME` passes a variable of the caller on. The credentials are placeholders
+//! that no AWS service accepts, so that a function which is tried out changes nothing; to pass your own:
+//! `--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY --env AWS_SESSION_TOKEN`.
+//!
+//! The folder `events` beside the function holds example events, a JSON file each, which the console
+//! offers.
+//!
 //! # Debugging
 //!
-//! `cargo local --timeout 0` sets no deadlines, so that a debugger can stop the function for as long
-//! as it takes. It prints the function's process ID, and this attaches a debugger to it:
+//! `cargo local --timeout 0 --attach` starts no function. It prints the variables with which to start it
+//! in a debugger or an IDE, and serves it each time it is started. `--timeout 0` sets no deadlines, so
+//! that it can be stopped for as long as it takes. The function must keep a connection to the Runtime
+//! API open, as runtimes do: it is taken for another process when it polls after all of its connections
+//! have been closed.
 //!
-//! ```sh
-//! sudo gdb -p PROCESS
-//! ```
-//!
-//! This repository's release build has no debug information. Make a build that has it, and run that:
-//!
-//! ```sh
-//! CARGO_PROFILE_DEV_DEBUG=full cargo build -p fibonacci-generator
-//! cargo local --timeout 0 --bootstrap target/debug/fibonacci-generator
-//! ```
+//! What ends with the emulator, even after `kill -9`, is the function's process group: its processes,
+//! their children, and so on, but not a process that leaves the group (`setsid`).
 //!
 //! # What it does not do
 //!
@@ -49,6 +61,10 @@
 //! | TLS | function URL events have no `x-amzn-tls-version` and `x-amzn-tls-cipher-suite` |
 //! | scaling, IAM, signatures | there is one execution environment, and everybody may invoke it |
 //! | versions and aliases | there is only `$LATEST.PUBLISHED`; others are a 404 |
+//! | tenant ids, durable executions | an invocation with one of their headers is a 400 that says so |
+//! | resource-based policies, tags, layers, and whatever changes a function | a 404 `UnknownOperationException` |
+//! | services other than Lambda | a 501, in XML unless the request is JSON |
+//! | the X-Ray daemon | `AWS_XRAY_DAEMON_ADDRESS` is its usual port on this machine, where you may run it |
 //!
 //! Account and Region are always 123456789012 and us-east-1.
 //!
@@ -59,6 +75,7 @@
 mod api_error;
 mod body;
 mod cargo_build;
+mod connection;
 mod console;
 mod emulator;
 mod environment;
@@ -74,16 +91,21 @@ mod invocations;
 mod invoke_api;
 mod lock;
 mod logs;
+mod memory;
 mod origin;
+mod other_service;
+mod process;
 mod runtime_api;
 mod settings;
 mod standard_error;
+mod start_error;
+mod supervisor;
 mod workers;
 
-pub use cargo_build::{BuildError, build_function, rebuild_function, sources};
+pub use cargo_build::{Build, BuildError, Target, build_function, collect_files};
 pub use emulator::Emulator;
-pub use environment::StartError;
 pub use faults::Fault;
 pub use invocation::{InvokeError, Reply};
 pub use settings::Settings;
 pub use standard_error::StandardError;
+pub use start_error::StartError;

@@ -1,6 +1,6 @@
 //! What the function prints.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +16,13 @@ use crate::standard_error::StandardError;
 
 /// Lines are kept up to this many bytes. The oldest are dropped first.
 const MAX_RETAINED: usize = 4 * 1024 * 1024;
+
+/// Lines without a request id are kept a second time, up to this many bytes: lines of invocations do
+/// not push them out.
+const MAX_OUTPUT: usize = 2 * MAX_LINE;
+
+/// How many request ids are known. A line with an older one counts as a line without.
+const MAX_REQUEST_IDS: usize = 10_000;
 
 /// A line of more bytes is split.
 const MAX_LINE: usize = 64 * 1024;
@@ -41,9 +48,37 @@ pub(crate) struct Logs {
 
 #[derive(Default)]
 struct Lines {
-    retained: VecDeque<Arc<str>>,
+    all: Kept,
+    /// Those without a request id.
+    output: Kept,
+    request_ids: HashSet<Uuid>,
+    /// The same request ids, oldest first.
+    by_age: VecDeque<Uuid>,
+}
+
+/// The last lines.
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<Arc<str>>,
     bytes: usize,
     forgotten: u64,
+}
+
+impl Kept {
+    fn push(&mut self, line: Arc<str>, most: usize) {
+        self.bytes += line.len() + LINE_OVERHEAD;
+        self.lines.push_back(line);
+        while self.bytes > most
+            && let Some(oldest) = self.lines.pop_front()
+        {
+            self.bytes -= oldest.len() + LINE_OVERHEAD;
+            self.forgotten += 1;
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.forgotten + self.lines.len() as u64
+    }
 }
 
 /// The emulator's end of the function's standard output or standard error.
@@ -86,8 +121,12 @@ impl Logs {
         lock(&self.pipes).retain(|pipe| pipe.environment != environment);
     }
 
-    /// Spawns a task that reads from `fd`, a pipe that a process prints to, until the pipe ends.
-    pub(crate) fn attach(self: &Arc<Self>, fd: OwnedFd, environment: u64) -> io::Result<()> {
+    /// Takes in `fd`, a pipe that a process prints to. What this returns reads from it until it ends.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        fd: OwnedFd,
+        environment: u64,
+    ) -> io::Result<impl Future<Output = ()> + use<>> {
         let pipe = Arc::new(Pipe {
             receiver: pipe::Receiver::from_owned_fd(fd)?,
             partial: Mutex::default(),
@@ -96,7 +135,7 @@ impl Logs {
         });
         lock(&self.pipes).push(Arc::clone(&pipe));
         let logs = Arc::clone(self);
-        tokio::spawn(async move {
+        Ok(async move {
             while pipe.receiver.readable().await.is_ok() {
                 // Whoever drains the pipe comes first: the lock alone would not let them in.
                 if pipe.drains.load(Ordering::Relaxed) == 0
@@ -107,8 +146,7 @@ impl Logs {
                 // A function that prints without pause is always readable.
                 yield_now().await;
             }
-        });
-        Ok(())
+        })
     }
 
     /// Reads what the function has printed up to now. What it printed before a reply must be here
@@ -161,16 +199,24 @@ impl Logs {
             let _ = StandardError.write(format!("{line}\n").as_bytes());
         }
         let mut lines = lock(&self.lines);
-        lines.bytes += line.len() + LINE_OVERHEAD;
-        lines.retained.push_back(line);
-        while lines.bytes > MAX_RETAINED
-            && let Some(oldest) = lines.retained.pop_front()
-        {
-            lines.bytes -= oldest.len() + LINE_OVERHEAD;
-            lines.forgotten += 1;
+        if !request_ids(&line).any(|id| lines.request_ids.contains(&id)) {
+            lines.output.push(Arc::clone(&line), MAX_OUTPUT);
         }
-        self.count
-            .send_replace(lines.forgotten + lines.retained.len() as u64);
+        lines.all.push(line, MAX_RETAINED);
+        self.count.send_replace(lines.all.count());
+    }
+
+    /// Notes that lines with this request id belong to an invocation.
+    pub(crate) fn expect(&self, request_id: Uuid) {
+        let mut lines = lock(&self.lines);
+        if lines.request_ids.insert(request_id) {
+            lines.by_age.push_back(request_id);
+        }
+        if lines.by_age.len() > MAX_REQUEST_IDS
+            && let Some(oldest) = lines.by_age.pop_front()
+        {
+            lines.request_ids.remove(&oldest);
+        }
     }
 
     /// How many lines there have been.
@@ -181,19 +227,28 @@ impl Logs {
     /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
         let lines = lock(&self.lines);
-        let skipped = first.saturating_sub(lines.forgotten);
+        let skipped = first.saturating_sub(lines.all.forgotten);
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        lines.retained.iter().skip(skipped).cloned().collect()
+        lines.all.lines.iter().skip(skipped).cloned().collect()
     }
 
     /// The lines that name an invocation, as far as they are kept. Nothing else tells whose a line is:
     /// workers print side by side, and what one printed may be read after its reply.
     pub(crate) fn of(&self, request_id: Uuid) -> Vec<Arc<str>> {
         self.drain();
-        let id = request_id.to_string();
         let mut lines = self.since(0);
-        lines.retain(|line| line.contains(&id));
+        lines.retain(|line| request_ids(line).any(|id| id == request_id));
         lines
+    }
+
+    /// The last lines that name no invocation.
+    pub(crate) fn output(&self) -> Vec<Arc<str>> {
+        lock(&self.lines).output.lines.iter().cloned().collect()
+    }
+
+    /// How many lines there have been that name no invocation.
+    pub(crate) fn output_count(&self) -> u64 {
+        lock(&self.lines).output.count()
     }
 
     /// The first line that `wanted` accepts, among those kept and those to come.
@@ -210,6 +265,15 @@ impl Logs {
             let _ = counts.changed().await;
         }
     }
+}
+
+/// What may be request ids in a line: its UUIDs.
+fn request_ids(line: &str) -> impl Iterator<Item = Uuid> {
+    let dashes = line.match_indices('-');
+    dashes.filter_map(|(dash, _)| {
+        let first = dash.checked_sub(8)?;
+        Uuid::try_parse(line.get(first..first + 36)?).ok()
+    })
 }
 
 /// Makes one line of a caller's or a function's text, to be part of a message.

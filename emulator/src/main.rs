@@ -3,24 +3,28 @@
 mod thread;
 mod watch;
 
+use std::env;
+use std::ffi::OsString;
+use std::fs;
 use std::io::{Read, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use emulator::{Emulator, Settings, StandardError};
+use emulator::{Build, Emulator, Settings, StandardError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::level_filters::LevelFilter;
 
 use crate::thread::{Error, on_thread};
-use crate::watch::Watch;
+use crate::watch::{Origin, Watch};
 
 /// How long to wait for the last lines on standard error.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Run a function as Lambda Managed Instances do: one process, several invocations at once
 ///
@@ -30,6 +34,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    build: Build,
     #[command(flatten)]
     function: FunctionArgs,
     #[command(flatten)]
@@ -49,12 +55,14 @@ enum Command {
 
 #[derive(Args)]
 struct FunctionArgs {
-    /// The function's executable [default: this repository's function, built with `cargo build
-    /// --release`]
-    #[arg(long, global = true, value_name = "PATH")]
+    /// The function's executable, in place of one that is built here; `-- ARGUMENTS` at the end of the
+    /// line are passed to it, as in `--bootstrap python3 -- -m awslambdaric app.handler`
+    #[arg(long, global = true, value_name = "PATH",
+          conflicts_with_all = ["package", "bin", "example", "features"])]
     bootstrap: Option<PathBuf>,
-    /// The name to invoke the function by: 1 to 64 letters, digits, `-` and `_` [default: that of
-    /// the executable]
+    /// The name to invoke the function by: 1 to 64 letters, digits, `-` and `_` [default: that of the
+    /// executable; that of its folder if it is called `bootstrap`, or of the current folder if it has
+    /// arguments]
     #[arg(long, global = true, value_name = "NAME", value_parser = function_name)]
     function_name: Option<String>,
     /// How many invocations the function handles at once (`AWS_LAMBDA_MAX_CONCURRENCY`)
@@ -68,9 +76,15 @@ struct FunctionArgs {
     /// How many events may wait while all workers are busy, instead of being throttled
     #[arg(long, global = true, value_name = "N", default_value = "0")]
     queue: usize,
-    /// An environment variable for the function; may be repeated
-    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = variable)]
-    env: Vec<(String, String)>,
+    /// An environment variable for the function; without a value, the caller's own; may be repeated
+    #[arg(long, global = true, value_name = "NAME[=VALUE]", value_parser = variable)]
+    env: Vec<(OsString, OsString)>,
+    /// A file of environment variables for the function, `NAME=VALUE` a line; may be repeated
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// A line for each invocation, with its duration
+    #[arg(long, short, global = true)]
+    verbose: bool,
 }
 
 #[derive(Args)]
@@ -81,16 +95,29 @@ struct ServeArgs {
     /// Where to serve the function URL
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     function_url: SocketAddr,
-    /// Rebuild the function when a source file changes, and replace the running one; with
-    /// `--bootstrap`, replace it when the executable changes
-    #[arg(long)]
-    watch: bool,
+    /// Start no function: print the variables with which to start it by hand or in a debugger, and wait
+    /// for it, each time it is started
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "127.0.0.1:9002",
+          conflicts_with_all = ["bootstrap", "watch", "package", "bin", "example", "features"])]
+    attach: Option<SocketAddr>,
+    /// Replace the running function when its sources change, after building it, or its `--bootstrap`,
+    /// or one of these files and folders
+    #[arg(long, value_name = "PATH", num_args = 0..)]
+    watch: Option<Vec<PathBuf>>,
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("it must be NAME=VALUE".to_owned()),
+fn variable(text: &str) -> Result<(OsString, OsString), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.into())),
+        None => (text, env::var_os(text)),
+    };
+    match value {
+        _ if name.is_empty() => Err("it must be NAME=VALUE or NAME".to_owned()),
+        Some(value) => Ok((name.into(), value)),
+        None => Err(format!(
+            "{name} is not set here; give it a value: {name}=VALUE"
+        )),
     }
 }
 
@@ -105,11 +132,17 @@ fn function_name(text: &str) -> Result<String, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let (cli, arguments) = parse(env::args_os().collect());
+    let level = if cli.function.verbose {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::INFO
+    };
     tracing_subscriber::fmt()
         .with_writer(|| StandardError)
         .with_target(false)
         .with_ansi(false)
+        .with_max_level(level)
         .init();
     // The standard hook would block if standard error is not read.
     panic::set_hook(Box::new(|panic| say(&panic.to_string())));
@@ -117,7 +150,7 @@ async fn main() -> ExitCode {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
-    let code = run(cli).await.unwrap_or_else(|error| {
+    let code = run(cli, arguments).await.unwrap_or_else(|error| {
         say(&format!("error: {error}"));
         ExitCode::FAILURE
     });
@@ -125,16 +158,41 @@ async fn main() -> ExitCode {
     code
 }
 
+/// Reads the command line, without what follows `--`: that is the function's.
+fn parse(mut own: Vec<OsString>) -> (Cli, Vec<OsString>) {
+    // Cargo runs `cargo-local local …`.
+    if own.get(1).is_some_and(|argument| argument == "local") {
+        own.remove(1);
+    }
+    let end = own.iter().position(|argument| argument == "--");
+    let mut arguments = own.split_off(end.unwrap_or(own.len()));
+    arguments.drain(..arguments.len().min(1));
+    (Cli::parse_from(own), arguments)
+}
+
 fn say(line: &str) {
     // One write, so that no line of the function gets between. It never fails.
     let _ = StandardError.write_all(format!("{line}\n").as_bytes());
 }
 
-async fn run(cli: Cli) -> Result<ExitCode, Error> {
+async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> {
     let mut end = End::new()?;
-    let watch = (cli.serve.watch).then(|| Watch::new(cli.function.bootstrap.clone()));
-    let settings = tokio::select! {
-        settings = settings(cli.function) => settings?,
+    let paths = cli.serve.watch.take();
+    let prepare = async {
+        let origin = match (cli.function.bootstrap.take(), cli.serve.attach) {
+            (Some(path), _) => Origin::Bootstrap(path),
+            (None, Some(_)) => Origin::Bootstrap(env::current_dir()?),
+            (None, None) => {
+                let target = on_thread(move || cli.build.find()).await??;
+                Origin::Built(Box::new(target))
+            }
+        };
+        let watch = paths.map(|paths| Watch::new(origin.clone(), paths));
+        let settings = settings(cli.function, arguments, &origin).await?;
+        Ok::<_, Error>((settings, watch))
+    };
+    let (settings, watch) = tokio::select! {
+        prepared = prepare => prepared?,
         () = end.requested() => return Ok(ExitCode::FAILURE),
     };
     match cli.command {
@@ -147,25 +205,50 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
 }
 
 /// Builds the function, if need be.
-async fn settings(function: FunctionArgs) -> Result<Settings, Error> {
-    let mut settings = Settings::new(match function.bootstrap {
-        Some(path) => path,
-        None => on_thread(emulator::build_function).await??,
-    });
+async fn settings(
+    function: FunctionArgs,
+    arguments: Vec<OsString>,
+    origin: &Origin,
+) -> Result<Settings, Error> {
+    let mut settings = Settings::new(origin.executable().await?);
     if let Some(name) = function.function_name {
         settings.function_name = name;
+    } else if !arguments.is_empty() {
+        settings.function_name = Settings::new(env::current_dir()?).function_name;
     }
+    settings.arguments = arguments;
     settings.max_concurrency = NonZeroU16::new(function.concurrency);
     settings.timeout = Duration::from_secs(function.timeout);
     if settings.timeout.is_zero() {
         settings.init_timeout = Duration::ZERO;
     }
     settings.queue = function.queue;
-    settings.environment = (function.env.into_iter())
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
+    for file in function.env_file {
+        let cannot_read = |error| format!("cannot read {}: {error}", file.display());
+        for variable in dotenvy::from_path_iter(&file).map_err(cannot_read)? {
+            let (name, value) = variable.map_err(cannot_read)?;
+            settings.environment.push((name.into(), value.into()));
+        }
+    }
+    settings.environment.extend(function.env);
+    settings.events = Some(match origin {
+        Origin::Built(target) => target.directory().join("events"),
+        Origin::Bootstrap(_) => env::current_dir()?.join("events"),
+    });
     settings.echo = true;
     Ok(settings)
+}
+
+/// The first of the example events, on one line. `{}` if there is none.
+fn example(events: &Path) -> String {
+    let files = fs::read_dir(events).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = files.map(|file| file.path()).collect();
+    paths.sort_unstable();
+    let mut texts = paths
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    let first = texts.find(|event| !event.trim().contains(['\n', '\'']));
+    first.map_or("{}".to_owned(), |event| event.trim().to_owned())
 }
 
 async fn invoke(settings: Settings, event: String) -> Result<ExitCode, Error> {
@@ -195,8 +278,7 @@ fn read_event(event: &str) -> Result<Vec<u8>, Error> {
     let mut payload = Vec::new();
     match event.strip_prefix('@') {
         Some(path) => {
-            payload =
-                std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+            payload = fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
         }
         None if event == "-" => {
             let read = stdin().read_to_end(&mut payload);
@@ -215,12 +297,14 @@ async fn serve(
 ) -> Result<ExitCode, Error> {
     settings.invoke_address = serve.listen;
     settings.function_url_address = serve.function_url;
+    settings.attach = serve.attach;
+    let example = settings.events.as_deref().map(example).unwrap_or_default();
     let function_name = settings.function_name.clone();
     let emulator = tokio::select! {
         emulator = Emulator::start(settings) => emulator?,
         () = end.requested() => return Ok(ExitCode::FAILURE),
     };
-    let invitation = invitation(&emulator, &function_name);
+    let invitation = invitation(&emulator, &function_name, &example);
     // It serves even if standard output is closed, or full and nobody reads it.
     let invite = on_thread(move || stdout().write_all(invitation.as_bytes()));
     let run = async {
@@ -242,24 +326,36 @@ async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-fn invitation(emulator: &Emulator, function_name: &str) -> String {
+fn invitation(emulator: &Emulator, function_name: &str, example: &str) -> String {
     let (invoke, url) = (emulator.invoke_address(), emulator.function_url_address());
-    let process = emulator.pid().unwrap_or_default();
+    let started = match emulator.pid() {
+        Some(process) => format!("{function_name} is running as process {process}."),
+        None => format!("Start {function_name} with\n\n{}\n", exports(emulator)),
+    };
     format!(
         "\
-{function_name} is running as process {process}. Ctrl-C ends it. Try
+{started} Ctrl-C ends it. Try
 
   aws lambda invoke --endpoint-url http://{invoke} --region us-east-1 --no-sign-request \\
     --function-name {function_name} --cli-binary-format raw-in-base64-out \\
-    --payload '{{\"n\": 10}}' response.json && cat response.json
+    --payload '{example}' response.json && cat response.json
 
-  curl http://{invoke}/2015-03-31/functions/{function_name}/invocations -d '{{\"n\": 10}}'
+  curl http://{invoke}/2015-03-31/functions/{function_name}/invocations -d '{example}'
 
-  curl 'http://{url}/?n=10'
+  curl http://{url}/
 
 or open http://{invoke}/ in a browser to watch the workers.
 "
     )
+}
+
+/// The variables with which to start the function, for a shell.
+fn exports(emulator: &Emulator) -> String {
+    let export = |(name, value): &(OsString, OsString)| {
+        let value = value.to_string_lossy().replace('\'', r"'\''");
+        format!("  export {}='{value}'\n", name.display())
+    };
+    emulator.variables().iter().map(export).collect()
 }
 
 /// The signals that end the emulator: Ctrl-C, `kill`, or a terminal that is closed.

@@ -4,11 +4,15 @@
 use std::net::IpAddr;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::api_error::ApiError;
+use crate::http::error;
+
+/// Browsers send it with every request. Nothing else does.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Middleware that refuses what [`check`] refuses. It is for requests whose responses a page of
 /// another origin must not read.
@@ -17,12 +21,27 @@ pub(crate) async fn only_own_page(request: Request, next: Next) -> Result<Respon
     Ok(next.run(request).await)
 }
 
+/// Middleware of the Runtime API, which no page has business with: two images of any page would take
+/// two events away.
+pub(crate) async fn no_page(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let is_from_page = headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
+    if is_from_page
+        || headers
+            .get(header::HOST)
+            .is_some_and(|host| !is_local(&text(host)))
+    {
+        let message = "The Runtime API serves the function alone, by localhost or an IP address";
+        return error(StatusCode::FORBIDDEN, "Forbidden", message);
+    }
+    next.run(request).await
+}
+
 /// Checks that a request comes from the console's own page, or from no page at all.
 ///
 /// `Host` must be localhost or an IP address: any other name may be one that an attacker's DNS server
 /// resolves to this machine. `Origin`, if there is one, must be the same server.
 pub(crate) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
-    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_ascii_lowercase();
     let host = headers.get(header::HOST).map(text).unwrap_or_default();
     let origin = headers.get(header::ORIGIN).map(text);
     let is_own = origin.is_none_or(|origin| origin == format!("http://{host}"));
@@ -31,6 +50,10 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     } else {
         Err(ApiError::foreign_page())
     }
+}
+
+fn text(value: &HeaderValue) -> String {
+    value.to_str().unwrap_or_default().to_ascii_lowercase()
 }
 
 fn is_local(host: &str) -> bool {

@@ -2,28 +2,33 @@
 //!
 //! Statuses and error bodies are RIE's.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::body::{self, BodyError, MAX_PAYLOAD};
+use crate::connection::{BreakableListener, Breakage, Connection, OpenConnections};
+use crate::environment::Shared;
 use crate::extensions::{self, Extensions};
-use crate::faults::{BreakableListener, Breakage, Connection, Fault, Faults};
+use crate::faults::Fault;
 use crate::http::{JSON, accepted, error, header_value};
-use crate::invocations::Invocations;
-use crate::workers::{Refusal, Worker};
+use crate::lock::lock;
+use crate::origin;
+use crate::workers::{ReplyError, Worker};
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.
 const MAX_REPLY: usize = MAX_PAYLOAD + 100;
@@ -48,19 +53,58 @@ const RESPONSE_MODE: HeaderName = HeaderName::from_static("lambda-runtime-functi
 
 /// The Runtime API of one execution environment.
 pub(crate) struct RuntimeApi {
-    pub(crate) invocations: Arc<Invocations>,
-    pub(crate) faults: Arc<Faults>,
-    pub(crate) extensions: Arc<Extensions>,
+    shared: Arc<Shared>,
+    extensions: Arc<Extensions>,
     /// The execution environment's number.
-    pub(crate) environment: u64,
+    environment: AtomicU64,
+    connections: Arc<OpenConnections>,
+    /// Held while it is decided whether a request comes from another process.
+    decision: Mutex<()>,
 }
 
 type Api = State<Arc<RuntimeApi>>;
 
 impl RuntimeApi {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        extensions: &Arc<Extensions>,
+        environment: u64,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            extensions: Arc::clone(extensions),
+            environment: environment.into(),
+            connections: Arc::default(),
+            decision: Mutex::default(),
+        }
+    }
+
+    fn environment(&self) -> u64 {
+        self.environment.load(Ordering::Relaxed)
+    }
+
+    fn begin_again(&self, is_reply: bool, is_registration: bool) {
+        // No request goes on in an execution environment that another is about to end.
+        let _decision = lock(&self.decision);
+        if !self.connections.were_all_closed() || is_reply {
+            return;
+        }
+        let (invocations, old) = (&self.shared.invocations, self.environment());
+        if invocations.is_current(old) {
+            info!("the function has been started again");
+            let (new, _) = invocations.start_environment();
+            self.environment.store(new, Ordering::Relaxed);
+            self.extensions.reset();
+            invocations.environment_ended(old, "Runtime exited without providing a reason");
+        } else if is_registration {
+            // The other has not come as far as its first poll.
+            self.extensions.reset();
+        }
+    }
+
     fn worker(&self, connection: &Connection) -> Worker {
         Worker {
-            environment: self.environment,
+            environment: self.environment(),
             connection: connection.number,
         }
     }
@@ -68,12 +112,34 @@ impl RuntimeApi {
 
 /// Serves the Runtime API for ever.
 pub(crate) async fn serve(listener: TcpListener, api: RuntimeApi) {
-    let service = router(api).into_make_service_with_connect_info::<Connection>();
-    // It never returns: axum goes on if a connection cannot be accepted.
-    let _ = axum::serve(BreakableListener::new(listener), service).await;
+    let connections = Arc::clone(&api.connections);
+    serve_router(listener, connections, router(Arc::new(api))).await;
 }
 
-fn router(api: RuntimeApi) -> Router {
+/// Serves the Runtime API for ever to a function that somebody else starts, and starts again.
+pub(crate) async fn serve_attached(listener: TcpListener, api: RuntimeApi) {
+    let (connections, api) = (Arc::clone(&api.connections), Arc::new(api));
+    let watch = middleware::from_fn_with_state(Arc::clone(&api), notice_restart);
+    serve_router(listener, connections, router(api).layer(watch)).await;
+}
+
+async fn serve_router(listener: TcpListener, connections: Arc<OpenConnections>, router: Router) {
+    let service = router.into_make_service_with_connect_info::<Connection>();
+    let listener = BreakableListener::new(listener, connections);
+    // It never returns.
+    let _ = axum::serve(listener, service).await;
+}
+
+/// Takes a poll or a registration after all connections have been closed for that of another process.
+/// One that only paused goes on with the reply to an event, on a connection of its own.
+async fn notice_restart(State(api): Api, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
+    api.begin_again(is_reply, path.ends_with("/register"));
+    next.run(request).await
+}
+
+fn router(api: Arc<RuntimeApi>) -> Router {
     let invocation = "/2018-06-01/runtime/invocation";
     let extensions = extensions::router(Arc::clone(&api.extensions));
     Router::new()
@@ -92,10 +158,11 @@ fn router(api: RuntimeApi) -> Router {
         )
         .route("/2018-06-01/runtime/init/error", post(post_init_error))
         .route("/2018-06-01/ping", get(async || "pong"))
-        .with_state(Arc::new(api))
+        .with_state(api)
         .merge(extensions)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(origin::no_page))
 }
 
 async fn next_invocation(
@@ -106,28 +173,28 @@ async fn next_invocation(
         // A poll behind a post whose fault broke the connection. Nobody would see the event.
         return accepted();
     }
-    match api.faults.take(Fault::is_of_poll) {
+    match api.shared.faults.take(Fault::is_of_poll) {
         Some(Fault::PollStatus(status)) => return injected(status),
         Some(_) => return broken(Breakage::Reset, &connection),
         None => {}
     }
     api.extensions.wait_until_ready().await;
     let worker = api.worker(&connection);
-    let Some(dispatch) = api.invocations.next(worker).await else {
+    let Some(dispatch) = api.shared.invocations.next(worker).await else {
         return error(
             StatusCode::SERVICE_UNAVAILABLE,
             "Ended",
             "This execution environment has ended",
         );
     };
-    match api.faults.take(Fault::is_of_event) {
+    match api.shared.faults.take(Fault::is_of_event) {
         Some(Fault::EventWithoutHeaders) => {
             let payload = dispatch.request.payload.clone();
-            api.invocations.give_back(worker, dispatch);
+            api.shared.invocations.give_back(worker, dispatch);
             return payload.into_response();
         }
         Some(Fault::EventHeadCut) => {
-            api.invocations.give_back(worker, dispatch);
+            api.shared.invocations.give_back(worker, dispatch);
             return broken(Breakage::CutInHead, &connection);
         }
         Some(_) => connection.break_with(Breakage::CutAfterHead),
@@ -179,7 +246,7 @@ async fn accept_reply(
     mut body: Body,
     function_error: bool,
 ) -> Response {
-    let fault = api.faults.take(Fault::is_of_post);
+    let fault = api.shared.faults.take(Fault::is_of_post);
     match fault {
         Some(Fault::PostStatus(status)) => {
             // A body that is not read would end the connection.
@@ -203,7 +270,7 @@ async fn accept_reply(
         .map(|id| id.to_str().unwrap_or_default());
     let worker = api.worker(connection);
     let reply = |payload, function_error| {
-        (api.invocations).reply(worker, id, invocation_id, payload, function_error)
+        (api.shared.invocations).reply(worker, id, invocation_id, payload, function_error)
     };
     let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
     if let Some(message) = unsupported(mode)
@@ -222,7 +289,11 @@ async fn accept_reply(
     }
     // The body of a reply that will be refused is not kept.
     let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
-    let is_wanted = api.invocations.check(worker, id, invocation_id).is_ok();
+    let is_wanted = api
+        .shared
+        .invocations
+        .check(worker, id, invocation_id)
+        .is_ok();
     let body = body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await;
     let (checked, response) = match body {
         Ok(payload) => (reply(payload, function_error), accepted()),
@@ -285,12 +356,12 @@ fn refused_size(limit: usize) -> Response {
     error(status, "RequestEntityTooLarge", &message)
 }
 
-fn refused(refusal: &Refusal) -> Response {
+fn refused(refusal: &ReplyError) -> Response {
     match refusal {
-        Refusal::Late | Refusal::Stale => {
+        ReplyError::Late | ReplyError::Stale => {
             error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout")
         }
-        Refusal::Unknown => error(
+        ReplyError::Unknown => error(
             StatusCode::BAD_REQUEST,
             "InvalidRequestID",
             "Invalid request ID",
@@ -306,15 +377,15 @@ async fn post_init_error(State(api): Api, body: Body) -> Response {
             "The body cannot be read",
         );
     };
-    match api.invocations.init_error(api.environment, body) {
-        Ok(()) => accepted(),
-        Err(_) => error(
-            StatusCode::FORBIDDEN,
-            "InvalidStateTransition",
-            "State transition from Ready to InitError failed for runtime. \
-             Error: State transition is not allowed",
-        ),
+    if (api.shared.invocations).init_error(api.environment(), body) {
+        return accepted();
     }
+    error(
+        StatusCode::FORBIDDEN,
+        "InvalidStateTransition",
+        "State transition from Ready to InitError failed for runtime. \
+         Error: State transition is not allowed",
+    )
 }
 
 async fn unknown_path(method: Method, uri: Uri) -> Response {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 /// The account that every local function belongs to.
@@ -17,6 +17,10 @@ pub(crate) const MEMORY_MIB: u32 = 2048;
 
 /// The version that Managed Instances invoke: they run published versions only.
 pub(crate) const PUBLISHED: &str = "$LATEST.PUBLISHED";
+
+/// RIE's.
+const LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:\
+    /var/task:/var/task/lib:/opt/lib";
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
@@ -41,12 +45,19 @@ pub struct Settings {
     /// How long an event may wait for a worker between its reply and its next poll, which is usually
     /// less than a millisecond. A worker that takes longer counts as gone.
     pub return_limit: Duration,
-    /// How long a caller may take to send the body of its request.
+    /// How long a caller may take to send the head of its request, and then its body.
     pub read_timeout: Duration,
+    /// Where to serve the Runtime API to a function that somebody else starts, for example in a
+    /// debugger. The bootstrap is not run then. Such a function may be started again: it is taken for
+    /// another process when it polls after all its connections have been closed.
+    pub attach: Option<SocketAddr>,
     /// Where to serve the Invoke API and the console. Port 0 is any free port.
     pub invoke_address: SocketAddr,
     /// Where to serve the function URL. Port 0 is any free port.
     pub function_url_address: SocketAddr,
+    /// A folder with example events for the console. It offers each file `*.json` of at most 64 KB, by
+    /// its name.
+    pub events: Option<PathBuf>,
     /// Whether to copy what the function prints to standard error.
     pub echo: bool,
 }
@@ -62,7 +73,8 @@ impl Settings {
         let bootstrap = bootstrap.into();
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
-            function_name: function_name(&bootstrap),
+            // If its path cannot be made absolute, it cannot be run either.
+            function_name: function_name(&path::absolute(&bootstrap).unwrap_or_default()),
             bootstrap,
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -72,8 +84,10 @@ impl Settings {
             queue: 0,
             return_limit: Duration::from_secs(1),
             read_timeout: Duration::from_secs(20),
+            attach: None,
             invoke_address: any_port,
             function_url_address: any_port,
+            events: None,
             echo: false,
         }
     }
@@ -114,8 +128,14 @@ impl Settings {
                 "AWS_LAMBDA_LOG_STREAM_NAME",
                 format!("local/[{}]", self.version()),
             ),
+            ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
+            // RIE leaves the address empty, which some X-Ray SDKs refuse to start with.
+            ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000".to_owned()),
+            ("_AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1".to_owned()),
+            ("_AWS_XRAY_DAEMON_PORT", "2000".to_owned()),
             ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
             ("LANG", "en_US.UTF-8".to_owned()),
+            ("LD_LIBRARY_PATH", LIBRARY_PATH.to_owned()),
             ("TZ", ":UTC".to_owned()),
         ];
         let initialization_type = match self.max_concurrency {

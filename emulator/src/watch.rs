@@ -1,10 +1,10 @@
-//! `--watch`: replaces the running function when its sources change.
+//! `--watch`: replaces the running function when its files change.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use emulator::Emulator;
+use emulator::{Emulator, Target, collect_files};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -17,18 +17,37 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// What a file looked like: its time and length.
 type Stamp = (PathBuf, Option<(SystemTime, u64)>);
 
+/// What a function is started from.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    Built(Box<Target>),
+    Bootstrap(PathBuf),
+}
+
+impl Origin {
+    /// Builds the function, if need be.
+    pub(crate) async fn executable(&self) -> Result<PathBuf, Error> {
+        match self.clone() {
+            Self::Built(target) => Ok(on_thread(move || target.build()).await??),
+            Self::Bootstrap(path) => Ok(path),
+        }
+    }
+}
+
 /// The files that a function is made of.
 pub(crate) struct Watch {
-    /// The executable that was given, or `None` for this repository's sources.
-    bootstrap: Option<PathBuf>,
+    origin: Origin,
+    /// Further files and directories.
+    paths: Vec<PathBuf>,
     seen: Vec<Stamp>,
 }
 
 impl Watch {
     /// Looks at the files. Every change from now on counts, those during the first build included.
-    pub(crate) fn new(bootstrap: Option<PathBuf>) -> Self {
+    pub(crate) fn new(origin: Origin, paths: Vec<PathBuf>) -> Self {
         let mut watch = Self {
-            bootstrap,
+            origin,
+            paths,
             seen: Vec::new(),
         };
         watch.seen = watch.look();
@@ -36,10 +55,13 @@ impl Watch {
     }
 
     fn look(&self) -> Vec<Stamp> {
-        let files = match &self.bootstrap {
-            Some(bootstrap) => vec![bootstrap.clone()],
-            None => emulator::sources(),
+        let mut files = match &self.origin {
+            Origin::Built(target) => target.sources(),
+            Origin::Bootstrap(path) => vec![path.clone()],
         };
+        for path in &self.paths {
+            collect_files(path, &mut files);
+        }
         let mut stamps: Vec<_> = files.into_iter().map(stamp).collect();
         stamps.sort_unstable();
         stamps
@@ -63,14 +85,11 @@ impl Watch {
     }
 
     async fn replace(&self, emulator: &Emulator, files: &str) -> Result<(), Error> {
-        let executable = if let Some(bootstrap) = &self.bootstrap {
-            info!("{files} changed: starting it");
-            bootstrap.clone()
-        } else {
-            info!("{files} changed: building the function");
-            on_thread(emulator::rebuild_function).await??
-        };
-        Ok(emulator.replace(executable).await?)
+        match self.origin {
+            Origin::Built(_) => info!("{files} changed: building the function"),
+            Origin::Bootstrap(_) => info!("{files} changed: starting the function again"),
+        }
+        Ok(emulator.replace(self.origin.executable().await?).await?)
     }
 
     /// Waits until files have changed and then not changed again for a period.

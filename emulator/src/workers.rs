@@ -1,7 +1,11 @@
 //! The workers of an execution environment: which poll, which have an event, and which are about to
 //! poll.
+//!
+//! A worker is known by its connection, but it may poll, reply and repeat a reply on different ones. So
+//! who does what is a guess now and then; how many there are of each kind is not.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -10,7 +14,10 @@ use uuid::Uuid;
 
 use crate::invocation::{Dispatch, ReplySender};
 
-/// Who polls and replies. Workers are told apart by their connections.
+/// How many timed-out invocations are remembered, to tell a late reply from an unknown one.
+const MAX_LATE: usize = 1_000;
+
+/// Who polls and replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Worker {
     /// The number of its execution environment.
@@ -33,13 +40,13 @@ pub(crate) struct OpenPoll {
 }
 
 /// A worker that neither polls nor has an event.
-pub(crate) struct Returning {
-    pub(crate) worker: Worker,
-    pub(crate) since: Instant,
+struct Returning {
+    worker: Worker,
+    since: Instant,
 }
 
-/// Why a reply is refused.
-pub(crate) enum Refusal {
+/// Why a reply is not accepted.
+pub(crate) enum ReplyError {
     /// No such invocation is in flight.
     Unknown,
     /// The invocation has timed out.
@@ -53,22 +60,26 @@ pub(crate) type Init = Result<(), Bytes>;
 
 /// The workers of one execution environment.
 pub(crate) struct Workers {
+    /// How many there are in all: the sum of those below is not larger.
+    count: usize,
     /// Gets the outcome of the init phase, until that is over.
-    pub(crate) init: Option<oneshot::Sender<Init>>,
+    init: Option<oneshot::Sender<Init>>,
     /// The open polls, oldest first.
-    pub(crate) polls: VecDeque<OpenPoll>,
-    pub(crate) in_flight: HashMap<Uuid, InFlight>,
+    polls: VecDeque<OpenPoll>,
+    in_flight: HashMap<Uuid, InFlight>,
     /// The workers that neither poll nor have an event, longest first.
-    pub(crate) returning: VecDeque<Returning>,
+    returning: VecDeque<Returning>,
     /// The workers that still have a timed-out event.
-    pub(crate) overdue: Vec<Worker>,
+    overdue: Vec<Worker>,
     /// Timed-out invocations whose reply has not come, oldest first.
-    pub(crate) late: VecDeque<Uuid>,
+    late: VecDeque<Uuid>,
 }
 
+/// What happens to workers.
 impl Workers {
-    pub(crate) fn new(init: oneshot::Sender<Init>) -> Self {
+    pub(crate) fn new(count: usize, init: oneshot::Sender<Init>) -> Self {
         Self {
+            count,
             init: Some(init),
             polls: VecDeque::new(),
             in_flight: HashMap::new(),
@@ -78,18 +89,35 @@ impl Workers {
         }
     }
 
-    /// How many have an event.
-    pub(crate) fn busy(&self) -> usize {
-        self.in_flight.len() + self.overdue.len()
+    /// Ends the init phase. Returns whether it had not ended before.
+    pub(crate) fn end_init(&mut self, outcome: Init) -> bool {
+        let Some(init) = self.init.take() else {
+            return false;
+        };
+        let _ = init.send(outcome);
+        true
     }
 
-    /// How many poll or have an event.
-    pub(crate) fn known(&self) -> usize {
-        self.polls.len() + self.busy()
+    /// A worker polls, and so neither has an event nor is about to poll. Returns whether this is the
+    /// first poll of all.
+    pub(crate) fn polled(&mut self, poll: OpenPoll) -> bool {
+        let is_first = self.end_init(Ok(()));
+        if is_first {
+            // All are about to poll, on connections that are not known yet.
+            let unknown = Worker {
+                connection: 0,
+                ..poll.worker
+            };
+            for _ in 0..self.count {
+                self.await_poll(unknown);
+            }
+        }
+        self.note_poll(poll.worker);
+        self.polls.push_back(poll);
+        is_first
     }
 
-    /// Notes that a worker polls, and so neither has an event nor is about to poll.
-    pub(crate) fn poll(&mut self, worker: Worker) {
+    fn note_poll(&mut self, worker: Worker) {
         let same = |returning: &Returning| returning.worker == worker;
         if let Some(place) = self.returning.iter().position(same) {
             self.returning.remove(place);
@@ -106,10 +134,74 @@ impl Workers {
         }
     }
 
-    /// Notes that a worker has no event any more and will poll. `all` is the number of workers.
-    pub(crate) fn await_poll(&mut self, worker: Worker, all: usize) {
+    /// The oldest poll, for an event.
+    pub(crate) fn take_poll(&mut self) -> Option<OpenPoll> {
+        self.polls.pop_front()
+    }
+
+    /// A poll that was taken has got an event.
+    pub(crate) fn dispatched(&mut self, request_id: Uuid, in_flight: InFlight) {
+        self.in_flight.insert(request_id, in_flight);
+    }
+
+    /// The client of this worker's poll has gone away.
+    pub(crate) fn poll_closed(&mut self, worker: Worker) {
+        self.polls.retain(|poll| !poll.sender.is_closed());
+        self.await_poll(worker);
+    }
+
+    /// An event has not reached the worker that it was handed to.
+    pub(crate) fn event_lost(&mut self, worker: Worker, request_id: Uuid) -> Option<InFlight> {
+        let lost = self.in_flight.remove(&request_id);
+        if lost.is_some() {
+            self.await_poll(worker);
+        }
+        lost
+    }
+
+    /// A worker replies, and polls before long. Returns what was in flight.
+    pub(crate) fn replied(
+        &mut self,
+        worker: Worker,
+        request_id: Uuid,
+        invocation_id: Option<&str>,
+    ) -> Result<InFlight, ReplyError> {
+        match self.check(request_id, invocation_id) {
+            Ok(()) => self
+                .event_lost(worker, request_id)
+                .ok_or(ReplyError::Unknown),
+            Err(ReplyError::Late) => {
+                self.late.retain(|late| *late != request_id);
+                if self.remove_overdue(worker) || self.overdue.pop().is_some() {
+                    self.await_poll(worker);
+                }
+                Err(ReplyError::Late)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes out the invocations that have taken `limit`. Their workers still have the events.
+    pub(crate) fn time_out(&mut self, limit: Duration, now: Instant) -> Vec<(Uuid, InFlight)> {
+        let is_due = |_: &Uuid, in_flight: &mut InFlight| in_flight.dispatched + limit <= now;
+        let due: Vec<_> = self.in_flight.extract_if(is_due).collect();
+        for (request_id, in_flight) in &due {
+            // A worker that lost the event may have polled again.
+            if self.known() < self.count {
+                self.overdue.push(in_flight.worker);
+            }
+            self.late.push_back(*request_id);
+            if self.late.len() > MAX_LATE {
+                self.late.pop_front();
+            }
+        }
+        due
+    }
+
+    /// Notes that a worker has no event any more and will poll.
+    fn await_poll(&mut self, worker: Worker) {
         // It may have polled already, if it repeated its reply on another connection.
-        if self.known() + self.returning.len() < all {
+        if self.known() + self.returning.len() < self.count {
             self.returning.push_back(Returning {
                 worker,
                 since: Instant::now(),
@@ -118,25 +210,59 @@ impl Workers {
     }
 
     /// Notes that a worker has no timed-out event any more. Returns whether it had one.
-    pub(crate) fn remove_overdue(&mut self, worker: Worker) -> bool {
+    fn remove_overdue(&mut self, worker: Worker) -> bool {
         let place = self.overdue.iter().position(|overdue| *overdue == worker);
         place.map(|place| self.overdue.swap_remove(place)).is_some()
     }
 
+    /// Takes out everything that is in flight, because the process has ended.
+    pub(crate) fn into_in_flight(self) -> impl Iterator<Item = (Uuid, InFlight)> {
+        self.in_flight.into_iter()
+    }
+}
+
+/// What is known of them.
+impl Workers {
+    pub(crate) fn open_polls(&self) -> usize {
+        self.polls.len()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// When the oldest event in flight was dispatched.
+    pub(crate) fn oldest_dispatch(&self) -> Option<Instant> {
+        self.in_flight.values().map(|one| one.dispatched).min()
+    }
+
+    /// How many can be expected to poll, because they have been away for less than `limit`.
+    pub(crate) fn about_to_poll(&self, limit: Duration) -> usize {
+        let is_recent = |returning: &&Returning| returning.since.elapsed() < limit;
+        let recent = self.returning.iter().filter(is_recent).count();
+        recent.min(self.count.saturating_sub(self.known()))
+    }
+
+    /// How many poll or have an event.
+    fn known(&self) -> usize {
+        self.polls.len() + self.in_flight.len() + self.overdue.len()
+    }
+
+    /// Whether a reply to this invocation would be accepted.
     pub(crate) fn check(
         &self,
         request_id: Uuid,
         invocation_id: Option<&str>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ReplyError> {
         match self.in_flight.get(&request_id) {
             // Runtimes older than the header do not echo it.
             Some(in_flight) => match invocation_id.map(Uuid::try_parse) {
                 None => Ok(()),
                 Some(Ok(id)) if id == in_flight.invocation_id => Ok(()),
-                Some(_) => Err(Refusal::Stale),
+                Some(_) => Err(ReplyError::Stale),
             },
-            None if self.late.contains(&request_id) => Err(Refusal::Late),
-            None => Err(Refusal::Unknown),
+            None if self.late.contains(&request_id) => Err(ReplyError::Late),
+            None => Err(ReplyError::Unknown),
         }
     }
 }

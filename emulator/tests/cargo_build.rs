@@ -1,36 +1,46 @@
-//! The function's build, in moved and shared places.
+//! The function that is found in a repository, and its build.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::{Gate, within};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{ChildStderr, Command};
+use crate::support::{Gate, scratch, told, told_all, within};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 
-/// A repository whose function prints where it comes from and ends.
+/// A repository with a package of this name, whose binary prints where it comes from and ends.
 fn checkout(name: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&directory);
-    fs::create_dir_all(directory.join("src")).unwrap();
-    fs::create_dir_all(directory.join("emulator")).unwrap();
-    let manifest = "[package]\nname = \"fibonacci-generator\"\nedition = \"2024\"\n\n[workspace]\n";
-    fs::write(directory.join("Cargo.toml"), manifest).unwrap();
-    let main = format!("fn main() {{ println!(\"this is {name}\"); }}\n");
-    fs::write(directory.join("src/main.rs"), main).unwrap();
+    let directory = scratch(name);
+    let manifest = format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n\n[workspace]\n");
+    write(&directory, "Cargo.toml", &manifest);
+    write(&directory, "src/main.rs", &prints(name));
     directory
 }
 
-/// What `cargo local` says of the function of this repository.
-async fn local(repository: &Path, change: impl FnOnce(&mut Command)) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_emulator"));
+fn prints(name: &str) -> String {
+    format!("fn main() {{ println!(\"this is {name}\"); }}\n")
+}
+
+fn write(directory: &Path, file: &str, text: &str) {
+    let path = directory.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn cargo_local(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
     command
-        .args(["invoke", "{}"])
-        .current_dir(repository)
-        .env_remove("CARGO_MANIFEST_DIR")
+        .current_dir(directory)
         .env_remove("CARGO_TARGET_DIR")
         .stdin(Stdio::null())
         .kill_on_drop(true);
+    command
+}
+
+/// What `cargo local` says of the function here.
+async fn local(directory: &Path, change: impl FnOnce(&mut Command)) -> String {
+    let mut command = cargo_local(directory);
+    command.args(["invoke", "{}"]);
     change(&mut command);
     let output = within("a build", command.output()).await.unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -44,28 +54,18 @@ fn was_run(said: &str, name: &str) -> bool {
 #[tokio::test]
 async fn shows_what_cargo_builds() {
     let said = local(&checkout("progress"), |_| {}).await;
-    assert!(said.contains("Compiling fibonacci-generator"), "{said}");
+    assert!(said.contains("Compiling progress"), "{said}");
     assert!(was_run(&said, "progress"), "{said}");
 }
 
-/// As under `cargo run`, which changes neither directory nor executable when a checkout is moved.
 #[tokio::test]
 async fn builds_a_checkout_that_was_moved() {
     let before = checkout("moved");
-    let manifest_dir = |repository: &Path| {
-        let directory = repository.join("emulator");
-        move |command: &mut Command| {
-            command
-                .current_dir("/")
-                .env("CARGO_MANIFEST_DIR", directory);
-        }
-    };
-    let said = local(&before, manifest_dir(&before)).await;
+    let said = local(&before.join("src"), |_| {}).await;
     assert!(was_run(&said, "moved"), "{said}");
     let after = before.with_file_name("moved-elsewhere");
-    let _ = fs::remove_dir_all(&after);
     fs::rename(&before, &after).unwrap();
-    let said = local(&after, manifest_dir(&after)).await;
+    let said = local(&after, |_| {}).await;
     assert!(was_run(&said, "moved"), "{said}");
 }
 
@@ -73,6 +73,8 @@ async fn builds_a_checkout_that_was_moved() {
 #[tokio::test]
 async fn runs_each_checkouts_function_when_they_share_a_target_directory() {
     let (first, second) = (checkout("first"), checkout("second"));
+    // The same package, but for what it prints.
+    fs::copy(first.join("Cargo.toml"), second.join("Cargo.toml")).unwrap();
     let shared = first.with_file_name("shared-target");
     let share = |command: &mut Command| {
         command.env("CARGO_TARGET_DIR", &shared);
@@ -86,13 +88,86 @@ async fn runs_each_checkouts_function_when_they_share_a_target_directory() {
 }
 
 #[tokio::test]
-async fn says_that_it_is_outside_the_repository() {
+async fn says_that_it_is_outside_a_repository() {
     let said = local(Path::new("/"), |_| {}).await;
     assert_eq!(
         said,
-        "error: / is not in the repository of fibonacci-generator: go there, or give a function's \
-         executable\n"
+        "error: could not find `Cargo.toml` in `/` or any parent directory; go to a Rust package, or \
+         give an executable with --bootstrap\n"
     );
+}
+
+/// Two packages, of which the second has two binaries and an example.
+fn workspace() -> PathBuf {
+    let directory = scratch("workspace");
+    let members = "[workspace]\nmembers = [\"one\", \"two\"]\nresolver = \"3\"\n";
+    write(&directory, "Cargo.toml", members);
+    write(
+        &directory,
+        "one/Cargo.toml",
+        "[package]\nname = \"one\"\nedition = \"2024\"\n",
+    );
+    write(&directory, "one/src/main.rs", &prints("one"));
+    let two = "[package]\nname = \"two\"\nedition = \"2024\"\n[features]\nloud = []\n";
+    write(&directory, "two/Cargo.toml", two);
+    write(&directory, "two/src/bin/left.rs", &prints("left"));
+    let right = "fn main() { println!(\"this is {}\", if cfg!(feature = \"loud\") { \"RIGHT\" } \
+                 else if cfg!(debug_assertions) { \"debug right\" } else { \"right\" }); }\n";
+    write(&directory, "two/src/bin/right.rs", right);
+    write(&directory, "two/examples/sample.rs", &prints("sample"));
+    directory
+}
+
+#[tokio::test]
+async fn finds_the_function_or_lists_what_could_be_it() {
+    let root = workspace();
+    let (one, two) = (root.join("one"), root.join("two"));
+    for (directory, arguments, what) in [
+        (&one, &[][..], "one"),
+        (&root, &["-p", "one"], "one"),
+        (&two, &["--bin", "left"], "left"),
+        (&root, &["--bin", "right"], "right"),
+        (&two, &["--bin", "right", "--features", "loud"], "RIGHT"),
+        (&two, &["--bin", "right", "--profile", "dev"], "debug right"),
+        (&one, &["-p", "two", "--example", "sample"], "sample"),
+    ] {
+        let said = local(directory, |command| {
+            command.args(arguments);
+        });
+        let said = said.await;
+        assert!(was_run(&said, what), "{arguments:?}: {said}");
+    }
+    for (directory, arguments, error) in [
+        (
+            &root,
+            &[][..],
+            "choose a function: -p one --bin one or -p two --bin left or -p two --bin right",
+        ),
+        (
+            &two,
+            &[],
+            "choose a function: -p two --bin left or -p two --bin right",
+        ),
+        (
+            &root,
+            &["-p", "three"],
+            "there is no package \"three\" here, but one, two",
+        ),
+        (
+            &two,
+            &["--bin", "up"],
+            "there is no binary \"up\" here, but left, right",
+        ),
+    ] {
+        let said = local(directory, |command| {
+            command.args(arguments);
+        });
+        assert_eq!(said.await, format!("error: {error}\n"), "{arguments:?}");
+    }
+    let two = "[package]\nname = \"two\"\nedition = \"2024\"\ndefault-run = \"right\"\n";
+    write(&root, "two/Cargo.toml", two);
+    let said = local(&root.join("two/src"), |_| {}).await;
+    assert!(was_run(&said, "right"), "{said}");
 }
 
 #[tokio::test]
@@ -101,8 +176,7 @@ async fn says_that_the_build_failed() {
     fs::write(repository.join("src/main.rs"), "fn main() { nonsense }").unwrap();
     let said = local(&repository, |_| {}).await;
     assert!(said.contains("cannot find value `nonsense`"), "{said}");
-    let error =
-        "error: `cargo build --release -p fibonacci-generator` failed: see its messages above\n";
+    let error = "error: `cargo build --profile release -p broken --bin broken` failed: see its messages above\n";
     assert!(said.ends_with(error), "{said}");
 }
 
@@ -115,7 +189,7 @@ fn source(version: &str) -> String {
              let runtime_api = std::env::var(\"AWS_LAMBDA_RUNTIME_API\").unwrap();
              let mut poll = std::net::TcpStream::connect(runtime_api).unwrap();
              poll.write_all(
-                 b\"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nhost: it\\r\\n\\r\\n\",
+                 b\"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n\",
              )
              .unwrap();
              let _ = poll.read(&mut [0]);
@@ -124,34 +198,16 @@ fn source(version: &str) -> String {
     )
 }
 
-async fn told(stderr: &mut Lines<BufReader<ChildStderr>>, what: &str) -> String {
-    within(what, async {
-        loop {
-            let line = stderr.next_line().await.unwrap();
-            let line = line.unwrap_or_else(|| panic!("it ended before {what:?}"));
-            if line.contains(what) {
-                return line;
-            }
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn watches_the_sources() {
     let repository = checkout("watched-sources");
-    let write = |name: &str, text: &str| fs::write(repository.join(name), text).unwrap();
+    let write = |name: &str, text: &str| write(&repository, name, text);
     write("src/main.rs", &source("the first"));
-    let mut process = Command::new(env!("CARGO_BIN_EXE_emulator"))
+    let mut process = cargo_local(&repository)
         .args(["--watch", "--concurrency", "1"])
         .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
-        .current_dir(&repository)
-        .env_remove("CARGO_MANIFEST_DIR")
-        .env_remove("CARGO_TARGET_DIR")
-        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
@@ -160,8 +216,12 @@ async fn watches_the_sources() {
 
     write("src/main.rs", &source("the second"));
     told(stderr, "main.rs changed: building the function").await;
-    told(stderr, "this is the second").await;
-    told(stderr, "the new function is running").await;
+    // Its line and the emulator's come on different ways.
+    told_all(
+        stderr,
+        &["this is the second", "the new function is running"],
+    )
+    .await;
 
     write("src/main.rs", "fn main() { nonsense }");
     told(stderr, "cannot find value `nonsense`").await;
@@ -179,8 +239,11 @@ async fn watches_the_sources() {
     );
     let line = told(stderr, "part.rs changed: building the function").await;
     assert!(line.matches("main.rs").count() <= 1, "{line}");
-    told(stderr, "this is the third").await;
-    told(stderr, "the new function is running").await;
+    told_all(
+        stderr,
+        &["this is the third", "the new function is running"],
+    )
+    .await;
     fs::remove_file(repository.join("src/part.rs")).unwrap();
     told(stderr, "part.rs changed: building the function").await;
     told(stderr, "the old function keeps running").await;
@@ -200,9 +263,18 @@ async fn watches_the_sources() {
     write("build.rs", &wait);
     let build = gate.entered().await;
     write("src/main.rs", &source("the fifth"));
-    drop((build, gate));
+    drop(build);
+    // The gate stays, because another test could get its port, but holds nobody.
+    tokio::spawn(async move {
+        loop {
+            drop(gate.entered().await);
+        }
+    });
     told(stderr, "the new function is running").await;
     told(stderr, "main.rs changed: building the function").await;
-    told(stderr, "this is the fifth").await;
-    told(stderr, "the new function is running").await;
+    told_all(
+        stderr,
+        &["this is the fifth", "the new function is running"],
+    )
+    .await;
 }

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{Gate, all_poll, call, executable, function, payload, start, within, workers};
+use crate::support::{
+    Gate, all_poll, call, executable, function, payload, scratch, start, within, workers,
+};
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -176,7 +178,7 @@ async fn aws(
     arguments: &[&str],
     reply: &str,
 ) -> (Option<i32>, String, String) {
-    let reply = Path::new(env!("CARGO_TARGET_TMPDIR")).join(reply);
+    let reply = scratch(reply);
     let endpoint = format!("http://{}", emulator.invoke_address());
     let reply = reply.to_str().unwrap();
     let mut all = vec![
@@ -261,7 +263,7 @@ async fn the_aws_cli_waits_for_the_function() {
 #[tokio::test]
 #[ignore = "needs awslambdaric"]
 async fn runs_a_python_function() {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+    let directory = scratch("python");
     std::fs::create_dir_all(&directory).unwrap();
     let app = "import os\n\
                def handler(event, context):\n    \

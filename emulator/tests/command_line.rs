@@ -1,23 +1,23 @@
 //! `cargo local`, as the executable that it runs.
 
 use std::fs::{self, File};
-use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Output, Stdio};
 
-use crate::support::{Gate, closed, executable, function, http, request, within};
-use nix::libc::{SYS_read, SYS_write, c_long};
+use crate::support::{
+    Gate, Response, closed, executable, function, http, request, response, scratch, told, told_all,
+    within,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 const POST: &str = "POST /2015-03-31/functions/function/invocations HTTP/1.1";
 
 fn cargo_local(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_emulator"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
     if !arguments.contains(&"--timeout") {
         command.args(["--timeout", "120"]);
     }
@@ -81,7 +81,7 @@ async fn invoke_fails_if_the_function_does() {
 
 #[tokio::test]
 async fn invoke_reads_the_event_from_a_file_or_standard_input() {
-    let event = Path::new(env!("CARGO_TARGET_TMPDIR")).join("event.json");
+    let event = scratch("event.json");
     fs::write(&event, r#"{"echo": "from a file"}"#).unwrap();
     let argument = format!("@{}", event.display());
     let printed = output(&mut cargo_local(&["invoke", &argument])).await;
@@ -133,7 +133,11 @@ async fn refuses_settings_that_aws_refuses() {
         (["--timeout", "5401"], "5401 is not in 0..=5400"),
         (["--function-name", "a b"], "1 to 64 letters, digits"),
         (["--function-name", ""], "1 to 64 letters, digits"),
-        (["--env", "=x"], "it must be NAME=VALUE"),
+        (["--env", "=x"], "it must be NAME=VALUE or NAME"),
+        (
+            ["--env", "NOT_SET_HERE"],
+            "give it a value: NOT_SET_HERE=VALUE",
+        ),
     ] {
         let refused = output(&mut cargo_local(&arguments)).await;
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
@@ -179,7 +183,16 @@ async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
     };
     Served {
         invoke: after("curl http://"),
-        function_url: after("curl 'http://"),
+        function_url: said
+            .lines()
+            .find_map(|line| {
+                let address = line
+                    .trim()
+                    .strip_prefix("curl http://")?
+                    .strip_suffix('/')?;
+                address.parse().ok()
+            })
+            .unwrap(),
         process,
         said,
         _stdout: stdout,
@@ -278,6 +291,59 @@ async fn warns_where_aws_would_do_more() {
     }
 }
 
+/// One line for each, with the request id that the caller sees.
+#[tokio::test]
+async fn says_what_became_of_an_invocation() {
+    let mut served = serve(&["--queue", "9", "--verbose"], Stdio::piped()).await;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    for (event, what) in [
+        ("{}", "took "),
+        (r#"{"fail": "no\nluck"}"#, ": no luck"),
+        (r#"{"exit": 3}"#, "Runtime.ExitError: "),
+    ] {
+        let id = http(served.invoke, POST, event.as_bytes()).await;
+        let id = id.header("x-amzn-requestid").unwrap().to_owned();
+        let line = told(&mut stderr, &format!("invocation {id} ")).await;
+        assert!(line.contains(what), "{line}");
+    }
+    let arguments = ["--concurrency", "1", "--timeout", "1"];
+    let mut served = serve(&arguments, Stdio::piped()).await;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let gate = Gate::new().await;
+    let mut held = request(served.invoke, POST, gate.event().as_bytes()).await;
+    let _inside = gate.entered().await;
+    let throttled = http(served.invoke, POST, b"{}").await;
+    assert_eq!(throttled.status, 429);
+    let late = response(&mut held).await;
+    let id = |response: &Response| response.header("x-amzn-requestid").unwrap().to_owned();
+    let throttle = format!("invocation {} was throttled", id(&throttled));
+    let time_out = format!("invocation {} failed after", id(&late));
+    let line = told_all(&mut stderr, &[&throttle, &time_out]).await;
+    assert!(line.contains("throttled") || line.contains("Task timed out after 1.00 seconds"));
+}
+
+#[tokio::test]
+async fn says_that_it_is_out_of_file_descriptors() {
+    let function = function().bootstrap;
+    let script = "ulimit -n 40; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_cargo-local")]);
+    command
+        .args(["--concurrency", "1", "--bootstrap"])
+        .arg(function);
+    let mut served = serve_command(&mut command, Stdio::piped()).await;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(TcpStream::connect(served.invoke).await.unwrap());
+    }
+    told(
+        &mut stderr,
+        "cannot accept a connection: Too many open files",
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn goes_on_if_nothing_can_be_written_to_standard_error() {
     let full = File::options().write(true).open("/dev/full").unwrap();
@@ -293,30 +359,6 @@ async fn goes_on_if_nothing_can_be_written_to_standard_error() {
         send(&served.process, Signal::SIGINT);
         assert_eq!(status(served.process).await, Some(0));
     }
-}
-
-#[tokio::test]
-async fn keeps_nothing_of_pages_that_were_opened_and_closed() {
-    let served = serve(&[], Stdio::inherit()).await;
-    let descriptors = format!("/proc/{}/fd", served.process.id().unwrap());
-    let count = || fs::read_dir(&descriptors).unwrap().count();
-    // Some workers may not have connected yet.
-    let before = count() + 8;
-    for _ in 0..4 {
-        let mut pages = Vec::new();
-        for _ in 0..64 {
-            let mut page = request(served.invoke, "GET /console/live HTTP/1.1", b"").await;
-            within("the page", page.read_u8()).await.unwrap();
-            pages.push(page);
-        }
-        assert!(count() > 64);
-    }
-    within("the connections to be closed", async {
-        while count() > before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -342,7 +384,7 @@ async fn serves_and_ends_while_the_function_prints_without_pause() {
     let function = function().bootstrap;
     let script = format!("#!/bin/sh\nyes '' &\nexec {}\n", function.display());
     let bootstrap = executable("prints-without-pause", &script);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_emulator"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
     command
         .args([
             "--bootstrap",
@@ -395,9 +437,11 @@ async fn ends_on_a_signal_while_it_waits_for_standard_input() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let stdin = process.stdin.take();
-    // It waits as soon as it sleeps in a read of standard input.
-    wait_for_syscall(&process, SYS_read, 0).await;
+    let mut stdin = process.stdin.take().unwrap();
+    // A pipe does not hold as much: it is reading.
+    let spaces = vec![b' '; 200_000];
+    let written = stdin.write_all(&spaces);
+    within("standard input to be read", written).await.unwrap();
     send(&process, Signal::SIGINT);
     assert_eq!(status(process).await, Some(1));
     drop(stdin);
@@ -409,33 +453,12 @@ async fn ends_on_a_signal_while_nobody_reads_its_reply() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let stdout = process.stdout.take();
-    // It waits as soon as it sleeps in a write to standard output.
-    wait_for_syscall(&process, SYS_write, 1).await;
+    let mut stdout = process.stdout.take().unwrap();
+    // A pipe does not hold the whole reply: it is writing.
+    within("the reply", stdout.read_u8()).await.unwrap();
     send(&process, Signal::SIGINT);
     assert_eq!(status(process).await, Some(1));
     drop(stdout);
-}
-
-/// Waits until a thread of the process sleeps in this system call on this descriptor.
-async fn wait_for_syscall(process: &Child, number: c_long, descriptor: u32) {
-    let start = format!("{number} {descriptor:#x} ");
-    let threads = format!("/proc/{}/task", process.id().unwrap());
-    let sleeps = || {
-        let mut threads = fs::read_dir(&threads).unwrap().flatten();
-        threads.any(|thread| {
-            let mut current = String::new();
-            let file = File::open(thread.path().join("syscall"));
-            let _ = file.and_then(|mut file| file.read_to_string(&mut current));
-            current.starts_with(&start)
-        })
-    };
-    within("a system call", async {
-        while !sleeps() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 /// Cargo, or what stands in for it, goes on for ever.
@@ -446,10 +469,9 @@ async fn ends_on_a_signal_during_the_build() {
     let script = format!("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\nexec cat <&3\n");
     let cargo = executable("endless-cargo", &script);
     for end in [Signal::SIGTERM, Signal::SIGINT] {
-        let process = Command::new(env!("CARGO_BIN_EXE_emulator"))
+        let process = Command::new(env!("CARGO_BIN_EXE_cargo-local"))
             .args(["invoke", "{}"])
             .env("CARGO", &cargo)
-            .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -461,67 +483,165 @@ async fn ends_on_a_signal_during_the_build() {
     }
 }
 
-/// The executable of `--bootstrap` is replaced while it runs.
+/// The executable of `--bootstrap` is replaced while it runs, and so is a file beside it.
 #[tokio::test]
 async fn watches_the_executable() {
     let install = |script: &str| executable("watched", script);
+    let beside = scratch("beside");
+    fs::write(&beside, "a").unwrap();
     let run = |version: &str| {
-        let function = function().bootstrap;
+        let (function, beside) = (function().bootstrap, beside.display());
         format!(
-            "#!/bin/sh\nexport VERSION={version}\nexec {}\n",
+            "#!/bin/sh\nexport VERSION={version}$(cat {beside})\nexec {}\n",
             function.display()
         )
     };
     let bootstrap = install(&run("1"));
-    let arguments = ["--bootstrap", bootstrap.to_str().unwrap(), "--watch"];
-    let mut process = Command::new(env!("CARGO_BIN_EXE_emulator"))
+    let arguments = ["--bootstrap", bootstrap.to_str().unwrap()];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+    command
         .args(arguments)
-        .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
-        .args(["--function-name", "function"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
-    let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
-    let mut invoke: Option<SocketAddr> = None;
-    within("cargo local to be ready", async {
-        while let Some(line) = stdout.next_line().await.unwrap() {
-            if let Some((_, rest)) = line.split_once("curl http://") {
-                invoke = rest.split('/').next().unwrap().parse().ok();
-                break;
-            }
-        }
-    })
-    .await;
-    let invoke = invoke.unwrap();
+        .args(["--function-name", "function", "--timeout", "120"])
+        .args(["--watch".as_ref(), beside.as_os_str()]);
+    let mut served = serve_command(&mut command, Stdio::piped()).await;
+    let invoke = served.invoke;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
     let version = async || {
         let response = http(invoke, POST, br#"{"environment": {}}"#).await;
         response.json()["VERSION"].as_str().unwrap().to_owned()
     };
-    let mut told = async |what: &str| {
-        within(what, async {
-            loop {
-                let line = stderr.next_line().await.unwrap().unwrap();
-                if line.contains(what) {
-                    return line;
-                }
-            }
-        })
-        .await
-    };
-    assert_eq!(version().await, "1");
+    assert_eq!(version().await, "1a");
     install(&run("2"));
-    told("watched changed: starting it").await;
-    told("the new function is running").await;
-    assert_eq!(version().await, "2");
+    told(&mut stderr, "watched changed: starting the function again").await;
+    told(&mut stderr, "the new function is running").await;
+    assert_eq!(version().await, "2a");
     install("#!/bin/sh\nexit 3\n");
-    let line = told("the old function keeps running").await;
+    let line = told(&mut stderr, "the old function keeps running").await;
     assert!(line.contains("before its first poll"), "{line}");
-    assert_eq!(version().await, "2");
+    assert_eq!(version().await, "2a");
     install(&run("4"));
-    told("the new function is running").await;
-    assert_eq!(version().await, "4");
+    told(&mut stderr, "the new function is running").await;
+    assert_eq!(version().await, "4a");
+    fs::write(&beside, "bb").unwrap();
+    told(&mut stderr, "beside changed: starting the function again").await;
+    told(&mut stderr, "the new function is running").await;
+    assert_eq!(version().await, "4bb");
+}
+
+/// Somebody else starts the function, and starts it again after it was killed with an event.
+#[tokio::test]
+async fn serves_a_function_that_is_started_by_hand() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+    command.args([
+        "--attach=127.0.0.1:0",
+        "--timeout",
+        "120",
+        "--function-name",
+        "function",
+    ]);
+    command.args(["--env", "GREETING=it's me"]);
+    let served = serve_command(&mut command, Stdio::null()).await;
+    let is_export = |line: &&str| line.trim().starts_with("export ");
+    let variables: Vec<_> = served.said.lines().filter(is_export).collect();
+    let variables = variables.join("\n");
+    let start = || {
+        let script = format!("{variables}\nexec {}", function().bootstrap.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).kill_on_drop(true);
+        shell.spawn().unwrap()
+    };
+    let gate = Gate::new().await;
+    // This caller comes before the function.
+    let event = br#"{"environment": {}}"#;
+    let mut early = request(served.invoke, POST, event).await;
+    let mut first = start();
+    let environment = response(&mut early).await.json();
+    assert_eq!(environment["GREETING"], "it's me");
+    assert_eq!(environment["AWS_LAMBDA_MAX_CONCURRENCY"], "8");
+    let mut held = request(served.invoke, POST, gate.event().as_bytes()).await;
+    let inside = gate.entered().await;
+    first.kill().await.unwrap();
+    closed(inside).await;
+    let second = start();
+    assert_eq!(
+        response(&mut held).await.json()["errorType"],
+        "Runtime.ExitError"
+    );
+    let reply = http(served.invoke, POST, br#"{"n": 10}"#).await;
+    assert_eq!((reply.status, &*reply.text()), (200, r#"{"n":10}"#));
+    drop(second);
+}
+
+#[tokio::test]
+async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
+    let directory = scratch("interpreted");
+    fs::create_dir_all(&directory).unwrap();
+    let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
+    fs::write(directory.join("app.sh"), script).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+    command
+        .args([
+            "local",
+            "invoke",
+            r#"{"environment": {}}"#,
+            "--timeout",
+            "120",
+        ])
+        .args(["--bootstrap", "sh", "--", "app.sh"])
+        .current_dir(&directory)
+        .kill_on_drop(true);
+    let reply = output(&mut command).await;
+    let environment: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap();
+    assert_eq!(environment["AWS_LAMBDA_FUNCTION_NAME"], "interpreted");
+    assert_eq!(environment["LAMBDA_TASK_ROOT"], directory.to_str().unwrap());
+}
+
+#[tokio::test]
+async fn names_a_bootstrap_after_its_folder() {
+    let directory = scratch("named");
+    fs::create_dir_all(&directory).unwrap();
+    let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
+    executable("named/bootstrap", &script);
+    for bootstrap in ["bootstrap", "./bootstrap", "../named/bootstrap"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+        command
+            .args(["invoke", r#"{"environment": {}}"#, "--bootstrap", bootstrap])
+            .current_dir(&directory)
+            .kill_on_drop(true);
+        let reply = output(&mut command).await;
+        let environment: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap();
+        assert_eq!(
+            environment["AWS_LAMBDA_FUNCTION_NAME"], "named",
+            "{bootstrap}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn passes_variables_on() {
+    let file = scratch("variables.env");
+    fs::write(&file, "# a comment\nFROM_FILE=\"a b\"\nexport BOTH=file\n").unwrap();
+    let mut command = cargo_local(&["invoke", r#"{"environment": {}}"#, "--env", "CALLERS"]);
+    command
+        .args(["--env-file".as_ref(), file.as_os_str()])
+        .args(["--env", "BOTH=line"])
+        .env("CALLERS", "its own");
+    let reply = output(&mut command).await;
+    let environment: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap();
+    for (name, value) in [
+        ("FROM_FILE", "a b"),
+        ("BOTH", "line"),
+        ("CALLERS", "its own"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+    ] {
+        assert_eq!(environment[name], value, "{name}");
+    }
+    let missing = output(&mut cargo_local(&[
+        "invoke",
+        "{}",
+        "--env-file",
+        "/no/such",
+    ]))
+    .await;
+    assert!(error(&missing).starts_with("error: cannot read /no/such: "));
 }

@@ -1,199 +1,62 @@
 //! The console, in a browser and without.
 
 use std::fs;
-
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::support::browser::open;
+use crate::support::browser::{Browser, open};
+use crate::support::worker::{Function, NEXT};
 use crate::support::{
-    Gate, Response, all_poll, call, function, http, request, start, within, workers,
+    Gate, PATIENCE, Response, all_poll, call, executable, function, http, invoke, payload, request,
+    start, start_workers, within, workers,
 };
-use emulator::{Emulator, Settings};
+use emulator::Emulator;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-fn fibonacci_generator() -> Settings {
-    Settings::new(emulator::build_function().unwrap())
+async fn get(emulator: &Emulator, path: &str) -> Response {
+    let head = format!("GET {path} HTTP/1.1");
+    http(emulator.invoke_address(), &head, b"").await
 }
 
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn shows_what_the_function_replies_to_each_example() {
-    let (emulator, mut browser) = open(fibonacci_generator()).await;
-    let count = browser.value("EXAMPLES.length").await.as_u64().unwrap();
-    let mut outcomes = Vec::new();
-    for index in 0..count {
-        let choose = format!("example.value = {index}; example.onchange()");
-        browser.value(&choose).await;
-        browser.click("button.main").await;
-        outcomes.push(browser.text("#outcome").await);
-        if index == 0 {
-            assert_eq!(
-                browser.text("#reply").await,
-                "0\n1\n1\n2\n3\n5\n8\n13\n21\n34\n55"
-            );
-            assert_eq!(
-                browser.text("#log pre").await,
-                "no line has this request ID"
-            );
+/// Asks as an open page does, until the samples are as wanted. Returns the last of them.
+async fn samples(emulator: &Emulator, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Value {
+    let mut message = Value::Null;
+    let asked = timeout(PATIENCE, async {
+        loop {
+            message = get(emulator, "/console/live").await.json();
+            let samples = message["samples"].as_array().unwrap();
+            if !samples.is_empty() && wanted(samples) {
+                return samples[samples.len() - 1].clone();
+            }
+            sleep(Duration::from_millis(50)).await;
         }
-    }
-    let status = |status| format!("The function replied with status {status}.");
-    let mut expected = [
-        200, 200, 200, 200, 400, 400, 400, 400, 0, 200, 200, 200, 400,
-    ]
-    .map(status);
-    expected[8] = "400 InvalidRequestContentException".to_owned();
-    assert_eq!(outcomes, expected);
-    assert!(browser.text("#reply").await.contains("must be an integer"));
-    emulator.terminate().await;
+    });
+    let last = asked.await;
+    last.unwrap_or_else(|_| panic!("no samples with {what}: {message}"))
 }
 
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn shows_a_burst_fill_the_workers() {
-    let (emulator, mut browser) = open(fibonacci_generator()).await;
-    browser
-        .wait("$('#counts').textContent === '8 polling, 0 busy, 0 gone'")
-        .await;
-    browser
-        .value(
-            "globalThis.seen = []; event.value = '{\"n\": 1000}';
-            new MutationObserver(() => seen.push($('#counts').textContent))
-                .observe($('#counts'), { childList: true })",
-        )
-        .await;
-    browser.click("#burst").await;
-    let outcome = browser.text("#outcome").await;
-    assert!(outcome.starts_with("Of 64 at once, "), "{outcome}");
-    assert!(outcome.ends_with(" were throttled, 0 failed."), "{outcome}");
-    browser
-        .wait("seen.some((counts) => counts.includes('8 busy'))")
-        .await;
-    for (plot, moves) in [
-        (0, true),
-        (1, true),
-        (2, true),
-        (3, true),
-        (4, false),
-        (5, true),
-    ] {
-        let has_moved = format!("PLOTS[{plot}].values.some((value) => value > 0)");
-        assert_eq!(browser.value(&has_moved).await, moves, "plot {plot}");
-    }
-    browser
-        .wait("$('#counts').textContent === '8 polling, 0 busy, 0 gone'")
-        .await;
-    emulator.terminate().await;
+/// Waits until a sample is as wanted and is the last.
+async fn sample(emulator: &Emulator, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let is_last = |samples: &[Value]| samples.last().is_some_and(&wanted);
+    samples(emulator, what, is_last).await
 }
 
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn goes_on_after_the_function_has_crashed() {
-    let (emulator, mut browser) = open(workers(2)).await;
-    browser
-        .wait("$('#state').textContent === 'The function is running.'")
-        .await;
-    let outcome = browser.invoke(r#"{"exit": 1}"#).await;
-    assert_eq!(outcome, "The function failed: Runtime.ExitError");
-    browser
-        .wait("/^The function is running. It ended at .* and was started again.$/.test($('#state').textContent)")
-        .await;
-    browser
-        .wait("$('#counts').textContent === '2 polling, 0 busy, 0 gone'")
-        .await;
-    assert_eq!(
-        browser.invoke(r#"{"echo": 1}"#).await,
-        "The function replied."
-    );
-    emulator.terminate().await;
+/// A new folder that no other run of these tests has.
+fn folder(name: &str) -> PathBuf {
+    let unique = format!("console-{name}-{}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).unwrap();
+    folder
 }
 
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
-    let (emulator, mut browser) = open(workers(2)).await;
-    let mut settings = workers(3);
-    settings.invoke_address = emulator.invoke_address();
-    emulator.terminate().await;
-    browser
-        .wait("$('#state').textContent.startsWith('No live data')")
-        .await;
-    let outcome = browser.invoke("{}").await;
-    assert!(outcome.starts_with("No response: "), "{outcome}");
-
-    browser.call("Page.enable", json!({})).await;
-    let emulator = start(settings).await;
-    // It has another number of workers.
-    within("the page to load again", async {
-        while browser.next_message().await["method"] != "Page.loadEventFired" {}
-    })
-    .await;
-    browser
-        .wait("$('#counts').textContent === '3 polling, 0 busy, 0 gone'")
-        .await;
-    assert_eq!(
-        browser.invoke(r#"{"echo": 1}"#).await,
-        "The function replied."
-    );
-    emulator.terminate().await;
-}
-
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn shows_what_is_sent_as_text_and_not_all_of_it() {
-    let (emulator, mut browser) = open(function()).await;
-    let html = "<img src=x onerror=alert(1)>";
-    let outcome = browser.invoke(&json!({ "echo": html }).to_string()).await;
-    assert_eq!(outcome, "The function replied.");
-    assert_eq!(browser.text("#reply").await, format!("{html:?}"));
-    browser.invoke(&json!({ "log": html }).to_string()).await;
-    assert!(browser.text("#log pre").await.contains(html));
-    browser.invoke(&json!({ "fail": html }).to_string()).await;
-    assert!(browser.text("#reply").await.contains(html));
-    assert_eq!(browser.value("document.images.length").await, 0);
-
-    browser.invoke(r#"{"large": 6000000}"#).await;
-    let reply = browser.text("#reply").await;
-    assert!(
-        reply.ends_with("(6,000,000 characters in all)"),
-        "{}",
-        reply.len()
-    );
-    browser
-        .value("event.value = `{\"echo\": \"${'x'.repeat(6 << 20)}\"}`")
-        .await;
-    browser.click("button.main").await;
-    assert_eq!(
-        browser.text("#outcome").await,
-        "413 RequestTooLargeException"
-    );
-    emulator.terminate().await;
-}
-
-/// An hour of messages, as fast as the page takes them.
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn keeps_no_more_of_an_hour_than_of_a_minute() {
-    let (emulator, mut browser) = open(function()).await;
-    let an_hour = "for (let n = 0; n < 4 * 3600; n++) update({
-        function: { name, workers }, seconds: 0.25, pid: n % 7, missing: n % 3, busy: n % 9, invocations: n, total: 0,
-        p50: n % 5 ? n : null, p99: n, throttled: n, functionErrors: n, rss: 1e6 + n })";
-    browser.value(an_hour).await;
-    let mut kept = Vec::new();
-    for _ in 0..2 {
-        browser.value(an_hour).await;
-        browser.call("HeapProfiler.collectGarbage", json!({})).await;
-        let heap = browser.call("Runtime.getHeapUsage", json!({})).await;
-        let nodes = browser.value("document.querySelectorAll('*').length").await;
-        kept.push((heap["usedSize"].as_f64().unwrap(), nodes));
-    }
-    assert_eq!(kept[0].1, kept[1].1);
-    // Less than 35 bytes a message, which is no object; the engine's own heap moves by some.
-    assert!(kept[1].0 - kept[0].0 < 500_000.0, "{kept:?}");
-    assert_eq!(browser.value("PLOTS[0].values.length").await, 240);
-    emulator.terminate().await;
+async fn listed(emulator: &Emulator) -> Vec<Value> {
+    let mut listed = get(emulator, "/console/invocations").await.json();
+    serde_json::from_value(listed["invocations"].take()).unwrap()
 }
 
 #[tokio::test]
@@ -201,7 +64,7 @@ async fn serves_one_page_that_needs_nothing_else() {
     let mut settings = function();
     settings.function_name = "</script>".to_owned();
     let emulator = start(settings).await;
-    let page = http(emulator.invoke_address(), "GET / HTTP/1.1", b"").await;
+    let page = get(&emulator, "/").await;
     assert_eq!(page.status, 200);
     assert_eq!(
         page.header("content-type"),
@@ -210,155 +73,172 @@ async fn serves_one_page_that_needs_nothing_else() {
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     let html = page.text();
-    assert!(html.lines().count() < 400);
-    assert!(html.contains(r#"{"name":"\u003c/script>","workers":8}"#));
+    assert!(html.lines().count() < 450);
     assert!(
-        !html
-            .replace("http://www.w3.org/2000/svg", "")
-            .contains("://")
+        html.contains(r#"{"attached":false,"examples":[],"name":"\u003c/script>","workers":8}"#)
     );
-    emulator.terminate().await;
+    let links = html.replace("http://www.w3.org/2000/svg", "");
+    assert!(!links.contains("://"));
 }
 
 #[tokio::test]
-async fn offers_every_documented_event() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let html = include_str!("../src/console.html");
+async fn offers_the_events_in_a_folder() {
+    let folder = folder("events");
+    fs::write(folder.join("second.json"), "[]").unwrap();
+    fs::write(folder.join("notes.txt"), "[]").unwrap();
+    fs::write(folder.join("large.json"), "1".repeat(65 * 1024)).unwrap();
+    let mut settings = function();
+    settings.events = Some(folder.clone());
+    let emulator = start(settings).await;
+    let page = get(&emulator, "/").await.text();
+    assert!(page.contains(r#"{"attached":false,"examples":[["second","[]"]],"#));
+    fs::write(folder.join("first.json"), "{}\n").unwrap();
+    let page = get(&emulator, "/").await.text();
+    assert!(page.contains(r#"{"attached":false,"examples":[["first","{}"],["second","[]"]],"#));
+}
+
+/// The console offers the events of this repository's function.
+#[test]
+fn every_documented_event_is_in_the_folder() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let files = fs::read_dir(root.join("events")).unwrap();
+    let kept: Vec<_> = files
+        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
     let events: Vec<_> = (readme.split("```json event\n").skip(1))
         .map(|block| block.split("\n```").next().unwrap())
         .collect();
     assert!(events.len() >= 8, "{events:?}");
     for event in events {
-        let quoted = [format!("'{event}'"), format!("\"{event}\"")];
-        assert!(quoted.iter().any(|event| html.contains(event)), "{event}");
+        assert!(kept.iter().any(|kept| kept.trim_end() == event), "{event}");
     }
 }
 
 #[tokio::test]
 async fn reports_a_burst() {
-    let emulator = start(workers(2)).await;
+    let emulator = start_workers(2).await;
     let head = "POST /console/burst HTTP/1.1";
     let burst = http(emulator.invoke_address(), head, br#"{"echo": 1}"#).await;
     let outcomes = burst.json();
     let count = |outcome: &str| outcomes[outcome].as_u64().unwrap();
     assert!(count("replies") >= 2, "{outcomes}");
     assert_eq!(count("replies") + count("throttled"), 64);
+    all_poll(&emulator, 2).await;
     let failed = http(emulator.invoke_address(), head, br#"{"fail": "no"}"#).await;
     assert!(failed.json()["functionErrors"].as_u64().unwrap() >= 2);
     let refused = http(emulator.invoke_address(), head, b"not JSON").await;
     assert_eq!(refused.status, 400);
-    emulator.terminate().await;
 }
 
-/// The messages of an open page, one after the other.
-struct Live(BufReader<tokio::net::TcpStream>);
-
-impl Live {
-    async fn open(emulator: &Emulator) -> Self {
-        let head = "GET /console/live HTTP/1.1";
-        Self(BufReader::new(
-            request(emulator.invoke_address(), head, b"").await,
-        ))
-    }
-
-    async fn next(&mut self) -> Value {
-        loop {
-            let mut line = String::new();
-            let read = within("a message of the console", self.0.read_line(&mut line)).await;
-            assert_ne!(read.unwrap(), 0, "the stream ends");
-            if let Some(data) = line.strip_prefix("data: ") {
-                return serde_json::from_str(data).unwrap();
+#[tokio::test]
+async fn counts_every_invocation_once_whoever_asks() {
+    let emulator = start_workers(2).await;
+    // Samples are kept for a minute, which none of these calls takes.
+    let mut samples = std::collections::BTreeMap::new();
+    let mut total = 0;
+    let counted = timeout(PATIENCE, async {
+        for number in 0.. {
+            if number < 50 {
+                call(&emulator, r#"{"echo": 1}"#).await;
+            } else if total == 50 {
+                return;
             }
+            for _ in 0..2 {
+                let message = get(&emulator, "/console/live").await.json();
+                for sample in message["samples"].as_array().unwrap() {
+                    let invocations = sample["invocations"].as_u64().unwrap();
+                    samples.insert(sample["ended"].as_u64().unwrap(), invocations);
+                }
+            }
+            total = samples.values().sum();
         }
-    }
+    });
+    assert!(counted.await.is_ok(), "{total} of 50: {samples:?}");
+    assert_eq!(total, 50);
 }
 
 #[tokio::test]
-async fn sends_a_few_messages_a_second_whatever_the_load() {
-    let emulator = start(workers(2)).await;
-    let mut pages = [Live::open(&emulator).await, Live::open(&emulator).await];
-    for page in &mut pages {
-        page.next().await;
-    }
-    let begun = std::time::Instant::now();
-    let (mut invocations, mut messages) = (0, 0);
-    for _ in 0..500 {
-        call(&emulator, r#"{"echo": 1}"#).await;
-    }
-    while invocations < 500 {
-        let message = pages[0].next().await;
-        assert_eq!(message["pid"], emulator.pid().unwrap());
-        assert!(message["rss"].as_u64().unwrap() > 100_000);
-        invocations += message["invocations"].as_u64().unwrap();
-        messages += 1;
-    }
-    assert_eq!(invocations, 500);
-    assert!(f64::from(messages - 1) <= 10.0 * begun.elapsed().as_secs_f64());
-    pages[1].next().await;
-    emulator.terminate().await;
-}
-
-#[tokio::test]
-async fn counts_from_when_a_page_is_opened() {
-    let emulator = start(workers(1)).await;
-    call(&emulator, r#"{"echo": 1}"#).await;
-    let mut page = Live::open(&emulator).await;
-    let message = page.next().await;
-    assert_eq!(message["invocations"], 0);
-    assert_eq!(message["p50"], Value::Null);
+async fn samples_durations_errors_and_memory() {
+    let emulator = start_workers(1).await;
+    let idle = sample(&emulator, "memory", |sample| sample["memory"].is_u64()).await;
+    assert!(idle["memory"].as_u64().unwrap() > 100_000, "{idle}");
+    assert_eq!(idle["p50"], Value::Null);
     call(&emulator, r#"{"fail": "no"}"#).await;
-    while page.next().await["functionErrors"] != 1 {}
-    emulator.terminate().await;
+    let is_failed = |sample: &Value| sample["functionErrors"] == 1;
+    samples(&emulator, "an error", |samples| {
+        let failed = samples.iter().find(|sample| is_failed(sample));
+        failed.is_some_and(|failed| {
+            assert_eq!(failed["invocations"], 1);
+            assert!(failed["p50"].as_f64().unwrap() > 0.0, "{failed}");
+            assert_eq!(failed["p50"], failed["p99"]);
+            true
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn adds_the_memory_of_child_processes() {
+    let function = function().bootstrap;
+    let script = format!(
+        "#!/bin/sh\n\
+         (head -c 30000000 /dev/zero | tail -c 30000000 | (sleep 1000; cat)) >/dev/null &\n\
+         exec '{}'\n",
+        function.display()
+    );
+    let mut settings = workers(1);
+    settings.bootstrap = executable("with-a-child", &script);
+    let emulator = start(settings).await;
+    sample(&emulator, "the child's 30 MB", |sample| {
+        sample["memory"].as_u64() > Some(30_000_000)
+    })
+    .await;
+    assert!(emulator.resident_bytes() > Some(30_000_000));
 }
 
 #[tokio::test]
 async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
     let mut settings = workers(3);
     settings.environment = vec![("AWS_LAMBDA_MAX_CONCURRENCY".into(), "2".into())];
+    settings.return_limit = Duration::from_millis(100);
     let emulator = start(settings).await;
     all_poll(&emulator, 2).await;
     let gate = Gate::new().await;
-    let (held, ()) = tokio::join!(call(&emulator, gate.event()), async {
+    tokio::join!(call(&emulator, gate.event()), async {
         let inside = gate.entered().await;
-        let mut page = Live::open(&emulator).await;
-        // Between its reply and its next poll a worker is missing, too.
-        let mut missing = Vec::new();
-        for _ in 0..4 {
-            call(&emulator, r#"{"echo": 1}"#).await;
-            missing.push(page.next().await["missing"].as_u64());
-        }
-        assert_eq!(missing.into_iter().min(), Some(Some(1)));
+        sample(&emulator, "one busy, one gone", |sample| {
+            sample["busy"] == 1 && sample["gone"] == 1
+        })
+        .await;
         drop(inside);
     });
-    assert!(!held.function_error);
-    emulator.terminate().await;
 }
 
 #[tokio::test]
-async fn ends_with_a_page_open() {
-    let emulator = start(function()).await;
-    let mut page = Live::open(&emulator).await;
-    page.next().await;
-    within("the emulator to end", emulator.terminate()).await;
-    let rest = &mut Vec::new();
-    let end = page.0.read_to_end(rest);
-    within("the end of the stream", end).await.unwrap();
-}
-
-async fn get(emulator: &Emulator, path: &str) -> Response {
-    let head = format!("GET {path} HTTP/1.1");
-    http(emulator.invoke_address(), &head, b"").await
+async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
+    let mut settings = workers(1);
+    settings.timeout = Duration::from_millis(100);
+    let mut function = Function::start(settings).await;
+    let timed_out = function.call("{}");
+    function.next().await;
+    let reply = payload(&within("a time-out", timed_out).await.unwrap());
+    assert_eq!(reply["errorType"], "Sandbox.Timedout");
+    sample(&function.emulator, "a worker gone", |sample| {
+        sample["busy"] == 0 && sample["gone"] == 1
+    })
+    .await;
+    let _poll = request(function.runtime_api, NEXT, b"").await;
+    sample(&function.emulator, "no worker gone", |one| one["gone"] == 0).await;
 }
 
 #[tokio::test]
 async fn lists_the_last_invocations() {
     let emulator = start(workers(2)).await;
-    let none = get(&emulator, "/console/invocations").await;
-    assert_eq!(none.json(), json!({ "invocations": [] }));
+    assert_eq!(listed(&emulator).await, [json!(null); 0]);
     let first = call(&emulator, r#"{"log": "first"}"#).await;
     let second = call(&emulator, r#"{"fail": "second"}"#).await;
-    let listed = get(&emulator, "/console/invocations").await.json();
-    let listed = listed["invocations"].as_array().unwrap();
+    let listed = listed(&emulator).await;
     let member = |name: &str| {
         let values = listed.iter().map(|one| one[name].clone());
         values.collect::<Vec<_>>()
@@ -368,28 +248,59 @@ async fn lists_the_last_invocations() {
     assert_eq!(member("functionError"), [true, false]);
     let events = [r#"{"fail": "second"}"#, r#"{"log": "first"}"#];
     assert_eq!(member("event"), events);
-    for one in listed {
+    for one in &listed {
         assert!(one["duration"].as_f64().unwrap() > 0.0);
-        assert!(one["connection"].as_u64().unwrap() > 0);
         assert!(one["ended"].as_u64().unwrap() > 1_700_000_000_000);
     }
 
-    let whole = get(
-        &emulator,
-        &format!("/console/invocations/{}", first.request_id),
-    )
-    .await;
-    let whole = whole.json();
+    let path = format!("/console/invocations/{}", first.request_id);
+    let whole = get(&emulator, &path).await.json();
     assert_eq!(
         (&whole["event"], &whole["reply"]),
         (&json!(r#"{"log": "first"}"#), &json!("null"))
     );
-    let line = json!({ "requestId": first.request_id.to_string(), "message": "first" });
-    assert_eq!(whole["log"], json!([line.to_string()]));
     let id = "156cb537-e2d4-11e8-9b34-d36013741fb9";
     let unknown = get(&emulator, &format!("/console/invocations/{id}")).await;
     assert_eq!(unknown.status, 404);
-    emulator.terminate().await;
+}
+
+#[tokio::test]
+async fn lists_what_was_throttled_or_refused() {
+    let emulator = start_workers(1).await;
+    let gate = Gate::new().await;
+    let ((), held) = tokio::join!(
+        async {
+            let inside = gate.entered().await;
+            for (event, status, error) in [
+                ("{}", 429, "TooManyRequestsException"),
+                ("{", 400, "InvalidRequestContentException"),
+            ] {
+                let response = invoke(&emulator, "", event.as_bytes()).await;
+                assert_eq!(response.status, status);
+                let newest = listed(&emulator).await.remove(0);
+                let id = response.header("x-amzn-requestid").unwrap();
+                assert_eq!(newest["requestId"], id);
+                assert_eq!(newest["event"], event);
+                assert_eq!(newest["refused"]["status"], status);
+                assert_eq!(newest["refused"]["type"], error);
+                let whole = get(&emulator, &format!("/console/invocations/{id}")).await;
+                assert!(whole.json()["refused"]["message"].is_string());
+            }
+            drop(inside);
+        },
+        call(&emulator, gate.event())
+    );
+    assert!(!held.function_error);
+    assert_eq!(listed(&emulator).await.len(), 3);
+    let large = vec![b' '; 7 << 20];
+    let url = emulator.function_url_address();
+    let response = http(url, "POST / HTTP/1.1", &large).await;
+    let newest = listed(&emulator).await.remove(0);
+    assert_eq!(
+        newest["requestId"],
+        response.header("x-amzn-requestid").unwrap()
+    );
+    assert_eq!(newest["refused"]["status"], 413);
 }
 
 /// However the lines of invocations that follow each other closely come in.
@@ -417,33 +328,50 @@ async fn tells_the_log_of_one_invocation_from_the_next() {
 }
 
 #[tokio::test]
-async fn keeps_no_more_than_50_invocations_and_16_mb() {
+async fn shows_the_lines_without_a_request_id() {
+    let emulator = start_workers(2).await;
+    let other = "156cb537-e2d4-11e8-9b34-d36013741fb9";
+    call(&emulator, json!({ "log": other }).to_string()).await;
+    call(&emulator, r#"{"lines": 2}"#).await;
+    // Those of invocations do not push them out.
+    for _ in 0..3 {
+        call(&emulator, json!({ "log": "x".repeat(60_000) }).to_string()).await;
+    }
+    let lines = emulator.lines();
+    let output = get(&emulator, "/console/output").await.json()["lines"].take();
+    let output: Vec<String> = serde_json::from_value(output).unwrap();
+    let without: Vec<_> = (lines.iter().map(|line| &**line))
+        .filter(|line| !line.contains("requestId"))
+        .collect();
+    // Not more than 128 KB of them.
+    assert!(without.ends_with(&output.iter().map(|line| &**line).collect::<Vec<_>>()));
+    assert!(output.len() < without.len());
+    let message = get(&emulator, "/console/live").await.json();
+    assert_eq!(message["printed"], without.len());
+}
+
+#[tokio::test]
+async fn keeps_no_more_than_50_invocations_of_a_kind_and_16_mb() {
     let emulator = start(workers(2)).await;
+    call(&emulator, r#"{"fail": "no"}"#).await;
+    invoke(&emulator, "", b"not JSON").await;
     for number in 0..60 {
         call(&emulator, json!({ "echo": number }).to_string()).await;
     }
-    let count = async || {
-        let listed = get(&emulator, "/console/invocations").await;
-        listed.json()["invocations"].as_array().unwrap().len()
-    };
-    assert_eq!(count().await, 50);
+    assert_eq!(listed(&emulator).await.len(), 52);
     let large = json!({ "echo": "x".repeat(5_000_000) }).to_string();
     let last = call(&emulator, &*large).await;
-    assert!(count().await > 1);
+    assert!(listed(&emulator).await.len() > 1);
     call(&emulator, &*large).await;
     // Each takes 10 MB.
-    assert_eq!(count().await, 1);
-    let path = format!("/console/invocations/{}", last.request_id);
-    assert_eq!(get(&emulator, &path).await.status, 404);
-    let newest = get(&emulator, "/console/invocations").await.json();
-    let newest = newest["invocations"][0].clone();
-    assert_eq!(newest["event"].as_str().unwrap().len(), 200);
-    let path = format!(
-        "/console/invocations/{}",
-        newest["requestId"].as_str().unwrap()
-    );
-    assert_eq!(get(&emulator, &path).await.json()["event"], large);
-    emulator.terminate().await;
+    let listed = listed(&emulator).await;
+    assert_eq!(listed.len(), 1);
+    let path = |id: &str| format!("/console/invocations/{id}");
+    let gone = get(&emulator, &path(&last.request_id.to_string())).await;
+    assert_eq!(gone.status, 404);
+    assert_eq!(listed[0]["event"].as_str().unwrap().len(), 200);
+    let newest = get(&emulator, &path(listed[0]["requestId"].as_str().unwrap())).await;
+    assert_eq!(newest.json()["event"], large);
 }
 
 #[tokio::test]
@@ -463,6 +391,7 @@ async fn serves_what_can_be_read_only_to_its_own_page() {
         "GET /",
         "GET /console/live",
         "GET /console/invocations",
+        "GET /console/output",
         "POST /console/burst",
         "GET /2015-03-31/functions/function",
         "GET /2015-03-31/functions/function/configuration",
@@ -494,96 +423,481 @@ async fn serves_what_can_be_read_only_to_its_own_page() {
             assert_eq!(status(line, &headers).await, expected, "{line} {headers}");
         }
     }
-    emulator.terminate().await;
 }
 
-/// Looks at the page as it is on a desktop's and on a phone's screen. With `SCREENSHOTS=DIRECTORY`
-/// it saves pictures there.
+/// Waits for the counts of workers that the page shows.
+async fn counts(browser: &mut Browser, counts: &str) {
+    let shown = format!(
+        "[...$('#counts').children].map((one) => one.textContent).join(', ') === '{counts}'"
+    );
+    browser.wait(&shown).await;
+}
+
 #[tokio::test]
 #[ignore = "needs Chromium"]
-async fn shows_the_last_invocations_on_every_screen() {
-    let (emulator, mut browser) = open(fibonacci_generator()).await;
-    for event in [r#"{"n": 10}"#, "{}", r#"{"n": 1000}"#] {
-        browser.invoke(event).await;
+async fn names_an_example_until_its_event_is_edited() {
+    let folder = folder("example");
+    fs::write(folder.join("good morning.json"), r#"{"echo": 1}"#).unwrap();
+    let mut settings = function();
+    settings.events = Some(folder);
+    let (_emulator, mut browser) = open(settings).await;
+    let chosen = "$('#example').selectedOptions[0].textContent";
+    assert_eq!(browser.value(chosen).await, "good morning");
+    assert_eq!(browser.value("event.value").await, r#"{"echo": 1}"#);
+    browser.enter(r#"{"echo": 2}"#).await;
+    assert_eq!(browser.value(chosen).await, "Your own event");
+    browser.enter("{}").await;
+    assert_eq!(browser.value(chosen).await, "Any function: empty object");
+    let examples = browser.value("EXAMPLES.map((one) => one[1])").await;
+    for (number, example) in examples.as_array().unwrap().iter().enumerate() {
+        serde_json::from_str::<Value>(example.as_str().unwrap()).unwrap();
+        let choose = format!("example.value = {number}; example.onchange()");
+        browser.value(&choose).await;
+        browser.click("button.main").await;
+        assert_eq!(browser.text("#outcome").await, "The function replied.");
     }
-    let long = json!({ "n": 3, "padding": "x".repeat(2_000) }).to_string();
-    browser.invoke(&long).await;
-    for (name, width, height) in [("desktop", 1280, 900), ("phone", 360, 740)] {
-        browser.resize(width, height).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_a_burst_fill_the_workers() {
+    let (_emulator, mut browser) = open(function()).await;
+    counts(&mut browser, "0 busy, 8 polling, 0 gone").await;
+    let gate = Gate::new().await;
+    browser.enter(&gate.event()).await;
+    browser.value("$('#burst').click()").await;
+    let mut inside = Vec::new();
+    for _ in 0..8 {
+        inside.push(gate.entered().await);
+    }
+    counts(&mut browser, "8 busy, 0 polling, 0 gone").await;
+    drop(inside);
+    browser.wait("!$('#burst').ariaDisabled").await;
+    assert_eq!(
+        browser.text("#outcome").await,
+        "Of 64 at once, 8 got a reply, 56 were throttled, 0 failed."
+    );
+    // Neither good nor bad.
+    assert_eq!(browser.value("outcome.className").await, "warn");
+    browser
+        .wait("$('#charts').innerText.includes('replied 8') && $('#charts').innerText.includes('throttled 56')")
+        .await;
+    counts(&mut browser, "0 busy, 8 polling, 0 gone").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn goes_on_after_the_function_has_crashed() {
+    let (emulator, mut browser) = open(workers(2)).await;
+    let first = emulator.pid().unwrap();
+    let state = format!("$('#state').textContent === 'The function runs as process {first}.'");
+    browser.wait(&state).await;
+    let outcome = browser.invoke(r#"{"exit": 1}"#).await;
+    assert_eq!(outcome, "The function failed: Runtime.ExitError");
+    let second = within("another process", emulator.wait_for_restart(first)).await;
+    let state = format!(
+        "/^The function runs as process {second}. It was started at [:0-9]+ in place of process {first}.$/
+            .test($('#state').textContent)"
+    );
+    browser.wait(&state).await;
+    counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
+    assert_eq!(
+        browser.invoke(r#"{"echo": 1}"#).await,
+        "The function replied."
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_a_function_that_somebody_else_starts() {
+    let mut settings = workers(2);
+    settings.attach = Some(([127, 0, 0, 1], 0).into());
+    let (emulator, mut browser) = open(settings).await;
+    counts(&mut browser, "0 busy, 0 polling, 2 gone").await;
+    assert_eq!(
+        browser.text("#state").await,
+        "Start the function: nobody has polled yet."
+    );
+    let mut process = tokio::process::Command::new(function().bootstrap);
+    process.envs(emulator.variables().iter().cloned());
+    let process = process.kill_on_drop(true).spawn().unwrap();
+    counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
+    assert_eq!(browser.text("#state").await, "The function is attached.");
+    browser.invoke(r#"{"lines": 1}"#).await;
+    let elsewhere = "The function prints to the terminal in which it was started.";
+    assert_eq!(browser.text("#details [aria-label=Log]").await, elsewhere);
+    assert_eq!(browser.text("#silent").await, elsewhere);
+    drop(process);
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
+    let (emulator, mut browser) = open(workers(2)).await;
+    counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
+    let mut settings = workers(3);
+    settings.invoke_address = emulator.invoke_address();
+    emulator.terminate().await;
+    browser
+        .wait("$('#state').textContent.startsWith('No live data')")
+        .await;
+    counts(&mut browser, "").await;
+    let outcome = browser.invoke("{}").await;
+    assert!(outcome.starts_with("No response: "), "{outcome}");
+
+    browser.call("Page.enable", json!({})).await;
+    let _emulator = start(settings).await;
+    // It has another number of workers.
+    within("the page to load again", async {
+        while browser.next_message().await["method"] != "Page.loadEventFired" {}
+    })
+    .await;
+    counts(&mut browser, "0 busy, 3 polling, 0 gone").await;
+    assert_eq!(
+        browser.invoke(r#"{"echo": 1}"#).await,
+        "The function replied."
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn works_in_many_tabs_and_rests_in_hidden_ones() {
+    let (emulator, mut browser) = open(workers(2)).await;
+    let url = format!("http://{}/", emulator.invoke_address());
+    let mut tabs = Vec::new();
+    for _ in 0..8 {
+        tabs.push(browser.open_tab(&url).await);
+    }
+    counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
+    assert_eq!(
+        browser.invoke(r#"{"echo": 1}"#).await,
+        "The function replied."
+    );
+    let requests = "performance.getEntriesByName(`${location.origin}/console/live`).length";
+    let visible = browser.go_to_tab(tabs.pop().unwrap());
+    browser.wait("document.hidden").await;
+    let asked = browser.value(requests).await.as_u64().unwrap();
+    let hidden = browser.go_to_tab(visible);
+    let more = browser.value(requests).await.as_u64().unwrap() + 10;
+    browser.wait(&format!("{requests} >= {more}")).await;
+    browser.go_to_tab(hidden);
+    // One may have been on its way.
+    let now = browser.value(requests).await.as_u64().unwrap();
+    assert!(now <= asked + 1, "{asked} and {now}");
+    browser.call("Page.bringToFront", json!({})).await;
+    browser.wait(&format!("{requests} > {now}")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_what_is_sent_as_text_and_not_all_of_it() {
+    let (_emulator, mut browser) = open(function()).await;
+    let html = "<img src=x onerror=alert(1)>";
+    let outcome = browser.invoke(&json!({ "echo": html }).to_string()).await;
+    assert_eq!(outcome, "The function replied.");
+    let details = browser.text("#details").await;
+    assert!(details.contains(&format!("{html:?}")), "{details}");
+    browser.invoke(&json!({ "log": html }).to_string()).await;
+    assert!(browser.text("#details").await.contains(html));
+    browser
+        .wait(&format!("$('#lines').innerText.includes({html:?})"))
+        .await;
+    browser.invoke(&json!({ "fail": html }).to_string()).await;
+    assert!(browser.text("#details").await.contains(html));
+    assert_eq!(browser.value("document.images.length").await, 0);
+
+    browser.invoke(r#"{"large": 6000000}"#).await;
+    let reply = browser.text("#details [aria-label=Reply]").await;
+    assert!(
+        reply.ends_with("(6,000,000 characters in all)"),
+        "{}",
+        reply.len()
+    );
+    browser
+        .value("event.value = `{\"echo\": \"${'x'.repeat(6 << 20)}\"}`; 0")
+        .await;
+    browser.click("button.main").await;
+    assert_eq!(
+        browser.text("#outcome").await,
+        "413 RequestTooLargeException"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn indents_json_and_keeps_every_digit() {
+    let (_emulator, mut browser) = open(function()).await;
+    let body = r#"{"n": 12345678901234567890.10, "list": [], "text": "a, {b: \"c\"}"}"#;
+    let reply = json!({ "statusCode": 404, "body": body }).to_string();
+    let outcome = browser.invoke(&json!({ "raw": reply }).to_string()).await;
+    assert_eq!(outcome, "The function replied with status 404.");
+    let indented = "{\n  \"n\": 12345678901234567890.10,\n  \"list\": [],\n  \"text\": \"a, {b: \\\"c\\\"}\"\n}";
+    assert_eq!(browser.text("#details [aria-label=Body]").await, indented);
+    let text = browser.text("#details [aria-label=Reply]").await;
+    assert!(
+        text.starts_with("{\n  \"") && text.contains(r#"\"n\": 1234"#),
+        "{text}"
+    );
+    assert_eq!(
         browser
-            .wait("document.querySelectorAll('#last > li').length >= 4")
-            .await;
-        // Nothing sticks out.
-        let fits = "document.documentElement.scrollWidth <= innerWidth && [...document
-            .querySelectorAll('section *')].every((one) => one.getBoundingClientRect().right
-                <= one.closest('section').getBoundingClientRect().right)";
-        assert_eq!(browser.value(fits).await, true, "{name}");
-        let touchable = "[...document.querySelectorAll('button, summary')]
-            .every((one) => one.getBoundingClientRect().height >= 44)";
-        browser
-            .value("document.querySelectorAll('details').forEach((one) => { one.open = false })")
-            .await;
-        assert_eq!(browser.value(touchable).await, true, "{name}");
-        browser
-            .value("document.querySelector('#last details').open = true")
-            .await;
-        browser
-            .wait("document.querySelector('#last details button')")
-            .await;
-        assert_eq!(browser.value(fits).await, true, "{name}, unfolded");
-        if let Ok(directory) = std::env::var("SCREENSHOTS") {
-            browser.screenshot(&format!("{directory}/{name}.png")).await;
+            .value("pretty('{\"a\": 1') + pretty('[1,[2 , {}]]')")
+            .await,
+        "{\"a\": 1[\n  1,\n  [\n    2,\n    {}\n  ]\n]"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn never_says_that_nothing_was_logged_when_something_was() {
+    let (_emulator, mut browser) = open(workers(1)).await;
+    browser.invoke(r#"{"log": "hello"}"#).await;
+    let log = browser.text("#details [aria-label=Log]").await;
+    assert!(log.contains("requestId") && log.contains("hello"), "{log}");
+    browser.invoke(r#"{"lines": 1}"#).await;
+    let log = browser.text("#details [aria-label=Log]").await;
+    assert_eq!(
+        log,
+        "So far, no line of the last 4 MB has this request ID. Lines without one are under “Output without a request ID”."
+    );
+    browser
+        .wait("$('#lines').innerText.endsWith('line 0 of 1')")
+        .await;
+}
+
+/// The page draws what it gets and keeps nothing.
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn does_not_grow() {
+    let (_emulator, mut browser) = open(workers(1)).await;
+    counts(&mut browser, "0 busy, 1 polling, 0 gone").await;
+    let count = "get('/console/live').then((message) => {
+        for (let n = 0; n < 1000; n++) update(message);
+        return document.querySelectorAll('*').length })";
+    let first = browser.value(count).await;
+    assert_eq!(browser.value(count).await, first);
+}
+
+/// The texts of two labels do not touch, and nothing sticks out of its section.
+const FITS: &str = "(() => {
+    const box = (one) => { const range = new Range(); range.selectNodeContents(one); return range.getBoundingClientRect(); };
+    const labels = [...document.querySelectorAll('h2, h3, small, #counts span, .chart span')].filter((one) => one.innerText).map((one) => [one.innerText, box(one)]);
+    for (const [a, one] of labels) for (const [b, other] of labels)
+        if (one !== other && one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom)
+            return `${a} overlaps ${b}`;
+    for (const one of document.querySelectorAll('section *'))
+        if (one.getBoundingClientRect().right > one.closest('section').getBoundingClientRect().right + 5 && !one.closest('pre')) return `${one.outerHTML} sticks out`;
+    return document.documentElement.scrollWidth <= innerWidth ? 'fits' : 'too wide';
+})()";
+
+/// Looks at the page on a desktop's and on a phone's screen, in every kind of colours. With
+/// `SCREENSHOTS=DIRECTORY` it saves pictures there.
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn fits_every_screen() {
+    let mut settings = function();
+    settings.function_name = "a-rather-long-name-of-a-function-that-does-not-fit-on-a-phone".into();
+    let (_emulator, mut browser) = open(settings).await;
+    let echo = |value: Value| json!({ "echo": value }).to_string();
+    for event in [
+        echo(json!({ "n": 10 })),
+        json!({ "fail": "no" }).to_string(),
+        json!({ "lines": 3 }).to_string(),
+        "{".to_owned(),
+        echo("x".repeat(2_000).into()),
+        json!({ "log": "here" }).to_string(),
+    ] {
+        browser.invoke(&event).await;
+    }
+    counts(&mut browser, "0 busy, 8 polling, 0 gone").await;
+    // Much is going on, and from now on nothing changes.
+    let busy = "get('/console/live').then((message) => {
+        const ended = Date.now();
+        message.samples = Array.from({ length: 60 }, (_, n) => ({ ended: ended - 1000 * (59 - n), busy: 3, gone: 1,
+            invocations: 11160 + 300 * Math.sin(n / 5), functionErrors: n % 20 ? 0 : 300, throttled: 2000 + 50 * n,
+            p50: 200 + n, p99: 20000 + 500 * n, memory: 3.4e6 + 1e4 * n }));
+        const drawn = update(message);
+        update = () => {};
+        return drawn })";
+    browser.value(busy).await;
+    for (name, width) in [("desktop", 1280), ("phone", 390)] {
+        browser.resize(width, 844).await;
+        for (mode, feature) in [
+            ("light", ("prefers-color-scheme", "light")),
+            ("dark", ("prefers-color-scheme", "dark")),
+            ("forced", ("forced-colors", "active")),
+        ] {
+            browser.prefer(feature).await;
+            browser
+                .value(
+                    "document.querySelectorAll('details').forEach((one) => { one.open = false })",
+                )
+                .await;
+            assert_eq!(browser.value(FITS).await, "fits", "{name}, {mode}");
+            let touchable = "[...document.querySelectorAll('button, select, summary')]
+                .every((one) => one.getBoundingClientRect().height >= 44)";
+            assert_eq!(browser.value(touchable).await, true, "{name}, {mode}");
+            browser
+                .value("document.querySelector('#last details').open = true; 0")
+                .await;
+            browser
+                .wait("document.querySelector('#last details button')")
+                .await;
+            assert_eq!(
+                browser.value(FITS).await,
+                "fits",
+                "{name}, {mode}, unfolded"
+            );
+            if let Ok(directory) = std::env::var("SCREENSHOTS") {
+                browser
+                    .screenshot(&format!("{directory}/{name}-{mode}.png"))
+                    .await;
+            }
         }
     }
-    emulator.terminate().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn draws_a_single_invocation_large_enough_to_see() {
+    let (_emulator, mut browser) = open(workers(1)).await;
+    browser.invoke(r#"{"echo": 1}"#).await;
+    for curve in [".dots path:first-child", ".dots path:last-child"] {
+        browser
+            .wait(&format!("$('{curve}').getAttribute('d')"))
+            .await;
+        let width = format!("parseFloat(getComputedStyle($('{curve}')).strokeWidth) >= 5");
+        assert_eq!(browser.value(&width).await, true);
+    }
+    let bar = "$('svg path').getBoundingClientRect()";
+    browser
+        .wait(&format!("{bar}.width >= 3 && {bar}.height >= 3"))
+        .await;
+    let labels = browser.text(".chart").await;
+    assert!(labels.contains("replied 1"), "{labels}");
+    // Times under the axis, a minute apart.
+    let times = browser
+        .value("[...$('.times').children].map((one) => one.textContent)")
+        .await;
+    assert_eq!(times.as_array().unwrap().len(), 3, "{times}");
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn shows_more_workers_than_fit_side_by_side() {
+    let mut settings = workers(1600);
+    settings.environment = vec![("AWS_LAMBDA_MAX_CONCURRENCY".into(), "2".into())];
+    settings.return_limit = Duration::from_millis(100);
+    let (_emulator, mut browser) = open(settings).await;
+    counts(&mut browser, "0 busy, 2 polling, 1,598 gone").await;
+    let shares = browser
+        .value("[...$('#workers').children].map((one) => one.getBoundingClientRect().width / $('#workers').clientWidth)")
+        .await;
+    let share = |index: usize| shares[index].as_f64().unwrap();
+    assert!((share(1) / share(0) - 799.0).abs() < 40.0, "{shares}");
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn sends_an_invocation_again() {
-    let (emulator, mut browser) = open(fibonacci_generator()).await;
-    browser.invoke(r#"{"n": 3}"#).await;
-    browser.invoke(r#"{"n": -1}"#).await;
+    let (_emulator, mut browser) = open(function()).await;
+    browser.invoke(r#"{"echo": "first"}"#).await;
+    browser.invoke(r#"{"echo": "second"}"#).await;
     browser
         .wait("document.querySelectorAll('#last > li').length === 2")
         .await;
-    let rows = "[...document.querySelectorAll('#last summary')].map((row) => row.innerText)";
-    let rows = browser.value(rows).await;
-    let row = |index: usize| rows[index].as_str().unwrap().to_owned();
-    assert!(
-        row(0).contains("status 400") && row(0).contains(r#"{"n": -1}"#),
-        "{rows}"
-    );
-    assert!(
-        row(1).contains("status 200") && row(1).contains(r#"{"n": 3}"#),
-        "{rows}"
-    );
+    let first = "#last > li:last-child";
     browser
-        .value("document.querySelector('#last > li:nth-child(2) summary').click()")
+        .value(&format!("$('{first} summary').click()"))
         .await;
-    browser
-        .wait("document.querySelector('#last > li:nth-child(2) button')")
-        .await;
-    let unfolded = browser.text("#last > li:nth-child(2)").await;
-    for part in [
-        "Request ID",
-        r#"{"n": 3}"#,
-        r#"\"sequence\": [0, 1, 1, 2]"#,
-        "no line has this request ID",
-    ] {
+    browser.wait(&format!("$('{first} button')")).await;
+    let unfolded = browser.text(first).await;
+    for part in ["Request ID", "\"echo\": \"first\"", "Reply", "no line"] {
         assert!(unfolded.contains(part), "no {part} in {unfolded}");
     }
-    browser.click("#last > li:nth-child(2) button").await;
+    browser.click(&format!("{first} button")).await;
+    assert_eq!(browser.text("#outcome").await, "The function replied.");
+    assert_eq!(browser.value("event.value").await, r#"{"echo": "first"}"#);
     assert_eq!(
-        browser.text("#outcome").await,
-        "The function replied with status 200."
+        browser.text("#details [aria-label=Reply]").await,
+        "\"first\""
     );
-    assert_eq!(browser.text("#reply").await, "0\n1\n1\n2");
     // It is listed as another one, and the one that was unfolded stays so.
     browser
         .wait("document.querySelectorAll('#last > li').length === 3")
         .await;
-    let open = "document.querySelector('#last > li:nth-child(3) details').open";
-    assert_eq!(browser.value(open).await, true);
-    emulator.terminate().await;
+    assert_eq!(
+        browser.value(&format!("$('{first} details').open")).await,
+        true
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn lists_failures_apart() {
+    let (_emulator, mut browser) = open(function()).await;
+    browser.invoke(r#"{"echo": 1}"#).await;
+    browser.invoke(r#"{"fail": "no"}"#).await;
+    browser.invoke(r#"{"raw": "{\"statusCode\": 404}"}"#).await;
+    browser.invoke("not JSON").await;
+    browser
+        .wait("document.querySelectorAll('#last > li').length === 4")
+        .await;
+    for (kind, expected) in [
+        (
+            "",
+            "400 InvalidRequestContentException,status 404,failed,replied",
+        ),
+        ("failed", "status 404,failed"),
+        ("refused", "400 InvalidRequestContentException"),
+    ] {
+        browser
+            .value(&format!("filter.value = '{kind}'; filter.onchange()"))
+            .await;
+        let rows = "[...document.querySelectorAll('#last > li:not([hidden]) .good, #last > li:not([hidden]) .bad')]
+            .filter((one) => one.checkVisibility()).map((one) => one.textContent).join()";
+        assert_eq!(browser.value(rows).await, expected);
+    }
+    // The refusal is explained.
+    browser
+        .value("document.querySelector('#last > li:not([hidden]) summary').click()")
+        .await;
+    browser
+        .wait("$('#last > li:not([hidden])').innerText.includes('Could not parse request body into json')")
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn copies_an_event_as_a_command() {
+    let (emulator, mut browser) = open(function()).await;
+    let event = r#"{"echo": "it's \"$HOME\""}"#;
+    browser.enter(event).await;
+    let clipboard = async |browser: &mut Browser, clipboard: &str| {
+        let define = format!(
+            "Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard}, configurable: true }}); 0"
+        );
+        browser.value(&define).await;
+        browser.value("$('#curl').click()").await;
+    };
+    browser.value("globalThis.copied = ''").await;
+    clipboard(&mut browser, "{ writeText: (text) => { copied = text; } }").await;
+    browser.wait("$('#curl').textContent === 'Copied'").await;
+    let command = browser.value("copied").await.as_str().unwrap().to_owned();
+    let shell = r#"curl() { printf '%s\n' "$@"; }"#;
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", &format!("{shell}\n{command}")])
+        .output();
+    let output = within("a shell", output).await.unwrap();
+    let url = format!(
+        "http://{}/2015-03-31/functions/function/invocations",
+        emulator.invoke_address()
+    );
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("{url}\n--data-raw\n{event}\n")
+    );
+    // Without a clipboard, the command is there to be selected.
+    clipboard(&mut browser, "undefined").await;
+    browser.wait("$('form pre')").await;
+    assert_eq!(browser.text("form pre").await, command);
 }

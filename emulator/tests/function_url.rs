@@ -44,6 +44,7 @@ async fn turns_a_request_into_an_event_of_payload_format_2_0() {
         "cookies": ["a=1", "b=2"],
         "headers": {
             "content-length": "0",
+            "cookie": "a=1; b=2",
             "host": address.to_string(),
             "user-agent": "test",
             "x-amzn-trace-id": null,
@@ -56,6 +57,35 @@ async fn turns_a_request_into_an_event_of_payload_format_2_0() {
         "isBase64Encoded": false,
     });
     assert_eq!(event, expected);
+}
+
+/// On AWS the host is `ID.lambda-url.REGION.on.aws`.
+#[tokio::test]
+async fn has_the_id_of_the_host() {
+    let emulator = start(function()).await;
+    for (host, id) in [
+        ("abc123.lambda-url.us-east-1.on.aws", "abc123"),
+        ("localhost:9001", "localhost"),
+    ] {
+        let head = format!("GET / HTTP/1.1\nhost: {host}");
+        let event = http(emulator.function_url_address(), &head, b"")
+            .await
+            .json();
+        let context = &event["requestContext"];
+        assert_eq!(context["domainName"], host);
+        assert_eq!(
+            (&context["domainPrefix"], &context["apiId"]),
+            (&json!(id), &json!(id))
+        );
+    }
+}
+
+#[tokio::test]
+async fn refuses_a_trace_id_that_the_function_could_not_read() {
+    let emulator = start(function()).await;
+    let head = format!("GET / HTTP/1.1\nx-amzn-trace-id: {}", "x".repeat(300_000));
+    let refused = http(emulator.function_url_address(), &head, b"").await;
+    assert_eq!(refused.status, 431);
 }
 
 #[tokio::test]

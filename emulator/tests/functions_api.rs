@@ -131,6 +131,62 @@ async fn refuses_other_functions_and_versions() {
 }
 
 #[tokio::test]
+async fn describes_what_belongs_to_the_function() {
+    let emulator = start_generator().await;
+    let get = async |path: &str| {
+        let head = format!("GET {path} HTTP/1.1");
+        http(emulator.invoke_address(), &head, b"").await
+    };
+    let arn = "arn:aws:lambda:us-east-1:123456789012:function:generator";
+    let url = get("/2021-10-31/functions/generator/url").await.json();
+    assert_eq!(
+        url["FunctionUrl"],
+        format!("http://{}/", emulator.function_url_address())
+    );
+    assert_eq!(
+        (&url["FunctionArn"], &url["AuthType"]),
+        (&json!(arn), &json!("NONE"))
+    );
+    let scaling = "/2025-11-30/functions/generator/function-scaling-config?Qualifier=";
+    let scaling = get(&format!("{scaling}%24LATEST.PUBLISHED")).await.json();
+    assert_eq!(scaling["FunctionArn"], format!("{arn}:$LATEST.PUBLISHED"));
+    assert_eq!(
+        scaling["AppliedFunctionScalingConfig"]["MaxExecutionEnvironments"],
+        1
+    );
+    let provider = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:local";
+    for name in ["local", provider] {
+        let provider = get(&format!("/2025-11-30/capacity-providers/{name}"))
+            .await
+            .json();
+        assert_eq!(provider["CapacityProvider"]["State"], "Active");
+    }
+    assert_eq!(
+        get("/2025-11-30/capacity-providers/other").await.status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn refuses_requests_for_other_services() {
+    let emulator = start_generator().await;
+    for (service, content_type, start) in [
+        ("s3", "text/plain", "<Error><Code>NotImplemented</Code>"),
+        ("dynamodb", "application/x-amz-json-1.0", "{"),
+    ] {
+        let head = format!(
+            "GET / HTTP/1.1
+             content-type: {content_type}
+             authorization: AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/{service}/aws4_request"
+        );
+        let refused = http(emulator.invoke_address(), &head, b"").await;
+        assert_eq!(refused.status, 501);
+        assert!(refused.text().starts_with(start), "{}", refused.text());
+        assert!(refused.text().contains(service), "{}", refused.text());
+    }
+}
+
+#[tokio::test]
 async fn lists_the_function() {
     let emulator = start_generator().await;
     for (path, versions) in [

@@ -5,8 +5,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::worker::Function;
 use crate::support::{
-    Gate, all_poll, call, closed, function, line, payload, start, start_workers, within, workers,
+    Gate, all_poll, call, closed, function, line, payload, scratch, start, start_workers, within,
+    workers,
 };
 use emulator::{InvokeError, Reply};
 use nix::sys::signal::{Signal, kill};
@@ -133,7 +135,7 @@ async fn keeps_64_invocations_apart_that_are_in_flight_at_once() {
 
 #[tokio::test]
 async fn reports_a_crash_to_everyone_in_flight_and_starts_the_function_again() {
-    let emulator = Arc::new(start(workers(3)).await);
+    let emulator = start_workers(3).await;
     let first = emulator.pid().unwrap();
     let gate = Gate::new().await;
     let in_flight = tokio::spawn({
@@ -159,7 +161,7 @@ async fn reports_a_crash_to_everyone_in_flight_and_starts_the_function_again() {
 
 #[tokio::test]
 async fn tells_every_caller_when_the_function_is_killed_under_load() {
-    let emulator = Arc::new(start(workers(8)).await);
+    let emulator = start_workers(8).await;
     let callers: Vec<_> = (0..8)
         .map(|_| {
             let emulator = Arc::clone(&emulator);
@@ -205,8 +207,8 @@ async fn terminates_the_function_in_order() {
 #[tokio::test]
 async fn kills_a_function_that_does_not_heed_sigterm() {
     let mut settings = function();
-    // The shell ignores the signal; its child is not told.
-    let script = "trap '' TERM; \"$0\" & wait; wait";
+    // The shell ignores the signal, and goes on when its child has ended.
+    let script = "trap '' TERM; \"$0\" & wait; sleep 600";
     settings.arguments = vec![
         "-c".into(),
         script.into(),
@@ -217,6 +219,38 @@ async fn kills_a_function_that_does_not_heed_sigterm() {
     let ended = within("the function to end", emulator.terminate());
     let status = ended.await.unwrap();
     assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+}
+
+/// The test function's `BEHAVIOUR` needs no extension, so that the test is the function.
+#[tokio::test]
+async fn kills_a_function_without_an_extension_at_once() {
+    let function = Function::start(workers(1)).await;
+    let emulator = Arc::into_inner(function.emulator).expect("nobody else has it");
+    let ended = within("the function to end", emulator.terminate());
+    let status = ended.await.unwrap();
+    assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+}
+
+/// The children of a shell that ends at once have the time to end in order.
+#[tokio::test]
+async fn sends_sigterm_to_every_process_of_a_function_with_an_extension() {
+    let marker = scratch("child-has-ended");
+    let child = format!(
+        "trap 'echo > {}; exit' TERM; echo ready; while :; do sleep 1; done",
+        marker.display()
+    );
+    let script = format!("sh -c \"{child}\" & \"$0\"");
+    let mut settings = function();
+    settings.arguments = vec![
+        "-c".into(),
+        script.into(),
+        settings.bootstrap.clone().into(),
+    ];
+    settings.bootstrap = "/bin/sh".into();
+    let emulator = start(settings).await;
+    line(&emulator, "ready").await;
+    within("the function to end", emulator.terminate()).await;
+    assert!(marker.exists());
 }
 
 /// The shell ends when its child does, and only then.
@@ -293,6 +327,13 @@ async fn gives_the_function_the_environment_of_a_managed_instance() {
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST.PUBLISHED"),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "2048"),
         ("AWS_REGION", "us-east-1"),
+        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
+        ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000"),
+        (
+            "LD_LIBRARY_PATH",
+            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:\
+             /opt/lib",
+        ),
         ("_HANDLER", "bootstrap"),
         ("TZ", ":UTC"),
         ("TABLE", "fibonacci"),

@@ -4,7 +4,7 @@ use std::future::ready;
 use std::time::Duration;
 
 use crate::support::{
-    Gate, call, function, http, invoke, line, request, response, start, within, workers,
+    Gate, call, closed, function, http, invoke, line, request, response, start, within, workers,
 };
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -231,6 +231,18 @@ async fn a_caller_that_stalls_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn closes_a_connection_whose_request_does_not_begin() {
+    let mut settings = workers(1);
+    settings.read_timeout = Duration::from_millis(200);
+    let emulator = start(settings).await;
+    for address in [emulator.invoke_address(), emulator.function_url_address()] {
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"POST / HTTP/1.1\r\nhost: x").await.unwrap();
+        closed(half).await;
+    }
+}
+
+#[tokio::test]
 async fn a_dry_run_invokes_nothing_and_reports_no_version() {
     let emulator = start(function()).await;
     let headers = "x-amz-invocation-type: DryRun";
@@ -428,6 +440,13 @@ async fn refuses_what_aws_refuses() {
             400,
             "InvalidParameterValueException",
             "cargo local does not support durable executions.",
+        ),
+        (
+            post(&format!("x-amzn-trace-id: {}", "x".repeat(300_000))),
+            "{}",
+            400,
+            "InvalidParameterValueException",
+            "X-Amzn-Trace-Id must be at most 4096 bytes.",
         ),
         (
             "POST /2015-03-31/elsewhere HTTP/1.1".to_owned(),

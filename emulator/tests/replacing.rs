@@ -1,12 +1,12 @@
 //! A running function that is replaced by another, on request and with `--watch`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::support::{
-    Gate, all_poll, call, closed, executable, function, line, payload, start, start_workers,
-    within, workers,
+    Gate, all_poll, call, closed, executable, function, line, payload, scratch, start,
+    start_workers, within, workers,
 };
 use emulator::Emulator;
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 /// The test function under another name.
 fn copy(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let path = scratch(name);
     let _ = fs::remove_file(&path);
     fs::hard_link(function().bootstrap, &path).unwrap();
     path
@@ -132,7 +132,7 @@ async fn starts_the_new_function_again_if_that_crashes() {
 /// The current one ends again and again, so that nothing runs beside the new one.
 #[tokio::test]
 async fn replaces_a_function_that_cannot_be_started_again() {
-    let flag = Path::new(env!("CARGO_TARGET_TMPDIR")).join("started-once");
+    let flag = scratch("started-once");
     let _ = fs::remove_file(&flag);
     let script = format!(
         "#!/bin/sh\n[ -e {0} ] && exit 3\ntouch {0}\nexec {1}\n",

@@ -163,7 +163,7 @@ async fn accepts_a_reply_again_that_broke_off() {
     let path = format!("/2018-06-01/runtime/invocation/{id}/response");
     let mut broken = TcpStream::connect(function.runtime_api).await.unwrap();
     let head =
-        format!("POST {path} HTTP/1.1\r\nhost: here\r\ncontent-length: 100\r\n\r\nonly this");
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nonly this");
     broken.write_all(head.as_bytes()).await.unwrap();
     broken.shutdown().await.unwrap();
     assert_eq!(function.post("response", &event, b"1").await.0, 202);
@@ -186,7 +186,8 @@ async fn hands_no_event_to_a_client_that_has_gone_away() {
 #[tokio::test]
 async fn counts_a_worker_as_free_that_polls_instead_of_replying_late() {
     let mut settings = workers(1);
-    settings.timeout = Duration::from_millis(200);
+    // Enough for what must not time out below, and it has to pass once.
+    settings.timeout = Duration::from_secs(3);
     let mut function = Function::start(settings).await;
     let call = function.call("{}");
     let _lost = function.next().await;
@@ -235,6 +236,31 @@ async fn decodes_the_client_context_for_the_function() {
     }
 }
 
+/// Two `<img>` tags of any page could take two events away.
+#[tokio::test]
+async fn refuses_browsers() {
+    let function = Function::start(workers(1)).await;
+    for header in [
+        "origin: http://example.com",
+        "origin: http://localhost:9000",
+        "sec-fetch-site: cross-site",
+        "sec-fetch-site: none",
+        "host: rebound.example.com",
+    ] {
+        let head = format!("{NEXT}\n{header}");
+        let refused = http(function.runtime_api, &head, b"").await;
+        assert_eq!(refused.status, 403, "{header}");
+    }
+    for host in ["localhost:1", "127.0.0.1", "[::1]:80", "192.0.2.1"] {
+        let head = format!("GET /2018-06-01/ping HTTP/1.1\nhost: {host}");
+        assert_eq!(
+            http(function.runtime_api, &head, b"").await.status,
+            200,
+            "{host}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn knows_no_other_paths_and_methods() {
     let function = Function::start(workers(1)).await;
@@ -257,7 +283,7 @@ const INVALID_MODE: &str = "Runtime.InvalidResponseModeHeader";
 async fn begin_stream(function: &Function, event: &Response, what: &str, mode: &str) -> TcpStream {
     let id = event.header("lambda-runtime-aws-request-id").unwrap();
     let head = format!(
-        "POST /2018-06-01/runtime/invocation/{id}/{what} HTTP/1.1\r\nhost: here\r\n\
+        "POST /2018-06-01/runtime/invocation/{id}/{what} HTTP/1.1\r\nhost: localhost\r\n\
          connection: close\r\nlambda-runtime-function-response-mode: {mode}\r\n\
          transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
     );

@@ -1,9 +1,8 @@
 //! Functions that do not start, and what their users are told.
 
-use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Gate, call, executable, function, http, payload, start, within};
+use crate::support::{Gate, call, executable, function, http, payload, scratch, start, within};
 use emulator::{Emulator, Settings, StartError};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
@@ -56,7 +55,7 @@ async fn says_that_the_bootstrap_is_a_directory() {
 
 #[tokio::test]
 async fn says_that_the_bootstrap_is_not_executable() {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("not-executable");
+    let path = scratch("not-executable");
     std::fs::write(&path, "").unwrap();
     let error = error(Settings::new(&path)).await;
     assert!(

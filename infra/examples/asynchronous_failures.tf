@@ -4,7 +4,7 @@ locals {
 }
 
 resource "aws_lambda_function_event_invoke_config" "failures" {
-  function_name = aws_lambda_function.fibonacci.function_name
+  function_name = module.fibonacci.lambda_function_name
   qualifier     = "$LATEST.PUBLISHED"
 
   destination_config {
@@ -13,18 +13,23 @@ resource "aws_lambda_function_event_invoke_config" "failures" {
     }
   }
 
-  depends_on = [aws_iam_role_policy.failures, aws_lambda_function_scaling_config.latest_published]
+  depends_on = [aws_iam_role_policy.failures, module.fibonacci]
 
   lifecycle {
-    replace_triggered_by = [aws_lambda_function.fibonacci.arn]
+    replace_triggered_by = [terraform_data.asynchronous_failures]
   }
 }
 
 resource "aws_iam_role_policy" "failures" {
   name = "failures"
-  role = aws_iam_role.lambda_role.name
+  role = module.fibonacci.execution_role_name
   policy = jsonencode({
     Version   = "2012-10-17"
     Statement = [{ Effect = "Allow", Action = "sqs:SendMessage", Resource = local.failures_queue_arn }]
   })
+}
+
+# A function that is replaced loses what refers to it here.
+resource "terraform_data" "asynchronous_failures" {
+  input = module.fibonacci.lambda_function_arn
 }

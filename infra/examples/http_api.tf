@@ -1,13 +1,13 @@
 # An API Gateway HTTP API for callers with IAM credentials (execute-api:Invoke): GET /?n=10, or POST / with {"n": 10}.
 resource "aws_apigatewayv2_api" "http" {
-  name          = var.function_name
+  name          = module.fibonacci.lambda_function_name
   protocol_type = "HTTP"
 }
 
 resource "aws_apigatewayv2_integration" "http" {
   api_id                 = aws_apigatewayv2_api.http.id
   integration_type       = "AWS_PROXY"
-  integration_uri        = aws_lambda_function.fibonacci.invoke_arn
+  integration_uri        = module.fibonacci.invoke_arn
   payload_format_version = "2.0"
 }
 
@@ -26,16 +26,21 @@ resource "aws_apigatewayv2_stage" "http" {
 
 resource "aws_lambda_permission" "http" {
   action        = "lambda:InvokeFunction"
-  function_name = aws_lambda_function.fibonacci.function_name
+  function_name = module.fibonacci.lambda_function_name
   principal     = "apigateway.amazonaws.com"
   source_arn    = "${aws_apigatewayv2_api.http.execution_arn}/*"
 
   lifecycle {
-    replace_triggered_by = [aws_lambda_function.fibonacci.arn]
+    replace_triggered_by = [terraform_data.http_api]
   }
 }
 
 output "http_api_url" {
   description = "URL of the HTTP API."
   value       = aws_apigatewayv2_api.http.api_endpoint
+}
+
+# A function that is replaced loses what refers to it here.
+resource "terraform_data" "http_api" {
+  input = module.fibonacci.lambda_function_arn
 }

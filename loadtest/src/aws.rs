@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::http::{Client, Endpoint, Response};
-use crate::{excerpt, one_line, say};
+use crate::terminal::{excerpt, say};
 
 /// Region and credentials, and what the environment and the profile say about endpoints.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Aws {
     /// # Errors
     ///
     /// If there is no Region, there are no credentials, or a configured endpoint is not a URL.
-    pub(crate) async fn load(lambda: Option<&Endpoint>) -> Result<Self> {
+    pub(crate) async fn find(lambda: Option<&Endpoint>) -> Result<Self> {
         let client = http_client_fn(|settings, _| {
             SharedHttpConnector::new(Connector {
                 settings: settings.clone(),
@@ -135,10 +135,10 @@ impl Aws {
         let credentials = match provider.provide_credentials().await {
             Err(error) if is_local => {
                 if !matches!(error, CredentialsError::CredentialsNotLoaded(..)) {
-                    say(&one_line(&format!(
+                    say(&format!(
                         "no AWS credentials, so the requests are signed with placeholders: {:#}",
                         anyhow::Error::from(error)
-                    )));
+                    ));
                 }
                 Credentials::new("local", "local", None, None, "placeholder")
             }
@@ -204,22 +204,19 @@ fn configured_endpoint(config: &SdkConfig, service_id: &str) -> Result<Option<En
 
 /// <https://docs.aws.amazon.com/general/latest/gr/rande.html>
 fn default_endpoint(config: &SdkConfig, name: &str, region: &str) -> Result<Endpoint> {
-    let (domain, dual_stack_domain) = if region.starts_with("cn-") {
-        ("amazonaws.com.cn", "api.amazonwebservices.com.cn")
-    } else if region.starts_with("eusc-") {
-        ("amazonaws.eu", "api.amazonwebservices.eu")
-    } else {
-        ("amazonaws.com", "api.aws")
-    };
     let fips = if config.use_fips() == Some(true) {
         "-fips"
     } else {
         ""
     };
-    let domain = if config.use_dual_stack() == Some(true) {
-        dual_stack_domain
-    } else {
-        domain
+    let is_dual_stack = config.use_dual_stack() == Some(true);
+    let domain = match (region.split('-').next(), is_dual_stack) {
+        (Some("cn"), false) => "amazonaws.com.cn",
+        (Some("cn"), true) => "api.amazonwebservices.com.cn",
+        (Some("eusc"), false) => "amazonaws.eu",
+        (Some("eusc"), true) => "api.amazonwebservices.eu",
+        (_, false) => "amazonaws.com",
+        (_, true) => "api.aws",
     };
     Endpoint::parse(&format!("https://{name}{fips}.{region}.{domain}"))
 }

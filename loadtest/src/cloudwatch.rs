@@ -6,26 +6,27 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-monitoring-metrics.html>.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Error, Result};
 use http::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{Service, ServiceError};
-use crate::display::Display;
-use crate::report::{Row, unix_ms};
-use crate::say;
+use crate::cost::DOLLARS_PER_MILLION_REQUESTS;
+use crate::load::as_f64;
+use crate::measured::unix_ms;
+use crate::terminal::{Display, say};
 
 const PERIOD: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_secs(15);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const NAMESPACE: &str = "AWS/Lambda";
-pub(crate) const DOLLARS_PER_MILLION_REQUESTS: f64 = 0.20;
+const LIST_METRICS: &str = "GraniteServiceVersion20100801.ListMetrics";
+const GET_METRIC_DATA: &str = "GraniteServiceVersion20100801.GetMetricData";
 
 /// The metrics of a function, with the statistic to read. The last four are the reasons of throttles.
 const FUNCTION_METRICS: [(&str, &str); 6] = [
@@ -58,24 +59,24 @@ pub(crate) struct Fleet {
 /// What CloudWatch says about the fleet in the periods of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Metrics {
-    start_unix_seconds: u64,
-    end_unix_seconds: u64,
-    invocations: Option<f64>,
-    throttles: Option<f64>,
-    concurrency_throttles: Option<f64>,
-    cpu_throttles: Option<f64>,
-    memory_throttles: Option<f64>,
-    disk_throttles: Option<f64>,
+    pub start_unix_seconds: u64,
+    pub end_unix_seconds: u64,
+    pub invocations: Option<f64>,
+    pub throttles: Option<f64>,
+    pub concurrency_throttles: Option<f64>,
+    pub cpu_throttles: Option<f64>,
+    pub memory_throttles: Option<f64>,
+    pub disk_throttles: Option<f64>,
     /// On average.
-    execution_environments: Option<f64>,
-    cpu_utilization_percent: Option<f64>,
+    pub execution_environments: Option<f64>,
+    pub cpu_utilization_percent: Option<f64>,
     /// On average.
-    vcpus_allocated: Option<f64>,
-    cpu_microseconds_per_invocation: Option<f64>,
-    dollars_per_vcpu_hour: f64,
-    dollars_per_million_invocations: Option<f64>,
+    pub vcpus_allocated: Option<f64>,
+    pub cpu_microseconds_per_invocation: Option<f64>,
+    pub dollars_per_vcpu_hour: f64,
+    pub dollars_per_million_invocations: Option<f64>,
     /// Metrics without a value in these periods, or why none could be read.
-    missing: Vec<String>,
+    pub missing: Vec<String>,
 }
 
 /// The values of a metric, by the start of their period.
@@ -148,6 +149,10 @@ fn is_refusal(error: &Error) -> bool {
     })
 }
 
+fn sum(values: &BTreeMap<&str, Values>, name: &str) -> Option<f64> {
+    Some(values.get(name)?.values().sum())
+}
+
 impl Reader<'_> {
     async fn values(&self) -> Result<BTreeMap<&'static str, Values>> {
         let Fleet {
@@ -175,7 +180,7 @@ impl Reader<'_> {
             "MetricName": PROVIDER_METRIC,
             "Dimensions": [{"Name": "CapacityProviderName", "Value": capacity_provider}, {"Name": "InstanceType"}],
         });
-        let list = self.call("ListMetrics", &list).await?;
+        let list = self.call(LIST_METRICS, &list).await?;
         for metric in list["Metrics"].as_array().into_iter().flatten() {
             wanted.push((PROVIDER_METRIC, "Sum", metric["Dimensions"].clone()));
         }
@@ -192,7 +197,7 @@ impl Reader<'_> {
             .collect();
         let get =
             json!({"StartTime": self.start, "EndTime": self.end, "MetricDataQueries": queries});
-        let data = self.call("GetMetricData", &get).await?;
+        let data = self.call(GET_METRIC_DATA, &get).await?;
 
         let mut values: BTreeMap<&str, Values> = BTreeMap::new();
         for result in data["MetricDataResults"].as_array().into_iter().flatten() {
@@ -202,13 +207,8 @@ impl Reader<'_> {
             let Some((name, ..)) = id.and_then(|id| wanted.get(id)) else {
                 continue;
             };
-            let list = |key: &str| {
-                result[key]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_f64)
-            };
+            let list = |key: &str| result[key].as_array().into_iter().flatten();
+            let list = |key: &str| list(key).filter_map(Value::as_f64);
             for (time, value) in list("Timestamps").zip(list("Values")) {
                 #[expect(
                     clippy::cast_possible_truncation,
@@ -223,14 +223,10 @@ impl Reader<'_> {
     }
 
     /// An operation of the AWS JSON protocol.
-    async fn call(&self, operation: &str, input: &Value) -> Result<Value> {
-        let target = match operation {
-            "ListMetrics" => "GraniteServiceVersion20100801.ListMetrics",
-            _ => "GraniteServiceVersion20100801.GetMetricData",
-        };
+    async fn call(&self, operation: &'static str, input: &Value) -> Result<Value> {
         let headers = [
             ("content-type", "application/x-amz-json-1.0"),
-            ("x-amz-target", target),
+            ("x-amz-target", operation),
         ];
         let operation = self.fleet.service.operation(Method::POST, "/", headers)?;
         let response = operation
@@ -244,63 +240,43 @@ impl Reader<'_> {
     /// Whether no more values will come.
     fn is_complete(&self, values: &BTreeMap<&str, Values>, replies: u64) -> bool {
         let last = self.end - PERIOD.as_secs();
-        let invocations = values
-            .get("Invocations")
-            .map_or(0.0, |values| values.values().sum());
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-        let replies = replies as f64;
-        let fleet = ENVIRONMENT_METRICS
-            .iter()
-            .map(|(name, _)| *name)
-            .chain([PROVIDER_METRIC]);
-        invocations >= replies
-            && fleet.into_iter().all(|name| {
-                values
-                    .get(name)
-                    .is_some_and(|values| values.contains_key(&last))
-            })
+        let [(cpu, _), (environments, _)] = ENVIRONMENT_METRICS;
+        let mut fleet = [cpu, environments, PROVIDER_METRIC].into_iter();
+        sum(values, "Invocations").unwrap_or_default() >= as_f64(replies)
+            && fleet.all(|name| values.get(name).is_some_and(|one| one.contains_key(&last)))
     }
 
     fn metrics(&self, values: &BTreeMap<&str, Values>) -> Metrics {
-        let sum = |name: &str| Some(values.get(name)?.values().sum::<f64>());
-        #[expect(clippy::cast_precision_loss, reason = "a few periods")]
-        let average = |name: &str| Some(sum(name)? / values.get(name)?.len() as f64);
-        let per_invocation = |value: f64| {
-            sum("Invocations")
-                .filter(|all| *all > 0.0)
-                .map(|all| value / all)
-        };
+        let sum = |name: &str| sum(values, name);
+        let average = |name: &str| Some(sum(name)? / as_f64(values.get(name)?.len() as u64));
+        let invocations = sum("Invocations");
+        let per_invocation = |value: f64| Some(value / invocations.filter(|all| *all > 0.0)?);
         let period = PERIOD.as_secs_f64();
-
-        let (cpu, environments) = (
-            "ExecutionEnvironmentCPUUtilization",
-            "ExecutionEnvironmentConcurrency",
-        );
+        let [(cpu, _), (environments, _)] = ENVIRONMENT_METRICS;
         let samples = sum(environments).filter(|samples| *samples > 0.0);
-        let utilization = sum(cpu)
-            .zip(samples)
-            .map(|(percent, samples)| percent / samples);
         let cpu_seconds = sum(cpu)
             .zip(self.fleet.vcpus)
             .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
-        let dollars = sum(PROVIDER_METRIC)
-            .map(|vcpus| vcpus * period / 3600.0 * self.fleet.dollars_per_vcpu_hour);
+        let price = self.fleet.dollars_per_vcpu_hour;
+        let dollars = sum(PROVIDER_METRIC).map(|vcpus| vcpus * period / 3600.0 * price);
         Metrics {
             start_unix_seconds: self.start,
             end_unix_seconds: self.end,
-            invocations: sum("Invocations"),
+            invocations,
             throttles: sum("Throttles"),
             concurrency_throttles: sum("ConcurrencyThrottles"),
             cpu_throttles: sum("CPUThrottles"),
             memory_throttles: sum("MemoryThrottles"),
             disk_throttles: sum("DiskThrottles"),
             execution_environments: average(environments),
-            cpu_utilization_percent: utilization,
+            cpu_utilization_percent: sum(cpu)
+                .zip(samples)
+                .map(|(percent, samples)| percent / samples),
             vcpus_allocated: average(PROVIDER_METRIC),
             cpu_microseconds_per_invocation: cpu_seconds
                 .and_then(per_invocation)
                 .map(|seconds| seconds * 1e6),
-            dollars_per_vcpu_hour: self.fleet.dollars_per_vcpu_hour,
+            dollars_per_vcpu_hour: price,
             dollars_per_million_invocations: dollars
                 .and_then(per_invocation)
                 .map(|dollars| dollars * 1e6 + DOLLARS_PER_MILLION_REQUESTS),
@@ -309,9 +285,8 @@ impl Reader<'_> {
     }
 
     fn missing(&self, values: &BTreeMap<&str, Values>) -> Vec<String> {
-        let sum = |name: &str| values.get(name).map(|values| values.values().sum::<f64>());
         // Reasons are published only if there are throttles.
-        let function_metrics = match sum("Throttles") {
+        let function_metrics = match sum(values, "Throttles") {
             Some(0.0) => &FUNCTION_METRICS[..2],
             _ => &FUNCTION_METRICS[..],
         };
@@ -335,85 +310,8 @@ impl Reader<'_> {
 impl Metrics {
     /// How many of the metrics there are.
     pub(crate) fn count(&self) -> usize {
-        let metrics = [
-            self.invocations,
-            self.throttles,
-            self.concurrency_throttles,
-            self.cpu_throttles,
-            self.memory_throttles,
-            self.disk_throttles,
-            self.execution_environments,
-            self.cpu_utilization_percent,
-            self.vcpus_allocated,
-        ];
-        metrics.into_iter().flatten().count()
-    }
-}
-
-impl fmt::Display for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let time =
-            |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
-        let (start, end) = (time(self.start_unix_seconds), time(self.end_unix_seconds));
-        writeln!(f, "CloudWatch, {start} to {end}")?;
-        let mut row = |name: &str, value: Option<String>| match value {
-            Some(value) => writeln!(f, "{}", Row(name, &value)),
-            None => Ok(()),
-        };
-        row(
-            "invocations",
-            self.invocations.map(|count| count.to_string()),
-        )?;
-        row(
-            "throttles",
-            self.throttles.map(|count| {
-                let reasons = [
-                    ("concurrency", self.concurrency_throttles),
-                    ("CPU", self.cpu_throttles),
-                    ("memory", self.memory_throttles),
-                    ("disk", self.disk_throttles),
-                ];
-                let reasons = reasons
-                    .into_iter()
-                    .filter_map(|(name, count)| Some(format!("{name} {}", count?)));
-                let reasons = reasons.collect::<Vec<_>>().join(", ");
-                if reasons.is_empty() {
-                    count.to_string()
-                } else {
-                    format!("{count} ({reasons})")
-                }
-            }),
-        )?;
-        row(
-            "environments",
-            self.execution_environments
-                .map(|count| format!("{count:.1} on average")),
-        )?;
-        row(
-            "their CPU",
-            self.cpu_utilization_percent
-                .map(|percent| format!("{percent:.1} % used")),
-        )?;
-        row(
-            "vCPUs allocated",
-            self.vcpus_allocated
-                .map(|count| format!("{count:.1} on average")),
-        )?;
-        row(
-            "CPU",
-            self.cpu_microseconds_per_invocation
-                .map(|time| format!("{time:.1} us per invocation")),
-        )?;
-        row("cost", self.dollars_per_million_invocations.map(|dollars| {
-            format!(
-                "${dollars:.2} per million invocations, at ${:.4} for a vCPU-hour and $0.20 for a million requests",
-                self.dollars_per_vcpu_hour
-            )
-        }))?;
-        let missing = self.missing.join(", ");
-        row(
-            "missing",
-            Some(missing).filter(|missing| !missing.is_empty()),
-        )
+        let values = serde_json::to_value(self).unwrap_or_default();
+        let values = values.as_object().into_iter().flat_map(Map::values);
+        values.filter(|value| value.is_number()).count()
     }
 }

@@ -3,26 +3,40 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use fibonacci_generator::event;
-use fibonacci_generator::reply::Reply;
 use fibonacci_generator::sequence::MAX_INDEX;
-use serde::{Deserialize, Serialize};
+use fibonacci_generator::{event, reply};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
-/// A payload and the reply that the function must send to it.
+use crate::load::as_f64;
+use crate::terminal::excerpt;
+
+/// A payload, and what the reply to it must be.
 pub(crate) struct Event {
     pub payload: Bytes,
     /// N, if the payload is `{"n": N}` and nothing else.
     pub n: Option<u16>,
-    reply: Reply,
+    expected: Expected,
 }
 
-/// How a reply differs from the table.
+enum Expected {
+    /// What the table says.
+    Table([&'static [u8]; 3]),
+    Bytes(Bytes),
+    /// A proxy reply with this `statusCode`.
+    Status(u16),
+    /// Whatever is no error.
+    Anything,
+}
+
+/// How a reply differs from what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Difference {
-    /// The position of the first byte that is wrong, missing or surplus.
-    pub offset: usize,
-    /// The bytes that belong there: 16 at most.
+    /// The position of the first byte that is wrong, missing or surplus. `None` if the status differs.
+    pub offset: Option<usize>,
+    /// The bytes that belong there, 16 at most, or the status.
     pub expected: String,
     pub received: String,
 }
@@ -32,51 +46,80 @@ impl Event {
         Self {
             payload: Bytes::copy_from_slice(payload.as_bytes()),
             n,
-            reply: Reply::from(event::parse(payload.as_bytes())),
+            expected: Expected::Table(reply::slices(event::parse(payload.as_bytes()))),
         }
     }
 
-    /// Compares a reply, which comes in pieces, with the table, byte for byte.
+    /// Compares a reply, which comes in pieces, with what is expected.
     pub(crate) fn verify(&self, received: &[Bytes]) -> Result<(), Difference> {
-        let mut expected = self
-            .reply
-            .slices()
-            .into_iter()
-            .filter(|slice| !slice.is_empty());
-        let mut rest: &[u8] = &[];
-        let is_same = received.iter().all(|piece| {
-            let mut piece = &piece[..];
-            while !piece.is_empty() {
-                if rest.is_empty() {
-                    rest = expected.next().unwrap_or_default();
-                }
-                let length = rest.len().min(piece.len());
-                if length == 0 || rest[..length] != piece[..length] {
-                    return false;
-                }
-                (rest, piece) = (&rest[length..], &piece[length..]);
-            }
-            true
-        });
-        if is_same && rest.is_empty() && expected.next().is_none() {
-            return Ok(());
+        match &self.expected {
+            Expected::Table(slices) => compare(received, slices),
+            Expected::Bytes(bytes) => compare(received, &[bytes]),
+            Expected::Status(expected) => compare_status(received, *expected),
+            Expected::Anything => Ok(()),
         }
+    }
 
-        let (expected, received) = (self.reply.slices().concat(), received.concat());
-        let offset = received
-            .iter()
-            .zip(&expected)
-            .take_while(|(received, expected)| received == expected)
-            .count();
-        let excerpt = |bytes: &[u8]| {
-            let bytes = bytes[offset..].iter().take(16).copied();
-            String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
-        };
-        Err(Difference {
-            offset,
-            expected: excerpt(&expected),
-            received: excerpt(&received),
-        })
+    /// The length of the reply, if it is known.
+    fn reply_bytes(&self) -> Option<usize> {
+        match &self.expected {
+            Expected::Table(slices) => Some(slices.iter().map(|slice| slice.len()).sum()),
+            Expected::Bytes(bytes) => Some(bytes.len()),
+            Expected::Status(_) | Expected::Anything => None,
+        }
+    }
+}
+
+/// Compares byte for byte.
+fn compare(received: &[Bytes], expected: &[&[u8]]) -> Result<(), Difference> {
+    let mut slices = expected.iter().filter(|slice| !slice.is_empty());
+    let mut rest: &[u8] = &[];
+    let is_same = received.iter().all(|piece| {
+        let mut piece = &piece[..];
+        while !piece.is_empty() {
+            if rest.is_empty() {
+                rest = slices.next().copied().unwrap_or_default();
+            }
+            let length = rest.len().min(piece.len());
+            if length == 0 || rest[..length] != piece[..length] {
+                return false;
+            }
+            (rest, piece) = (&rest[length..], &piece[length..]);
+        }
+        true
+    });
+    if is_same && rest.is_empty() && slices.next().is_none() {
+        return Ok(());
+    }
+
+    let (expected, received) = (expected.concat(), received.concat());
+    let pairs = received.iter().zip(&expected);
+    let offset = pairs
+        .take_while(|(received, expected)| received == expected)
+        .count();
+    let excerpt = |bytes: &[u8]| {
+        let bytes = &bytes[offset..];
+        String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).into_owned()
+    };
+    Err(Difference {
+        offset: Some(offset),
+        expected: excerpt(&expected),
+        received: excerpt(&received),
+    })
+}
+
+fn compare_status(received: &[Bytes], expected: u16) -> Result<(), Difference> {
+    let reply = serde_json::from_slice::<Value>(&received.concat()).unwrap_or_default();
+    match reply.get("statusCode") {
+        Some(status) if *status == expected => Ok(()),
+        status => Err(Difference {
+            offset: None,
+            expected: format!("statusCode {expected}"),
+            received: match status {
+                Some(status) => excerpt(&format!("statusCode {status}")),
+                None => "no statusCode".to_owned(),
+            },
+        }),
     }
 }
 
@@ -88,7 +131,24 @@ pub(crate) enum Events {
     N(RangeInclusive<u16>),
     /// Every N up to 1000, and as many events of other kinds, most of them invalid.
     Mix,
+    /// Events of any function, in turn.
+    Given {
+        events: Vec<Given>,
+        expect_status: Option<u16>,
+    },
 }
+
+/// An event from a file, and perhaps the reply to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Given {
+    pub name: String,
+    pub payload: Contents,
+    pub reply: Option<Contents>,
+}
+
+/// What is in a file. Serialised, it is in base64.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents(pub Bytes);
 
 impl Events {
     pub(crate) fn all(&self) -> Vec<Event> {
@@ -100,7 +160,49 @@ impl Events {
                 events.extend(others.map(|payload| Event::new(payload, None)));
                 events
             }
+            Self::Given {
+                events,
+                expect_status,
+            } => events
+                .iter()
+                .map(|Given { payload, reply, .. }| Event {
+                    payload: payload.0.clone(),
+                    n: None,
+                    expected: match (reply, expect_status) {
+                        (Some(reply), _) => Expected::Bytes(reply.0.clone()),
+                        (None, Some(status)) => Expected::Status(*status),
+                        (None, None) => Expected::Anything,
+                    },
+                })
+                .collect(),
         }
+    }
+
+    /// Whether they are sent one after the other, and not chosen at random.
+    pub(crate) fn are_in_turn(&self) -> bool {
+        matches!(self, Self::Given { .. })
+    }
+
+    /// What is compared of every reply.
+    pub(crate) fn compared(&self) -> String {
+        match self {
+            Self::N(_) | Self::Mix => "every byte, with the table".to_owned(),
+            Self::Given {
+                expect_status: Some(status),
+                ..
+            } => format!("statusCode, with {status}"),
+            Self::Given { events, .. } if events.iter().all(|given| given.reply.is_some()) => {
+                "every byte, with --expect".to_owned()
+            }
+            Self::Given { .. } => "nothing: what is no error is ok".to_owned(),
+        }
+    }
+
+    /// The average length of a reply, if it is known.
+    pub(crate) fn reply_bytes(&self) -> Option<f64> {
+        let events = self.all();
+        let bytes: usize = events.iter().map(Event::reply_bytes).sum::<Option<_>>()?;
+        Some(as_f64(bytes as u64) / as_f64(events.len() as u64))
     }
 }
 
@@ -110,7 +212,26 @@ impl fmt::Display for Events {
             Self::N(range) if range.start() == range.end() => write!(f, "n = {}", range.start()),
             Self::N(range) => write!(f, "n = {}..={}", range.start(), range.end()),
             Self::Mix => f.write_str("a mix of events"),
+            Self::Given { events, .. } => {
+                let names: Vec<_> = events.iter().map(|given| given.name.as_str()).collect();
+                f.write_str(&names.join(", "))
+            }
         }
+    }
+}
+
+impl Serialize for Contents {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Contents {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64_STANDARD.decode(text);
+        let bytes = bytes.map_err(serde::de::Error::custom)?;
+        Ok(Self(bytes.into()))
     }
 }
 
@@ -165,6 +286,7 @@ mod tests {
                 .verify(&[Bytes::copy_from_slice(received.as_bytes())])
                 .unwrap_err()
                 .offset
+                .unwrap()
         };
 
         assert_eq!(offset_of(&TEN.replace("55]", "54]")), TEN.len() - 5);

@@ -1,22 +1,20 @@
 //! The command line.
 
+use std::fs;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fibonacci_generator::sequence::MAX_INDEX;
 
-use crate::events::Events;
+use crate::events::{Contents, Events, Given};
 use crate::http::Endpoint;
 use crate::load::{Load, Schedule};
 use crate::target::FunctionName;
-
-/// The most requests per second that one load tester schedules.
-const HIGHEST_RATE: u32 = 100_000;
 
 /// Invokes the function, compares every byte of every reply with the table, and reports.
 ///
@@ -52,6 +50,24 @@ pub(crate) struct Flags {
     /// `AWS_ENDPOINT_URL` or the profile says, or else AWS's]
     #[arg(long, value_name = "URL", value_parser = Endpoint::parse)]
     pub endpoint_url: Option<Endpoint>,
+
+    /// Event for any function, in a file, or - for standard input. Several are sent in turn
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["n", "mix"])]
+    event: Vec<PathBuf>,
+
+    /// Reply to the event in the same place, byte for byte. Without it and --expect-status, whatever is
+    /// no error is ok
+    #[arg(long, value_name = "FILE", requires = "event")]
+    expect: Vec<PathBuf>,
+
+    /// The statusCode of every reply
+    #[arg(
+        long,
+        value_name = "CODE",
+        requires = "event",
+        conflicts_with = "expect"
+    )]
+    expect_status: Option<u16>,
 
     /// N of the events: one, or a range to choose from at random (not -n, the number of requests)
     #[arg(
@@ -195,12 +211,43 @@ impl Flags {
         }
     }
 
-    pub(crate) fn events(&self) -> Events {
-        if self.mix {
-            Events::Mix
-        } else {
-            Events::N(self.n.clone())
+    /// # Errors
+    ///
+    /// If a file cannot be read, or the files do not match.
+    pub(crate) fn events(&self) -> Result<Events> {
+        if self.event.is_empty() {
+            return Ok(if self.mix {
+                Events::Mix
+            } else {
+                Events::N(self.n.clone())
+            });
         }
+        let (events, replies) = (self.event.len(), self.expect.len());
+        ensure!(
+            replies == 0 || replies == events,
+            "{events} --event and {replies} --expect: give an --expect for every --event"
+        );
+        let is_input = |path: &&PathBuf| path.as_os_str() == "-";
+        ensure!(
+            self.event.iter().filter(is_input).count() <= 1,
+            "standard input has one event: give --event - once"
+        );
+        let mut replies = self.expect.iter();
+        let events = self.event.iter().map(|path| {
+            Ok(Given {
+                name: path.display().to_string(),
+                payload: read(if is_input(&path) {
+                    Path::new("/dev/stdin")
+                } else {
+                    path
+                })?,
+                reply: replies.next().map(|path| read(path)).transpose()?,
+            })
+        });
+        Ok(Events::Given {
+            events: events.collect::<Result<_>>()?,
+            expect_status: self.expect_status,
+        })
     }
 
     /// # Errors
@@ -214,27 +261,7 @@ impl Flags {
             (None, None) => Some(Duration::from_secs(10)),
         };
         let ramp = self.ramp.map_or(Duration::ZERO, Into::into);
-        if let Some(duration) = duration {
-            ensure!(
-                !duration.is_zero(),
-                "--duration 0 leaves no time to send: give more"
-            );
-            let time = humantime::Duration::from(duration);
-            ensure!(
-                ramp <= duration,
-                "the run ends after {time}, before the --ramp: give a longer --duration"
-            );
-        }
-        if let Some(rate) = self.rate {
-            let generators = self.generators.map_or(1, NonZeroU16::get);
-            let highest = u32::from(generators).saturating_mul(HIGHEST_RATE);
-            ensure!(
-                rate.get() <= highest,
-                "--rate {rate} is more than can be scheduled: give at most {highest}, or more \
-                 --generators"
-            );
-        }
-        Ok(Load {
+        let load = Load {
             concurrency: self.concurrency,
             requests,
             duration,
@@ -245,8 +272,16 @@ impl Flags {
                 step: 1,
             }),
             retry: self.retry,
-        })
+        };
+        load.check(self.generators.map_or(1, |count| count.get().into()))?;
+        Ok(load)
     }
+}
+
+fn read(path: &Path) -> Result<Contents> {
+    let contents = fs::read(path);
+    let contents = contents.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Contents(contents.into()))
 }
 
 fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {
@@ -261,26 +296,18 @@ fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {
 }
 
 fn parse_count(text: &str) -> Result<NonZeroU16> {
-    match text.parse() {
-        Ok(count) => Ok(count),
-        Err(_) => bail!("give a number from 1 to {}", u16::MAX),
-    }
+    text.parse().context("give a number from 1 to 65535")
 }
 
 fn parse_rate(text: &str) -> Result<NonZeroU32> {
-    match text.parse() {
-        Ok(rate) => Ok(rate),
-        Err(_) => bail!("give a whole number of requests per second, at least 1"),
-    }
+    text.parse()
+        .context("give a whole number of requests per second, at least 1")
 }
 
 fn parse_requests(text: &str) -> Result<NonZeroU64> {
-    match text.parse() {
-        Ok(requests) => Ok(requests),
-        Err(_) => bail!(
-            "give a number of requests, at least 1; --n, with two hyphens, is the N of the events"
-        ),
-    }
+    text.parse().context(
+        "give a number of requests, at least 1; --n, with two hyphens, is the N of the events",
+    )
 }
 
 fn parse_percent(text: &str) -> Result<f64> {

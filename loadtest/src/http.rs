@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
@@ -53,10 +54,8 @@ pub(crate) struct Client {
 
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// Reads and writes while it is polled.
-    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    /// False once the driver has ended.
-    is_open: bool,
+    /// Reads and writes while it is polled. `None` once it has ended.
+    driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
 }
 
 enum SendError {
@@ -113,6 +112,24 @@ impl Endpoint {
         self.host.eq_ignore_ascii_case("localhost")
             || address.is_ok_and(|address| address.is_loopback())
     }
+
+    async fn connect(&self) -> Result<Connection> {
+        let Endpoint {
+            is_tls, host, port, ..
+        } = self;
+        let stream = TcpStream::connect((host.as_str(), *port))
+            .await
+            .context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;
+        if !is_tls {
+            return Connection::open(stream).await;
+        }
+        let name = ServerName::try_from(host.clone())?;
+        let connector = TLS.as_ref().map_err(|error| Error::msg(error.clone()))?;
+        let stream = connector.connect(name, stream).await;
+        Connection::open(stream.context("TLS handshake")?).await
+    }
 }
 
 impl Client {
@@ -126,52 +143,27 @@ impl Client {
 
     /// Sends a request and reads the whole response. If the peer had closed the connection before a
     /// byte of the request was sent, the request goes over a new connection.
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response> {
-        // Taken out first: if this future is dropped half-way, the connection goes with it.
-        let request = match self.connection.take() {
-            Some(connection) => match self.send_over(connection, request).await {
-                Err(SendError::Unsent(request)) => *request,
+    pub(crate) async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Response> {
+        loop {
+            // Taken out: if this future is dropped half-way, the connection goes with it.
+            let used = self.connection.take();
+            let is_new = used.is_none();
+            let mut connection = match used {
+                Some(connection) => connection,
+                None => timeout(self.connect_timeout, self.endpoint.connect())
+                    .await
+                    .unwrap_or_else(|_| bail!("no connection within {:?}", self.connect_timeout))?,
+            };
+            match connection.exchange(request).await {
+                Ok(response) => {
+                    self.connection = Some(connection).filter(|open| open.driver.is_some());
+                    return Ok(response);
+                }
+                Err(SendError::Unsent(_)) if is_new => bail!("the connection was closed at once"),
+                Err(SendError::Unsent(unsent)) => request = *unsent,
                 Err(SendError::Failed(error)) => return Err(error),
-                Ok(response) => return Ok(response),
-            },
-            None => request,
-        };
-        let connection = timeout(self.connect_timeout, self.connect())
-            .await
-            .unwrap_or_else(|_| bail!("no connection within {:?}", self.connect_timeout))?;
-        match self.send_over(connection, request).await {
-            Err(SendError::Unsent(_)) => bail!("the connection was closed at once"),
-            Err(SendError::Failed(error)) => Err(error),
-            Ok(response) => Ok(response),
+            }
         }
-    }
-
-    async fn send_over(
-        &mut self,
-        mut connection: Connection,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response, SendError> {
-        let response = connection.send(request).await?;
-        self.connection = Some(connection).filter(|connection| connection.is_open);
-        Ok(response)
-    }
-
-    async fn connect(&mut self) -> Result<Connection> {
-        let Endpoint {
-            is_tls, host, port, ..
-        } = &self.endpoint;
-        let stream = TcpStream::connect((host.as_str(), *port))
-            .await
-            .context("cannot connect")?;
-        stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;
-        if !is_tls {
-            return Connection::open(stream).await;
-        }
-        let name = ServerName::try_from(host.clone())?;
-        let connector = TLS.as_ref().map_err(|error| Error::msg(error.clone()))?;
-        let stream = connector.connect(name, stream).await;
-        Connection::open(stream.context("TLS handshake")?).await
     }
 }
 
@@ -203,55 +195,52 @@ impl Connection {
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(Self {
             sender,
-            driver: Box::pin(driver),
-            is_open: true,
+            driver: Some(Box::pin(driver)),
         })
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response, SendError> {
-        let exchange = exchange(&mut self.sender, request);
-        tokio::pin!(exchange);
-        // In one task: waking another one for every request costs more than the request itself.
-        tokio::select! {
-            // The driver first, because it notices that the peer has closed the connection.
-            biased;
-            _ = &mut self.driver => {
-                self.is_open = false;
-                exchange.await
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response, SendError> {
+        let Self { sender, driver } = self;
+        let exchange = async {
+            if sender.ready().await.is_err() {
+                return Err(SendError::Unsent(request.into()));
             }
-            result = &mut exchange => result,
+            let response = sender.try_send_request(request).await;
+            let response = response.map_err(|mut error| match error.take_message() {
+                Some(request) => SendError::Unsent(request.into()),
+                None => SendError::Failed(error.into_error().into()),
+            })?;
+            read(response).await.map_err(SendError::Failed)
+        };
+        tokio::pin!(exchange);
+        if let Some(ending) = driver {
+            // In one task: waking another one for every request costs more than the request itself.
+            tokio::select! {
+                // The driver first, because it notices that the peer has closed the connection.
+                biased;
+                _ = ending => {}
+                result = &mut exchange => return result,
+            }
         }
+        // A driver that has ended still holds what it has not sent, and returns it when it is dropped.
+        *driver = None;
+        exchange.await
     }
 }
 
-async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<Response, SendError> {
-    if sender.ready().await.is_err() {
-        return Err(SendError::Unsent(request.into()));
-    }
-    let response = match sender.try_send_request(request).await {
-        Ok(response) => response,
-        Err(mut error) => {
-            return Err(match error.take_message() {
-                Some(request) => SendError::Unsent(request.into()),
-                None => SendError::Failed(error.into_error().into()),
-            });
-        }
-    };
+async fn read(response: http::Response<Incoming>) -> Result<Response> {
     let (head, mut incoming) = response.into_parts();
     let (mut body, mut length) = (Vec::new(), 0);
     while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|error| SendError::Failed(error.into()))?;
-        let Ok(piece) = frame.into_data() else {
+        let Ok(piece) = frame?.into_data() else {
             continue;
         };
         length += piece.len();
-        if length > MAX_BODY {
-            let error = anyhow!("the response is longer than {} MiB", MAX_BODY >> 20);
-            return Err(SendError::Failed(error));
-        }
+        ensure!(
+            length <= MAX_BODY,
+            "the response is longer than {} MiB",
+            MAX_BODY >> 20
+        );
         body.push(piece);
     }
     Ok(Response {

@@ -2,21 +2,24 @@
 
 mod aws;
 mod cloudwatch;
-mod display;
+mod coordinator;
+mod cost;
 mod events;
 mod flags;
-mod generator;
-mod generators;
 mod histogram;
 mod http;
 mod load;
+mod measured;
 mod merge;
 mod output;
 mod recorder;
 mod report;
+mod run;
+mod share;
 mod target;
+mod terminal;
+mod text;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,28 +27,43 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
-use crate::cloudwatch::{DOLLARS_PER_MILLION_REQUESTS, Fleet};
-use crate::display::Display;
+use crate::cloudwatch::Fleet;
 use crate::events::Events;
 use crate::flags::{Command, CommandLine, Flags};
-use crate::generator::Share;
 use crate::load::Load;
+use crate::measured::Measured;
 use crate::output::Output;
-use crate::report::{Measured, Report, Subject};
-use crate::target::{Description, FunctionName, Target};
+use crate::report::{Report, Subject};
+use crate::share::Share;
+use crate::target::{FunctionName, Target};
+use crate::terminal::{Display, say};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("error: cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(start());
+    // If one thread of callers has failed, the others may still wait for replies.
+    runtime.shutdown_background();
+    status
+}
+
+async fn start() -> ExitCode {
     // Each caller needs a file descriptor, and there may be thousands.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
-        return generator::serve().await;
+        return share::serve().await;
     }
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
@@ -53,7 +71,7 @@ async fn main() -> ExitCode {
             // Only the first paragraph, on one line: --help shows the usage.
             let text = error.to_string();
             let paragraph = text.split("\n\n").next().unwrap_or_default();
-            say(&format!("{} (see --help)", one_line(paragraph)));
+            say(&format!("{paragraph} (see --help)"));
             return ExitCode::from(2);
         }
         Err(help) => help.exit(),
@@ -64,40 +82,19 @@ async fn main() -> ExitCode {
         None => run(command_line.flags).await,
     };
     ended.unwrap_or_else(|error| {
-        say(&format!("error: {}", one_line(&format!("{error:#}"))));
+        say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
 
-/// Writes a line to standard error. Unlike `eprintln`, it does not panic if that is closed.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-pub(crate) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Prepares text from the network for a line of the terminal: no control characters, and 300 characters
-/// at most.
-pub(crate) fn excerpt(text: &str) -> String {
-    let printable = text.chars().map(|character| {
-        if character.is_control() {
-            ' '
-        } else {
-            character
-        }
-    });
-    printable.take(300).collect()
-}
-
 async fn run(flags: Flags) -> Result<ExitCode> {
     let load = flags.to_load()?;
+    let events = flags.events()?;
     let loads = flags
         .generators
-        .map(|count| generators::split(&load, count))
+        .map(|count| coordinator::split(&load, count))
         .transpose()?;
-    let aws = Aws::load(flags.endpoint_url.as_ref()).await?;
+    let aws = Aws::find(flags.endpoint_url.as_ref()).await?;
     let target = Target::new(aws.lambda(flags.endpoint_url.clone())?, flags.function())?;
     let target = Arc::new(target);
     let description = target.describe().await?;
@@ -112,14 +109,25 @@ async fn run(flags: Flags) -> Result<ExitCode> {
                 qualifier: None,
             };
             let target = Arc::new(Target::new(aws.lambda(endpoint)?, function)?);
-            let timeout = generators::check(&target, &load)
+            let timeout = coordinator::check(&target, &load)
                 .await
                 .context("--generator-function")?;
             Some((target, loads, timeout))
         }
         _ => None,
     };
-    let fleet = fleet(&aws, &target, &description, &flags)?;
+    // The emulator sends CloudWatch no metrics.
+    let fleet = match &description.capacity_provider {
+        Some(provider) if !target.is_loopback() && !flags.cloudwatch.is_zero() => Some(Fleet {
+            service: aws.cloudwatch()?,
+            function_name: description.function_name.clone(),
+            version: description.version.clone(),
+            capacity_provider: provider.name.clone(),
+            vcpus: description.vcpus,
+            dollars_per_vcpu_hour: flags.vcpu_hour,
+        }),
+        _ => None,
+    };
     let output = Output::open(&flags.output)?;
     say(&format!(
         "invoking {} at {}",
@@ -131,18 +139,17 @@ async fn run(flags: Flags) -> Result<ExitCode> {
             Some(provider) => say(&provider.to_string()),
             None => say("no capacity provider: the function is not on Managed Instances"),
         }
-        say(&cost(&load, flags.warmup));
+        cost::say_cost(&load, flags.warmup, events.reply_bytes());
     }
 
     let stop = CancellationToken::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         tokio::spawn(stop_on(signal(kind)?, stop.clone()));
     }
-    let events = flags.events();
     let (measured, parts) = match generators {
         Some((generator, loads, timeout)) => {
             let share = Share {
-                version: generator::VERSION,
+                version: share::VERSION,
                 sent_unix_ms: 0,
                 start_unix_ms: 0,
                 function: flags.function(),
@@ -151,7 +158,7 @@ async fn run(flags: Flags) -> Result<ExitCode> {
                 warm_up: flags.warmup,
                 load,
             };
-            generators::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
+            coordinator::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
         }
         None => (
             measure(&target, &events, load, &flags, &stop).await?,
@@ -172,29 +179,6 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     tokio::task::spawn_blocking(move || output.write(&report)).await?
 }
 
-/// `None` unless CloudWatch has metrics of the function: the emulator sends it none.
-fn fleet(
-    aws: &Aws,
-    target: &Target,
-    description: &Description,
-    flags: &Flags,
-) -> Result<Option<Fleet>> {
-    let Some(provider) = &description.capacity_provider else {
-        return Ok(None);
-    };
-    if target.is_loopback() || flags.cloudwatch.is_zero() {
-        return Ok(None);
-    }
-    Ok(Some(Fleet {
-        service: aws.cloudwatch()?,
-        function_name: description.function_name.clone(),
-        version: description.version.clone(),
-        capacity_provider: provider.name.clone(),
-        vcpus: description.vcpus,
-        dollars_per_vcpu_hour: flags.vcpu_hour,
-    }))
-}
-
 async fn measure(
     target: &Arc<Target>,
     events: &Events,
@@ -203,10 +187,10 @@ async fn measure(
     stop: &CancellationToken,
 ) -> Result<Measured> {
     let mut display = None;
-    let measured = load::measure(target, events, load, flags.warmup, None, stop, |recorder| {
+    let measured = run::measure(target, events, load, flags.warmup, None, stop, |recorder| {
         let started = Instant::now();
         display = Display::start(flags.quiet, move || {
-            load::progress(&recorder, started, &load)
+            run::progress(&recorder, started, &load)
         });
     });
     let (warm_up, ended) = measured
@@ -214,25 +198,6 @@ async fn measure(
         .context("interrupted while warming up: nothing was measured")?;
     drop(display);
     Ok(Measured::new(&load, warm_up, ended))
-}
-
-fn cost(load: &Load, warm_up: u64) -> String {
-    let scheduled = load.schedule.zip(load.duration);
-    let scheduled = scheduled.map(|(schedule, duration)| schedule.requests(duration));
-    match load.requests.into_iter().chain(scheduled).min() {
-        Some(requests) => {
-            let requests = requests.saturating_add(warm_up);
-            #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-            let dollars = requests as f64 / 1e6 * DOLLARS_PER_MILLION_REQUESTS;
-            let retries = if load.retry {
-                ", retries not counted"
-            } else {
-                ""
-            };
-            format!("cost: ${dollars:.2} for at most {requests} requests{retries}")
-        }
-        None => format!("cost: ${DOLLARS_PER_MILLION_REQUESTS:.2} per million requests"),
-    }
 }
 
 /// The first Ctrl-C ends the run, which then reports; the second ends the process.

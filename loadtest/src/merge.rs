@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cloudwatch::Metrics;
 use crate::flags::MergeFlags;
-use crate::report::{Measured, Part, Report};
+use crate::measured::Measured;
+use crate::report::{Part, Report};
 
 /// Reports are merged only if their runs started within this time. Otherwise the runs did not load the
 /// function together, or their clocks differ.

@@ -1,38 +1,48 @@
 //! Where a report goes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::flags::{Format, OutputFlags};
 use crate::report::Report;
-use crate::say;
+use crate::terminal::say;
+use crate::text::text;
 
 pub(crate) struct Output {
     format: Format,
-    file: Option<File>,
-    page: Option<File>,
+    file: Option<Destination>,
+    page: Option<Destination>,
+}
+
+enum Destination {
+    /// A file, which there may be already.
+    File(PathBuf),
+    /// A pipe or a device.
+    Other(File),
 }
 
 impl Output {
-    /// Opens the files before a run, so that a wrong path does not cost the report. The files keep
-    /// their contents until the report is written.
+    /// Tries the files before a run, so that a wrong path does not cost the report.
     ///
     /// # Errors
     ///
     /// If one cannot be written, or both are the same.
     pub(crate) fn open(flags: &OutputFlags) -> Result<Self> {
-        let file = open(flags.file.as_deref())?;
-        let page = open(flags.html.as_deref())?;
-        if let (Some(file), Some(page)) = (&file, &page) {
-            let (file, page) = (file.metadata()?, page.metadata()?);
-            let is_same = (file.dev(), file.ino()) == (page.dev(), page.ino());
+        let open = |path: &Option<PathBuf>| {
+            let path = path.as_ref();
+            path.map(|path| {
+                Destination::open(path).with_context(|| format!("cannot write {}", path.display()))
+            })
+            .transpose()
+        };
+        let (file, page) = (open(&flags.file)?, open(&flags.html)?);
+        if let (Some(Destination::File(file)), Some(Destination::File(page))) = (&file, &page) {
             ensure!(
-                !(file.is_file() && is_same),
+                file != page,
                 "--html and --output-file name the same file: give two"
             );
         }
@@ -46,7 +56,7 @@ impl Output {
     /// Returns the exit status that the report calls for.
     pub(crate) fn write(self, report: &Report) -> Result<ExitCode> {
         let text = match self.format {
-            Format::Text => report.to_string(),
+            Format::Text => text(report),
             Format::Json => serde_json::to_string_pretty(report)? + "\n",
         };
         let violations = &report.violations;
@@ -54,14 +64,14 @@ impl Output {
             say(&format!("failed: {}", violations.join("; ")));
         }
         let written = match self.file {
-            Some(file) => replace(file, &text).context("--output-file"),
+            Some(file) => file.write(&text).context("--output-file"),
             None => io::stdout()
                 .write_all(text.as_bytes())
                 .context("standard output"),
         };
         // The page holds the whole report, so write it even if nobody gets the text.
-        if let Some(file) = self.page {
-            replace(file, &report.page()?).context("--html")?;
+        if let Some(page) = self.page {
+            page.write(&report.page()?).context("--html")?;
         }
         written?;
         Ok(if violations.is_empty() {
@@ -72,19 +82,47 @@ impl Output {
     }
 }
 
-fn open(path: Option<&Path>) -> Result<Option<File>> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    path.map(|path| {
-        let file = options.open(path);
-        file.with_context(|| format!("cannot write {}", path.display()))
-    })
-    .transpose()
+impl Destination {
+    fn open(path: &Path) -> io::Result<Self> {
+        let existing = OpenOptions::new().write(true).open(path);
+        let path = match existing {
+            Ok(file) if !file.metadata()?.is_file() => return Ok(Self::Other(file)),
+            // Where a symbolic link leads.
+            Ok(_) => fs::canonicalize(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = path.parent().filter(|folder| *folder != Path::new(""));
+                let name = path.file_name().ok_or(error)?;
+                fs::canonicalize(folder.unwrap_or(Path::new(".")))?.join(name)
+            }
+            Err(error) => return Err(error),
+        };
+        let new = new_name(&path);
+        File::create(&new)?;
+        fs::remove_file(new)?;
+        Ok(Self::File(path))
+    }
+
+    /// A file is replaced as a whole, so that a full disk does not cost an older report.
+    fn write(self, text: &str) -> io::Result<()> {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Other(mut file) => return file.write_all(text.as_bytes()),
+        };
+        let new = new_name(&path);
+        let replaced = || -> io::Result<()> {
+            fs::write(&new, text)?;
+            if let Ok(older) = fs::metadata(&path) {
+                fs::set_permissions(&new, older.permissions())?;
+            }
+            fs::rename(&new, &path)
+        };
+        replaced().inspect_err(|_| {
+            let _ = fs::remove_file(&new);
+        })
+    }
 }
 
-fn replace(mut file: File, text: &str) -> io::Result<()> {
-    if file.metadata()?.is_file() {
-        file.set_len(0)?;
-    }
-    file.write_all(text.as_bytes())
+/// The name of a new file beside another.
+fn new_name(path: &Path) -> PathBuf {
+    path.with_added_extension(format!("new-{}", std::process::id()))
 }

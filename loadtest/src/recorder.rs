@@ -1,6 +1,7 @@
 //! Counts what comes back, in total and over time.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,9 +9,10 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{Difference, Event};
-use crate::excerpt;
 use crate::histogram::{self, microseconds};
+use crate::load::Schedule;
 use crate::target::Outcome;
+use crate::terminal::excerpt;
 
 /// The significant digits in the histogram of a whole run, and of an interval.
 pub(crate) const DIGITS: u8 = 3;
@@ -36,7 +38,7 @@ pub(crate) struct Outcomes {
     pub unsent: u64,
 }
 
-/// A reply that is not what the table says.
+/// A reply that is not what was expected.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WrongReply {
     pub n: Option<u16>,
@@ -46,10 +48,10 @@ pub(crate) struct WrongReply {
 }
 
 /// What came back within a part of the run.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Interval {
-    /// Latencies of ok replies.
-    pub microseconds: Histogram<u32>,
+    /// Latencies of ok replies. A histogram takes 14 KB, so there is none without a reply.
+    pub microseconds: Option<Histogram<u32>>,
     pub throttled: u64,
     pub failed: u64,
 }
@@ -58,11 +60,13 @@ pub(crate) struct Interval {
 pub(crate) struct Recorder {
     pub outcomes: Outcomes,
     pub retries: u64,
+    /// The bytes of all replies of the function.
+    pub reply_bytes: u64,
     /// Latencies of ok replies, and how long unsent requests had waited at the end.
     pub microseconds: Histogram<u64>,
     pub intervals: Vec<Interval>,
     pub interval: Duration,
-    empty: Interval,
+    empty: Histogram<u32>,
     pub wrong_replies: Vec<WrongReply>,
     /// The texts of function errors and transport errors, and how often each occurred.
     pub errors: BTreeMap<String, u64>,
@@ -79,6 +83,11 @@ impl Outcomes {
     }
 
     fn all(&self) -> [u64; 6] {
+        let mut copy = *self;
+        copy.each().map(|count| *count)
+    }
+
+    fn each(&mut self) -> [&mut u64; 6] {
         let Self {
             ok,
             throttled,
@@ -86,7 +95,7 @@ impl Outcomes {
             wrong_reply,
             transport,
             unsent,
-        } = *self;
+        } = self;
         [
             ok,
             throttled,
@@ -98,40 +107,22 @@ impl Outcomes {
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        let Self {
-            ok,
-            throttled,
-            function_error,
-            wrong_reply,
-            transport,
-            unsent,
-        } = self;
-        let counts = [
-            ok,
-            throttled,
-            function_error,
-            wrong_reply,
-            transport,
-            unsent,
-        ];
-        for (count, other) in counts.into_iter().zip(other.all()) {
+        for (count, other) in self.each().into_iter().zip(other.all()) {
             *count = count.saturating_add(other);
         }
     }
 }
 
 impl Interval {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            microseconds: histogram::new(INTERVAL_DIGITS)?,
-            throttled: 0,
-            failed: 0,
-        })
-    }
-
-    fn add(&mut self, other: &Self) {
-        // Every interval has the same bounds, so this cannot fail.
-        let _ = self.microseconds.add(&other.microseconds);
+    fn add(&mut self, other: Self) {
+        match (&mut self.microseconds, other.microseconds) {
+            (Some(one), Some(other)) => {
+                // Every interval has the same bounds, so this cannot fail.
+                let _ = one.add(other);
+            }
+            (one @ None, other) => *one = other,
+            (Some(_), None) => {}
+        }
         self.throttled = self.throttled.saturating_add(other.throttled);
         self.failed = self.failed.saturating_add(other.failed);
     }
@@ -142,10 +133,11 @@ impl Recorder {
         Ok(Self {
             outcomes: Outcomes::default(),
             retries: 0,
+            reply_bytes: 0,
             microseconds: histogram::new(DIGITS)?,
             intervals: Vec::new(),
             interval: FIRST_INTERVAL,
-            empty: Interval::new()?,
+            empty: histogram::new(INTERVAL_DIGITS)?,
             wrong_replies: Vec::new(),
             errors: BTreeMap::new(),
         })
@@ -156,16 +148,16 @@ impl Recorder {
         &mut self,
         at: Duration,
         latency: Duration,
-        retries: u32,
         event: &Event,
         outcome: Outcome,
     ) {
-        self.retries += u64::from(retries);
-        let interval = self.interval_at(at);
+        let index = self.interval_at(at);
+        let interval = &mut self.intervals[index];
         match outcome {
             Outcome::Ok => {
-                interval
-                    .microseconds
+                let latencies = &mut interval.microseconds;
+                latencies
+                    .get_or_insert_with(|| self.empty.clone())
                     .saturating_record(microseconds(latency));
                 self.microseconds.saturating_record(microseconds(latency));
                 self.outcomes.ok += 1;
@@ -184,7 +176,7 @@ impl Recorder {
                 self.outcomes.wrong_reply += 1;
                 self.wrong_reply(WrongReply {
                     n: event.n,
-                    event: String::from_utf8_lossy(&event.payload).into_owned(),
+                    event: excerpt(&String::from_utf8_lossy(&event.payload)),
                     difference,
                 });
             }
@@ -196,24 +188,37 @@ impl Recorder {
         }
     }
 
-    /// Counts a request that has been due for this long and will not be sent.
-    pub(crate) fn unsent(&mut self, waited: Duration) {
-        self.outcomes.unsent += 1;
-        self.microseconds.saturating_record(microseconds(waited));
+    /// Counts requests of a schedule that will not be sent, by how long they have been due.
+    pub(crate) fn unsent(&mut self, schedule: &Schedule, requests: Range<u64>, elapsed: Duration) {
+        self.outcomes.unsent += requests.end.saturating_sub(requests.start);
+        let mut request = requests.start;
+        while request < requests.end {
+            let waited = microseconds(elapsed.saturating_sub(schedule.due(request)));
+            // Together with those that the histogram cannot tell from it.
+            let least = self
+                .microseconds
+                .lowest_equivalent(waited.min(self.microseconds.high()));
+            let since = elapsed.saturating_sub(Duration::from_micros(least));
+            let next = schedule.requests(since).clamp(request + 1, requests.end);
+            self.microseconds
+                .saturating_record_n(waited, next - request);
+            request = next;
+        }
     }
 
     /// Adds what another recorder counted that started this much later.
     pub(crate) fn add(&mut self, other: Self, later: Duration) {
         self.outcomes.add(&other.outcomes);
         self.retries = self.retries.saturating_add(other.retries);
+        self.reply_bytes = self.reply_bytes.saturating_add(other.reply_bytes);
         // The bounds are the same, so this cannot fail.
         let _ = self.microseconds.add(&other.microseconds);
         while self.interval < other.interval {
             self.merge_adjacent();
         }
-        for (interval, index) in other.intervals.iter().zip(0..) {
-            self.interval_at(later + other.interval * index)
-                .add(interval);
+        for (interval, index) in other.intervals.into_iter().zip(0..) {
+            let index = self.interval_at(later + other.interval * index);
+            self.intervals[index].add(interval);
         }
         self.add_examples(other.wrong_replies, other.errors);
     }
@@ -245,15 +250,15 @@ impl Recorder {
         }
     }
 
-    fn interval_at(&mut self, at: Duration) -> &mut Interval {
+    fn interval_at(&mut self, at: Duration) -> usize {
         while at.as_nanos() / self.interval.as_nanos() >= MAX_INTERVALS as u128 {
             self.merge_adjacent();
         }
         let index = (at.as_nanos() / self.interval.as_nanos()) as usize;
         if index >= self.intervals.len() {
-            self.intervals.resize(index + 1, self.empty.clone());
+            self.intervals.resize_with(index + 1, Interval::default);
         }
-        &mut self.intervals[index]
+        index
     }
 
     /// Makes one interval out of every two.
@@ -262,9 +267,66 @@ impl Recorder {
         let mut pairs = std::mem::take(&mut self.intervals).into_iter();
         while let Some(mut interval) = pairs.next() {
             if let Some(next) = pairs.next() {
-                interval.add(&next);
+                interval.add(next);
             }
             self.intervals.push(interval);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many throttles there are in each interval.
+    fn throttled(recorder: &Recorder) -> Vec<u64> {
+        let intervals = recorder.intervals.iter();
+        intervals.map(|interval| interval.throttled).collect()
+    }
+
+    fn recorder(at: &[u64]) -> Recorder {
+        let mut recorder = Recorder::new().unwrap();
+        let event = &crate::events::Events::Mix.all()[0];
+        for at in at {
+            let at = Duration::from_millis(*at);
+            recorder.replied(at, at, event, Outcome::Throttled);
+        }
+        recorder
+    }
+
+    #[test]
+    fn intervals_of_a_later_run_are_added_where_they_belong() {
+        let mut whole = recorder(&[0, 350]);
+        whole.add(recorder(&[0, 50, 150]), Duration::from_millis(300));
+        assert_eq!(throttled(&whole), [1, 0, 0, 3, 1]);
+
+        // A run of a minute has intervals of 200 ms.
+        whole.add(recorder(&[0, 59_999]), Duration::ZERO);
+        assert_eq!(throttled(&whole)[..3], [2, 3, 1]);
+        assert_eq!(
+            (whole.interval.as_millis(), whole.intervals.len()),
+            (200, 300)
+        );
+    }
+
+    #[test]
+    fn unsent_requests_count_their_wait_as_one_by_one() {
+        let schedule = Schedule {
+            rate_per_second: 70,
+            ramp: Duration::from_secs(2),
+            first: 1,
+            step: 3,
+        };
+        let elapsed = Duration::from_secs(9);
+        let mut one_by_one = histogram::new::<u64>(DIGITS).unwrap();
+        for request in 5..100 {
+            one_by_one
+                .record(microseconds(elapsed.saturating_sub(schedule.due(request))))
+                .unwrap();
+        }
+        let mut recorder = Recorder::new().unwrap();
+        recorder.unsent(&schedule, 5..100, elapsed);
+        assert_eq!(recorder.microseconds, one_by_one);
+        assert_eq!(recorder.outcomes.unsent, 95);
     }
 }

@@ -1,28 +1,33 @@
-//! What a run measured: for people, for programs and for a browser.
+//! The report of a run, for programs and for a browser.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::cloudwatch::Metrics;
+use crate::cost;
 use crate::events::Events;
 use crate::flags::Limits;
 use crate::histogram::{self, microseconds};
-use crate::load::{Due, Ended, Load};
+use crate::http::Endpoint;
+use crate::load::{Due, Load, as_f64};
+use crate::measured::{Measured, unix_ms};
 use crate::recorder::{
     DIGITS, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes, Recorder,
     WrongReply,
 };
 use crate::target::{CapacityProvider, FunctionName, Target};
+use crate::text::milliseconds;
 
 /// The page, with a place for the report as JSON.
 const PAGE: &str = include_str!("report.html");
 
 /// The version of the JSON report. A change that older load testers cannot merge raises it.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What was loaded, and how. Reports are merged only if they agree on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +36,8 @@ pub(crate) struct Subject {
     pub function: FunctionName,
     pub endpoint: String,
     pub events: String,
+    /// What was compared of every reply.
+    pub compared: String,
     pub retry: bool,
     pub latency_measured_from: MeasuredFrom,
 }
@@ -40,21 +47,6 @@ pub(crate) struct Subject {
 pub(crate) enum MeasuredFrom {
     Due,
     Sending,
-}
-
-/// What one load tester measured, or several of them together.
-pub(crate) struct Measured {
-    /// The identity of each run, so that none is counted twice.
-    pub runs: Vec<String>,
-    pub started: SystemTime,
-    pub elapsed: Duration,
-    pub concurrency: u64,
-    pub due: Option<Due>,
-    pub interrupted: bool,
-    pub recorder: Recorder,
-    pub warm_up: Outcomes,
-    /// CPU time of the load testers. `None` if a process served other runs at the same time.
-    pub cpu: Option<Duration>,
 }
 
 /// A report that was merged into this one, or should have been.
@@ -79,33 +71,36 @@ pub(crate) struct Clock {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Report {
     version: u64,
-    runs: Vec<String>,
+    pub runs: Vec<String>,
     #[serde(flatten)]
     pub subject: Subject,
     pub capacity_provider: Option<CapacityProvider>,
-    concurrency: u64,
-    interrupted: bool,
+    pub concurrency: u64,
+    pub interrupted: bool,
     /// Why the run failed. Empty if it passed.
     pub violations: Vec<String>,
-    started_unix_ms: u64,
-    elapsed_seconds: f64,
-    due: Option<Due>,
+    /// Of the load tester that made the report.
+    pub command_line: String,
+    pub started_unix_ms: u64,
+    pub elapsed_seconds: f64,
+    pub due: Option<Due>,
     /// The average over the run, ramp included.
-    requested_rate_per_second: Option<f64>,
-    achieved_rate_per_second: f64,
-    verified_per_second: f64,
+    pub requested_rate_per_second: Option<f64>,
+    pub achieved_rate_per_second: f64,
+    pub verified_per_second: f64,
     pub outcomes: Outcomes,
-    throttled_percent: f64,
-    retries: u64,
-    warm_up_outcomes: Outcomes,
-    latency_microseconds: Option<Latency>,
-    histogram: String,
-    percentiles: Vec<Percentile>,
-    interval_ms: u64,
-    intervals: Vec<IntervalReport>,
-    wrong_replies: Vec<WrongReply>,
-    errors: Vec<ErrorReport>,
-    load_tester_cpu: Option<Cpu>,
+    pub throttled_percent: f64,
+    pub retries: u64,
+    pub warm_up_outcomes: Outcomes,
+    pub latency_microseconds: Option<Latency>,
+    pub histogram: String,
+    pub percentiles: Vec<Percentile>,
+    pub interval_ms: u64,
+    pub intervals: Vec<IntervalReport>,
+    pub wrong_replies: Vec<WrongReply>,
+    pub errors: Vec<ErrorReport>,
+    pub load_tester_cpu: Option<Cpu>,
+    pub data_transfer: DataTransfer,
     pub parts: Vec<Part>,
     pub cloudwatch: Option<Metrics>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,47 +108,57 @@ pub(crate) struct Report {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ErrorReport {
-    message: String,
-    count: u64,
+pub(crate) struct ErrorReport {
+    pub message: String,
+    pub count: u64,
+}
+
+/// What the function has sent, warm-up included.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct DataTransfer {
+    pub reply_bytes: u64,
+    pub gb: f64,
+    /// What it costs if the callers are outside the function's Region. `None` for the emulator.
+    pub dollars_outside_region: Option<f64>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct Latency {
-    min: u64,
-    mean: f64,
-    p50: u64,
-    p90: u64,
-    p95: u64,
-    p99: u64,
-    p99_9: u64,
-    p99_99: u64,
-    max: u64,
+pub(crate) struct Latency {
+    pub min: u64,
+    pub mean: f64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p95: u64,
+    pub p99: u64,
+    pub p99_9: u64,
+    pub p99_99: u64,
+    pub max: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Percentile {
-    percentile: f64,
-    microseconds: u64,
+pub(crate) struct Percentile {
+    pub percentile: f64,
+    pub microseconds: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct IntervalReport {
-    start_seconds: f64,
-    length_seconds: f64,
-    ok: u64,
-    throttled: u64,
-    failed: u64,
-    p50_microseconds: Option<u64>,
-    p99_microseconds: Option<u64>,
-    max_microseconds: Option<u64>,
-    histogram: String,
+pub(crate) struct IntervalReport {
+    pub start_seconds: f64,
+    pub length_seconds: f64,
+    pub ok: u64,
+    pub throttled: u64,
+    pub failed: u64,
+    pub p50_microseconds: Option<u64>,
+    pub p99_microseconds: Option<u64>,
+    pub max_microseconds: Option<u64>,
+    /// `None` without an ok reply.
+    pub histogram: Option<String>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct Cpu {
-    seconds: f64,
-    microseconds_per_request: f64,
+pub(crate) struct Cpu {
+    pub seconds: f64,
+    pub microseconds_per_request: f64,
 }
 
 impl Subject {
@@ -167,6 +172,7 @@ impl Subject {
             function,
             endpoint: target.url(),
             events: events.to_string(),
+            compared: events.compared(),
             retry: load.retry,
             latency_measured_from: match load.schedule {
                 Some(_) => MeasuredFrom::Due,
@@ -178,65 +184,17 @@ impl Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{} at {}, {}", self.function, self.endpoint, self.events)
-    }
-}
-
-impl Measured {
-    pub(crate) fn new(load: &Load, warm_up: Recorder, ended: Ended) -> Self {
-        let mut recorder = ended.recorder;
-        recorder.add_examples(warm_up.wrong_replies, warm_up.errors);
-        Self {
-            runs: vec![format!("{:016x}", fastrand::u64(..))],
-            started: ended.started,
-            elapsed: ended.elapsed,
-            concurrency: load.concurrency.get().into(),
-            due: ended.due,
-            interrupted: ended.interrupted,
-            recorder,
-            warm_up: warm_up.outcomes,
-            cpu: Some(ended.cpu),
-        }
-    }
-
-    /// Nothing, for [`Measured::add`] to add to.
-    pub(crate) fn nothing() -> Result<Self> {
-        Ok(Self {
-            runs: Vec::new(),
-            started: UNIX_EPOCH,
-            elapsed: Duration::ZERO,
-            concurrency: 0,
-            due: None,
-            interrupted: false,
-            recorder: Recorder::new()?,
-            warm_up: Outcomes::default(),
-            cpu: Some(Duration::ZERO),
-        })
-    }
-
-    /// Adds what another load tester measured that started no earlier.
-    pub(crate) fn add(&mut self, other: Self) {
-        if self.runs.is_empty() {
-            self.started = other.started;
-        }
-        let later = other
-            .started
-            .duration_since(self.started)
-            .unwrap_or_default();
-        self.runs.extend(other.runs);
-        self.elapsed = self.elapsed.max(later + other.elapsed);
-        self.concurrency = self.concurrency.saturating_add(other.concurrency);
-        self.due = match (self.due, other.due) {
-            (Some(one), Some(other)) => Some(Due {
-                requests: one.requests.saturating_add(other.requests),
-                time: one.time.max(other.time),
-            }),
-            (one, other) => one.or(other),
-        };
-        self.interrupted |= other.interrupted;
-        self.recorder.add(other.recorder, later);
-        self.warm_up.add(&other.warm_up);
-        self.cpu = self.cpu.zip(other.cpu).map(|(one, other)| one + other);
+        let Self {
+            function,
+            endpoint,
+            events,
+            compared,
+            ..
+        } = self;
+        write!(
+            f,
+            "{function} at {endpoint}, {events}, compared: {compared}"
+        )
     }
 }
 
@@ -269,6 +227,8 @@ impl Report {
             max: histogram.max(),
         });
         let intervals = recorder.intervals.iter().zip(0..);
+        let (gb, dollars) = cost::data_transfer(as_f64(recorder.reply_bytes));
+        let is_local = Endpoint::parse(&subject.endpoint).is_ok_and(|one| one.is_loopback());
         let mut report = Self {
             version: VERSION,
             runs: measured.runs,
@@ -277,6 +237,7 @@ impl Report {
             concurrency: measured.concurrency,
             interrupted: measured.interrupted,
             violations: Vec::new(),
+            command_line: command_line(),
             started_unix_ms: unix_ms(measured.started),
             elapsed_seconds: measured.elapsed.as_secs_f64(),
             due: measured.due,
@@ -317,6 +278,11 @@ impl Report {
                 seconds: cpu.as_secs_f64(),
                 microseconds_per_request: cpu.as_secs_f64() * 1e6 * per(1, sent),
             }),
+            data_transfer: DataTransfer {
+                reply_bytes: recorder.reply_bytes,
+                gb,
+                dollars_outside_region: (!is_local).then_some(dollars),
+            },
             parts,
             cloudwatch: None,
             clock: None,
@@ -379,6 +345,7 @@ impl Report {
         let mut recorder = Recorder::new()?;
         recorder.outcomes = self.outcomes;
         recorder.retries = self.retries;
+        recorder.reply_bytes = self.data_transfer.reply_bytes;
         recorder.interval = interval;
         recorder.microseconds =
             histogram::decode(&self.histogram, DIGITS).context("its histogram")?;
@@ -473,178 +440,50 @@ impl Report {
 
 impl IntervalReport {
     fn new(interval: &Interval, start: Duration, length: Duration) -> Result<Self> {
-        let histogram = &interval.microseconds;
-        let of_ok = |value: u64| (!histogram.is_empty()).then_some(value);
+        let histogram = interval.microseconds.as_ref();
         Ok(Self {
             start_seconds: start.as_secs_f64(),
             length_seconds: length.as_secs_f64(),
-            ok: histogram.len(),
+            ok: histogram.map_or(0, Histogram::len),
             throttled: interval.throttled,
             failed: interval.failed,
-            p50_microseconds: of_ok(histogram.value_at_quantile(0.5)),
-            p99_microseconds: of_ok(histogram.value_at_quantile(0.99)),
-            max_microseconds: of_ok(histogram.max()),
-            histogram: histogram::encode(histogram)?,
+            p50_microseconds: histogram.map(|one| one.value_at_quantile(0.5)),
+            p99_microseconds: histogram.map(|one| one.value_at_quantile(0.99)),
+            max_microseconds: histogram.map(Histogram::max),
+            histogram: histogram.map(histogram::encode).transpose()?,
         })
     }
 
     fn interval(&self) -> Result<Interval> {
-        let microseconds = histogram::decode(&self.histogram, INTERVAL_DIGITS)?;
-        ensure!(microseconds.len() == self.ok, "its counts do not add up");
+        let histogram = self.histogram.as_ref();
+        let histogram = histogram.map(|text| histogram::decode(text, INTERVAL_DIGITS));
+        let histogram = histogram.transpose()?;
+        let ok = histogram.as_ref().map_or(0, Histogram::len);
+        ensure!(ok == self.ok, "its counts do not add up");
         Ok(Interval {
-            microseconds,
+            microseconds: histogram,
             throttled: self.throttled,
             failed: self.failed,
         })
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "{}, concurrency {}", self.subject, self.concurrency)?;
-        if let Some(provider) = &self.capacity_provider {
-            writeln!(f, "{provider}")?;
-        }
-        self.write_rates(f)?;
-        self.write_outcomes(f)?;
-        self.write_latency(f)?;
-        self.write_problems(f)?;
-        if let Some(metrics) = &self.cloudwatch {
-            write!(f, "\n{metrics}")?;
-        }
-        if !self.violations.is_empty() {
-            writeln!(f, "\nfailed: {}", self.violations.join("; "))?;
-        }
-        Ok(())
-    }
-}
-
-impl Report {
-    fn write_rates(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let interrupted = if self.interrupted {
-            ", interrupted"
+/// As for a shell.
+fn command_line() -> String {
+    let arguments = std::env::args_os().skip(1).map(|argument| {
+        let argument = argument.to_string_lossy().into_owned();
+        let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
+        if argument.chars().all(is_plain) && !argument.is_empty() {
+            argument
         } else {
-            ""
-        };
-        let time = format!("{:.2} s{interrupted}", self.elapsed_seconds);
-        writeln!(f, "\n{}", Row("time", &time))?;
-        let requested = self.requested_rate_per_second;
-        let requested = requested.map(|rate| format!(" of {rate:.1}/s requested"));
-        let rate = format!(
-            "{:.1}/s achieved{}, {:.1}/s verified",
-            self.achieved_rate_per_second,
-            requested.unwrap_or_default(),
-            self.verified_per_second
-        );
-        writeln!(f, "{}", Row("rate", &rate))?;
-        if !self.parts.is_empty() {
-            let complete = self
-                .parts
-                .iter()
-                .filter(|part| part.problem.is_none())
-                .count();
-            let parts = format!("{} merged, {complete} without a problem", self.parts.len());
-            writeln!(f, "{}", Row("reports", &parts))?;
+            format!("'{}'", argument.replace('\'', r"'\''"))
         }
-        if let Some(cpu) = self.load_tester_cpu {
-            let cpu = format!(
-                "{:.1} us per request, {:.2} s in all",
-                cpu.microseconds_per_request, cpu.seconds
-            );
-            writeln!(f, "{}", Row("load tester CPU", &cpu))?;
-        }
-        Ok(())
-    }
-
-    fn write_outcomes(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let outcomes = &self.outcomes;
-        for (name, count) in [
-            ("ok", outcomes.ok),
-            ("throttled", outcomes.throttled),
-            ("function errors", outcomes.function_error),
-            ("wrong replies", outcomes.wrong_reply),
-            ("transport errors", outcomes.transport),
-        ] {
-            let percent = per(count, outcomes.requests()) * 100.0;
-            writeln!(f, "{}", Row(name, &format!("{count} ({percent:.2} %)")))?;
-        }
-        if outcomes.unsent > 0 {
-            let unsent = format!(
-                "{} (due, but all {} callers were busy until the end)",
-                outcomes.unsent, self.concurrency
-            );
-            writeln!(f, "{}", Row("unsent", &unsent))?;
-        }
-        if self.subject.retry {
-            writeln!(f, "{}", Row("retries", &self.retries.to_string()))?;
-        }
-        Ok(())
-    }
-
-    fn write_latency(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Some(latency) = &self.latency_microseconds else {
-            return Ok(());
-        };
-        let from = match self.subject.latency_measured_from {
-            MeasuredFrom::Due => "from when the request was due",
-            MeasuredFrom::Sending => "from sending",
-        };
-        writeln!(f, "\nlatency in ms, {from}")?;
-        for (name, microseconds) in [
-            ("min", latency.min),
-            ("p50", latency.p50),
-            ("p90", latency.p90),
-            ("p95", latency.p95),
-            ("p99", latency.p99),
-            ("p99.9", latency.p99_9),
-            ("p99.99", latency.p99_99),
-            ("max", latency.max),
-        ] {
-            writeln!(
-                f,
-                "{}",
-                Row(name, &format!("{:>9}", milliseconds(microseconds)))
-            )?;
-        }
-        Ok(())
-    }
-
-    fn write_problems(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        for wrong in &self.wrong_replies {
-            let (event, difference) = (&wrong.event, &wrong.difference);
-            writeln!(
-                f,
-                "\nwrong reply to {event} at offset {}: {:?} instead of {:?}",
-                difference.offset, difference.received, difference.expected
-            )?;
-        }
-        if !self.errors.is_empty() {
-            writeln!(f)?;
-        }
-        for ErrorReport { message, count } in &self.errors {
-            writeln!(f, "{count} x {message}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A name and a value. Names are aligned at their end.
-pub(crate) struct Row<'a>(pub &'a str, pub &'a str);
-
-impl fmt::Display for Row<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self(name, value) = self;
-        write!(f, "{name:>16}  {value}")
-    }
-}
-
-pub(crate) fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
-fn milliseconds(microseconds: u64) -> String {
-    format!("{}.{:03}", microseconds / 1000, microseconds % 1000)
+    });
+    let words: Vec<_> = ["cargo loadtest".to_owned()]
+        .into_iter()
+        .chain(arguments)
+        .collect();
+    words.join(" ")
 }
 
 fn per_second(count: u64, time: Duration) -> f64 {
@@ -655,15 +494,10 @@ fn per_second(count: u64, time: Duration) -> f64 {
     }
 }
 
-fn per(count: u64, all: u64) -> f64 {
+pub(crate) fn per(count: u64, all: u64) -> f64 {
     if all == 0 {
         0.0
     } else {
         as_f64(count) / as_f64(all)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
-fn as_f64(count: u64) -> f64 {
-    count as f64
 }

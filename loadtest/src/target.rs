@@ -53,13 +53,13 @@ pub(crate) struct Caller {
 
 /// What became of a request.
 pub(crate) enum Outcome {
-    /// The reply is what the table says.
+    /// The reply is what was expected, or nothing was expected.
     Ok,
     /// Refused with status 429.
     Throttled,
     /// The function failed: the error that the service reports for it.
     FunctionError(String),
-    /// The reply is not what the table says.
+    /// The reply is not what was expected.
     WrongReply(Difference),
     /// No reply: no connection, a timeout, an error of the service.
     Transport(String),
@@ -233,6 +233,12 @@ impl Caller {
 impl Response {
     pub(crate) fn is_throttled(&self) -> bool {
         self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// How many bytes the function has sent.
+    pub(crate) fn reply_bytes(&self) -> u64 {
+        let length = self.body.iter().map(|piece| piece.len() as u64).sum();
+        if self.status.is_success() { length } else { 0 }
     }
 
     /// The function's own error, if it failed.

@@ -1,14 +1,15 @@
 //! The metrics of a run, from CloudWatch.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    BOUND, InvokeApi, closed_port, loadtest, on_managed_instances, report, right, run, stderr, wait,
+    BOUND, ClosedPort, InvokeApi, line_with, loadtest, on_managed_instances, report, right, run,
+    stderr, wait,
 };
 
 /// A server of moto, which imitates CloudWatch. It ends when this is dropped.
@@ -19,23 +20,17 @@ struct Moto {
 
 impl Moto {
     fn start() -> Self {
-        let address = closed_port();
-        let server = Command::new("moto_server")
-            .args(["-p", &address.port().to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+        let mut server = Command::new("sh")
+            .args(["-c", "exec moto_server -p 0 2>&1"])
+            .stdout(Stdio::piped())
             .spawn()
             .expect("moto_server can be started");
-        let moto = Self { address, server };
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(
-                started.elapsed() < BOUND,
-                "moto does not listen within {BOUND:?}"
-            );
-            std::thread::sleep(Duration::from_millis(50));
+        let line = line_with(server.stdout.take().unwrap(), "Running on http://");
+        let (_, address) = line.split_once("http://").unwrap();
+        Self {
+            address: address.trim().parse().unwrap(),
+            server,
         }
-        moto
     }
 
     /// Sends it a metric of Lambda.
@@ -76,9 +71,9 @@ impl Drop for Moto {
 /// A load on a function that Lambda says is on Managed Instances.
 ///
 /// 0.0.0.0 reaches this machine and is not a loopback address.
-fn load(api: &InvokeApi, cloudwatch: SocketAddr, limit: &str) -> Command {
+fn command(api: &InvokeApi, cloudwatch: SocketAddr, limit: &str) -> Command {
     let url = format!("http://0.0.0.0:{}", api.address.port());
-    let mut command = loadtest(&["-n", "20", "--endpoint-url", &url]);
+    let mut command = loadtest(&format!("-n 20 --endpoint-url {url}"));
     command
         .args(["--cloudwatch", limit, "--vcpu-hour", "0.06"])
         .env(
@@ -104,20 +99,17 @@ fn reports_the_cpu_and_the_cost_of_an_invocation_once_the_metrics_arrive() {
     let moto = Moto::start();
     let api = InvokeApi::describe(on_managed_instances(), right);
     let before = unix_seconds();
-    let mut command = load(&api, moto.address, "50s");
+    let mut command = command(&api, moto.address, "100s");
     command.args(["-o", "json"]);
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let waiting = lines.find(|line| {
-        line.as_ref()
-            .unwrap()
-            .starts_with("waiting for CloudWatch's metrics")
-    });
-    assert!(waiting.is_some());
+    line_with(
+        child.stderr.take().unwrap(),
+        "waiting for CloudWatch's metrics",
+    );
 
     // The run may have touched two periods of five minutes.
     let mut periods = vec![before / 300 * 300];
@@ -191,7 +183,7 @@ fn names_metrics_that_do_not_arrive_in_time() {
     let moto = Moto::start();
     let api = InvokeApi::describe(on_managed_instances(), right);
 
-    let output = run(load(&api, moto.address, "1s").args(["-o", "json"]));
+    let output = run(command(&api, moto.address, "1s").args(["-o", "json"]));
 
     assert!(output.status.success(), "{output:?}");
     let report = report(&output);
@@ -203,9 +195,9 @@ fn names_metrics_that_do_not_arrive_in_time() {
 #[test]
 fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
     let api = InvokeApi::describe(on_managed_instances(), right);
-    let nowhere = closed_port();
+    let nowhere = ClosedPort::new();
 
-    let output = run(&mut load(&api, nowhere, "1s"));
+    let output = run(&mut command(&api, nowhere.address(), "1s"));
 
     assert!(output.status.success(), "{output:?}");
     assert!(
@@ -216,7 +208,8 @@ fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
     let text = crate::support::stdout(&output);
     assert!(
         text.contains(&format!(
-            "missing  all of them: http://{nowhere}/: cannot connect"
+            "missing  all of them: http://{}/: cannot connect",
+            nowhere.address()
         )),
         "{text}"
     );

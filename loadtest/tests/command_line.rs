@@ -2,74 +2,50 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use axum::Router;
 use axum::http::StatusCode;
 use serde_json::json;
-use tokio::runtime::Runtime;
 
 use crate::support::{
-    InvokeApi, loadtest, refused, report, right, run, scratch, stderr, throttled,
+    InvokeApi, held_back, line_with, loadtest, on_managed_instances, refused, report, right,
+    right_reply, run, scratch, serve, signal, stderr, throttled, wait,
 };
 
 #[test]
 fn refuses_contradictory_flags_in_one_line() {
     let api = InvokeApi::start(right);
     for (flags, complaint) in [
-        (&["--n", "5", "--mix"][..], "cannot be used with '--mix'"),
-        (&["--ramp", "5m"], "--rate"),
-        (&["--ramp", "5m", "-r", "10"], "before the --ramp"),
-        (&["-d", "0s"], "--duration 0"),
-        (&["-d", "10"], "--duration"),
-        (&["--qualifier", ""], "a value is required for '--qualifier"),
-        (
-            &["--function-name="],
-            "a value is required for '--function-name",
-        ),
-        (&["-c", "0"], "from 1 to 65535"),
-        (&["-c", "65536"], "from 1 to 65535"),
-        (&["-r", "0"], "at least 1"),
-        (&["-r", "1.5"], "at least 1"),
-        (
-            &["-r", "100001"],
-            "give at most 100000, or more --generators",
-        ),
+        ("--n 5 --mix", "cannot be used with '--mix'"),
+        ("--ramp 5m", "--rate"),
+        ("--ramp 5m -r 10", "before the --ramp"),
+        ("-d 0s", "--duration 0"),
+        ("-d 10", "--duration"),
+        ("--qualifier=", "a value is required for '--qualifier"),
+        ("--function-name=", "required for '--function-name"),
+        ("-c 0", "from 1 to 65535"),
+        ("-c 65536", "from 1 to 65535"),
+        ("-r 0", "at least 1"),
+        ("-r 1.5", "at least 1"),
+        ("-r 100001", "give at most 100000, or more --generators"),
         // Together they can schedule more requests than a 32-bit number holds.
         (
-            &[
-                "--generators",
-                "65535",
-                "--generator-function",
-                "nobody",
-                "-c",
-                "65535",
-                "-r",
-                "4294967295",
-            ],
+            "--generators 65535 --generator-function nobody -c 65535 -r 4294967295",
             "--generator-function: ",
         ),
-        (&["--max-throttled", "101"], "0 to 100"),
-        (&["--max-throttled", "NaN"], "0 to 100"),
-        (&["--vcpu-hour=-1"], "price in dollars"),
-        (&["-O", "/nowhere/report"], "/nowhere/report"),
-        (&["--generators", "2"], "--generator-function"),
-        (&["--generator-function", "loadtest"], "--generators"),
-        (
-            &["--generator-endpoint-url", "http://127.0.0.1:1"],
-            "--generators",
-        ),
-        (
-            &["--generators", "0", "--generator-function", "loadtest"],
-            "from 1 to 65535",
-        ),
-        (&["merge"], "<REPORT>"),
-        (&["merge", "one.json"], "2 values"),
-        (
-            &["-c", "2", "merge", "one.json", "two.json"],
-            "cannot be used with",
-        ),
-        (&["marge"], "unrecognized subcommand 'marge'"),
+        ("--max-throttled 101", "0 to 100"),
+        ("--max-throttled NaN", "0 to 100"),
+        ("--vcpu-hour=-1", "price in dollars"),
+        ("-O /nowhere/report", "/nowhere/report"),
+        ("--generators 2", "--generator-function"),
+        ("--generator-function loadtest", "--generators"),
+        ("--generator-endpoint-url http://[::1]", "--generators"),
+        ("--generators 0 --generator-function f", "from 1 to"),
+        ("merge", "<REPORT>"),
+        ("merge one.json", "2 values"),
+        ("-c 2 merge one.json two.json", "cannot be used with"),
+        ("marge", "unrecognized subcommand 'marge'"),
     ] {
         refused(&mut api.command(flags), complaint);
     }
@@ -81,8 +57,9 @@ fn refuses_contradictory_flags_in_one_line() {
         "http://me@localhost:1",
         "http://localhost:1?query",
     ] {
+        let flags = format!("--endpoint-url {url}");
         refused(
-            &mut loadtest(&["--endpoint-url", url]),
+            &mut loadtest(&flags),
             "is not a URL such as http://127.0.0.1:9000",
         );
     }
@@ -93,13 +70,13 @@ fn refuses_contradictory_flags_in_one_line() {
 fn points_out_that_two_flags_differ_by_one_hyphen() {
     let one_hyphen = "-n, with one hyphen, is the number of requests";
     for n in ["-1", "1001", "0..=1001", "7..=3", "ten", "0..10"] {
-        refused(&mut loadtest(&["--n", n]), one_hyphen);
+        refused(&mut loadtest(&format!("--n {n}")), one_hyphen);
     }
     let two_hyphens = "--n, with two hyphens, is the N of the events";
     for requests in ["0..=1000", "0", "ten", "-1"] {
-        refused(&mut loadtest(&["-n", requests]), two_hyphens);
+        refused(&mut loadtest(&format!("-n {requests}")), two_hyphens);
     }
-    let help = run(&mut loadtest(&["--help"]));
+    let help = run(&mut loadtest("--help"));
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(help.contains("(not -n, the number of requests)"), "{help}");
     assert!(help.contains("(not --n, the N of the events)"), "{help}");
@@ -114,7 +91,7 @@ fn refuses_two_outputs_that_are_the_same_file() {
     symlink(&file, &link).unwrap();
 
     for other in [&file, &link, &scratch(".").join("same-file")] {
-        let mut command = api.command(&["-n", "1", "-O"]);
+        let mut command = api.command("-n 1 -O");
         let output = run(command.arg(&file).arg("--html").arg(other));
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(stderr(&output).contains("name the same file"), "{output:?}");
@@ -130,7 +107,7 @@ fn replaces_an_older_and_longer_report() {
     let file = scratch("older-report");
     fs::write(&file, "x".repeat(1_000_000)).unwrap();
 
-    let output = run(api.command(&["-n", "1", "-o", "json", "-O"]).arg(&file));
+    let output = run(api.command("-n 1 -o json -O").arg(&file));
 
     assert!(output.status.success(), "{output:?}");
     let text = fs::read(file).unwrap();
@@ -143,7 +120,7 @@ fn refuses_a_function_that_does_not_exist() {
     let api = InvokeApi::start(right);
 
     refused(
-        &mut api.command(&["--function-name", "fibonacci"]),
+        &mut api.command("--function-name fibonacci"),
         "ResourceNotFoundException: ResourceNotFoundException of the test (check the function's name",
     );
     assert_eq!(api.invocations(), 0);
@@ -151,17 +128,12 @@ fn refuses_a_function_that_does_not_exist() {
 
 #[test]
 fn an_error_of_the_service_is_shown_in_one_line_without_control_characters() {
-    let runtime = Runtime::new().unwrap();
-    let listener = runtime
-        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-        .unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let message = format!("a\u{1b}[31m\nb{}", "x".repeat(100_000));
     let body = json!({"Message": message}).to_string();
     let reply = async move || (StatusCode::BAD_REQUEST, [("x-amzn-errortype", "Odd")], body);
-    runtime.spawn(async { axum::serve(listener, Router::new().fallback(reply)).await });
+    let (address, _runtime) = serve(Router::new().fallback(reply));
 
-    let output = run(&mut loadtest(&["--endpoint-url", &url]));
+    let output = run(&mut loadtest(&format!("--endpoint-url http://{address}")));
 
     let stderr = stderr(&output);
     assert!(stderr.contains("Odd: a [31m bxxx"), "{stderr}");
@@ -173,7 +145,7 @@ fn fails_if_standard_output_is_closed_and_writes_the_page() {
     let api = InvokeApi::start(right);
     let page = scratch("closed.html");
     let _ = fs::remove_file(&page);
-    let mut command = api.command(&["-n", "1", "--html"]);
+    let mut command = api.command("-n 1 --html");
     command.arg(&page);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -184,7 +156,7 @@ fn fails_if_standard_output_is_closed_and_writes_the_page() {
         .spawn()
         .unwrap();
 
-    let output = crate::support::wait(output);
+    let output = wait(output);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
         stderr(&output).contains("standard output: Broken pipe"),
@@ -200,7 +172,7 @@ fn works_if_standard_error_is_closed() {
         0 => throttled(),
         _ => right(invocation).await,
     });
-    let mut command = api.command(&["-n", "10", "-o", "json"]);
+    let mut command = api.command("-n 10 -o json");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
 
@@ -210,46 +182,93 @@ fn works_if_standard_error_is_closed() {
         .spawn()
         .unwrap();
 
-    let output = crate::support::wait(child);
+    let output = wait(child);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(report(&output)["outcomes"]["ok"], 9);
 }
 
-/// 0.0.0.0 reaches this machine and is not a loopback address.
-#[test]
-fn describes_the_capacity_provider_and_the_cost_before_a_run_on_aws() {
-    let api = InvokeApi::describe(crate::support::on_managed_instances(), right);
-    let url = format!("http://0.0.0.0:{}", api.address.port());
-
-    let mut command = loadtest(&[
-        "-r",
-        "1000",
-        "-d",
-        "1s",
-        "-n",
-        "20",
-        "-w",
-        "5",
-        "-o",
-        "json",
-        "--cloudwatch",
-        "0s",
-    ]);
+/// A run against what is not a loopback address, though 0.0.0.0 reaches this machine.
+fn on_aws(api: &InvokeApi, flags: &str) -> Command {
+    let mut command = loadtest(flags);
     command
-        .args(["--endpoint-url", &url])
+        .args(["--endpoint-url", &api.url().replace("127.0.0.1", "0.0.0.0")])
+        .args(["--cloudwatch", "0s"])
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "id")
-        .env("AWS_SECRET_ACCESS_KEY", "secret");
-    let output = run(&mut command);
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn describes_the_capacity_provider_and_the_cost_before_and_after_a_run_on_aws() {
+    let api = InvokeApi::describe(on_managed_instances(), right);
+
+    let flags = "-r 1000 -d 1s -n 20 -w 5 --n 1000 -o json";
+    let output = run(&mut on_aws(&api, flags));
 
     assert!(output.status.success(), "{output:?}");
     assert_eq!(
         stderr(&output),
         format!(
-            "invoking fibonacci-generator at {url}/\n\
+            "invoking fibonacci-generator at http://0.0.0.0:{}/\n\
              capacity provider fleet: Active, arm64, at most 12 vCPUs\n\
-             cost: $0.00 for at most 25 requests\n"
+             cost: $0.00 for at most 25 requests, and $0.00 for their 0.00 GB if they leave the \
+             function's Region\n",
+            api.address.port()
         )
     );
-    assert_eq!(report(&output)["capacity_provider"]["max_vcpus"], 12);
+    let report = report(&output);
+    assert_eq!(report["capacity_provider"]["max_vcpus"], 12);
+    let bytes = 25 * right_reply(br#"{"n": 1000}"#).len();
+    let sent = &report["data_transfer"];
+    assert_eq!(sent["reply_bytes"], bytes);
+    let dollars = sent["dollars_outside_region"].as_f64().unwrap();
+    #[expect(clippy::cast_precision_loss, reason = "a few megabytes")]
+    let expected = bytes as f64 * 0.09e-9;
+    assert!((dollars - expected).abs() < 1e-9, "{sent}");
+}
+
+/// Starts a run on AWS, and ends it when it has said this.
+fn says(flags: &str, text: &'static str) -> String {
+    let (api, _arrivals, _release) = held_back();
+    let mut child = on_aws(&api, flags).spawn().unwrap();
+    let line = line_with(child.stderr.take().unwrap(), text);
+    signal("-9", child.id());
+    wait(child);
+    line
+}
+
+#[test]
+fn says_before_a_run_on_aws_that_it_would_send_more_than_10_gb() {
+    assert_eq!(
+        says("-n 900000 --n 1000", "GB, which"),
+        "the function will send 96 GB, which are free within its Region: run this on an instance or in \
+         CloudShell there"
+    );
+    assert_eq!(
+        says("--n 1000 --retry", "cost: "),
+        "cost: $0.20 per million requests, and $9.62 for their 106.86 GB if they leave the function's \
+         Region, retries not counted"
+    );
+}
+
+#[test]
+fn the_costs_in_the_readme_are_what_the_load_tester_says() {
+    let readme = include_str!("../README.md");
+    let mut examples = 0;
+    for (before, stated) in readme.match_indices("```text\ncost: ").map(|(at, _)| {
+        let text = readme[at..].lines().nth(1).unwrap();
+        (&readme[..at], text)
+    }) {
+        let (_, example) = before.rsplit_once("cargo loadtest ").unwrap();
+        let (example, _) = example.split_once("\n```").unwrap();
+        let (generators, rest) = example.split_once(" \\\n").unwrap_or(("", example));
+        assert!(generators.starts_with("--generators") || generators.is_empty());
+        let (flags, _) = rest.split_once(" --html").unwrap();
+        assert_eq!(says(flags, "cost: "), stated, "{flags:?}");
+        examples += 1;
+    }
+    assert_eq!(examples, 3);
 }

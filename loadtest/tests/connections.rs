@@ -1,124 +1,191 @@
 //! Connections that the peer closes, and TLS.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
-use crate::support::tls::TlsApi;
-use crate::support::{loadtest, refused, report, right_reply, run};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// Replies to one request, and closes its side of the connection without announcing it. Returns
-/// whether another request was on its way already.
-fn serve_once(connection: &TcpStream) -> bool {
-    let mut reader = BufReader::new(connection.try_clone().unwrap());
-    let (mut line, mut length, mut is_invocation) = (String::new(), 0, false);
-    while reader.read_line(&mut line).unwrap() > 2 {
-        let text = line.to_lowercase();
-        is_invocation |= text.starts_with("post");
-        if let Some(value) = text.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        line.clear();
+use crate::support::{BOUND, loadtest, refused, report, right_reply, run};
+
+/// For `localhost`, self-signed, until 2126:
+///
+/// ```sh
+/// openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 \
+///   -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE \
+///   -keyout key.pem -out certificate.pem
+/// ```
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/certificate.pem");
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/key.pem");
+
+fn tls() -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
+    let key = PrivateKeyDer::from_pem_file(KEY).unwrap();
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into());
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth();
+    config
+        .with_single_cert(vec![certificate], key)
+        .unwrap()
+        .into()
+}
+
+trait Connection: Read + Write {
+    /// Closes this side, so that the peer can still send.
+    fn close(&mut self);
+}
+
+impl Connection for TcpStream {
+    fn close(&mut self) {
+        self.shutdown(Shutdown::Write).unwrap();
     }
+}
+
+impl Connection for StreamOwned<ServerConnection, TcpStream> {
+    fn close(&mut self) {
+        self.conn.send_close_notify();
+        self.flush().unwrap();
+    }
+}
+
+/// Replies to requests. With `closes`, it replies to one, closes the connection without announcing it,
+/// and returns whether another request was on its way already.
+fn serve(mut connection: impl Connection, closes: bool) -> bool {
+    loop {
+        if !reply(&mut connection) {
+            return false;
+        }
+        if closes {
+            connection.close();
+            let mut rest = Vec::new();
+            let _ = connection.read_to_end(&mut rest);
+            return !rest.is_empty();
+        }
+    }
+}
+
+/// Replies to a request. Returns whether there was one.
+fn reply(connection: &mut impl Connection) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if connection.read_exact(&mut byte).is_err() {
+            return false;
+        }
+        head.extend(byte);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.split_once("content-length: ").map(|(_, rest)| rest);
+    let length = length.map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
     let mut payload = vec![0; length];
-    reader.read_exact(&mut payload).unwrap();
-    let body = if is_invocation {
+    connection.read_exact(&mut payload).unwrap();
+    let body = if head.starts_with("post") {
         right_reply(&payload)
     } else {
         b"{}".to_vec()
     };
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-    let mut writer = connection;
-    writer
-        .write_all(&[head.into_bytes(), body].concat())
-        .unwrap();
-    connection.shutdown(Shutdown::Write).unwrap();
-    let mut rest = Vec::new();
-    let _ = reader.read_to_end(&mut rest);
-    !rest.is_empty()
+    let response = [head.into_bytes(), body].concat();
+    connection.write_all(&response).unwrap();
+    connection.flush().is_ok()
+}
+
+/// An Invoke API over TCP or TLS.
+struct Server {
+    address: SocketAddr,
+    is_over: Arc<AtomicBool>,
+    accepting: JoinHandle<Vec<JoinHandle<bool>>>,
+}
+
+impl Server {
+    fn start(is_tls: bool, closes: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = is_tls.then(tls);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let accepting = std::thread::spawn({
+            let is_over = Arc::clone(&is_over);
+            move || {
+                let connections = listener.incoming().map(Result::unwrap);
+                let connections = connections.take_while(|_| !is_over.load(Ordering::SeqCst));
+                let serve = |connection: TcpStream| {
+                    connection.set_read_timeout(Some(BOUND)).unwrap();
+                    let tls = tls.clone().map(|tls| ServerConnection::new(tls).unwrap());
+                    std::thread::spawn(move || match tls {
+                        Some(tls) => serve(StreamOwned::new(tls, connection), closes),
+                        None => serve(connection, closes),
+                    })
+                };
+                connections.map(serve).collect()
+            }
+        });
+        Self {
+            address,
+            is_over,
+            accepting,
+        }
+    }
+
+    /// How many requests were on their way when their connection was closed.
+    fn crossed(self) -> usize {
+        self.is_over.store(true, Ordering::SeqCst);
+        TcpStream::connect(self.address).unwrap();
+        let serving = self.accepting.join().unwrap().into_iter();
+        let crossed = serving.map(|one| one.join().unwrap());
+        crossed.filter(|crossed| *crossed).count()
+    }
 }
 
 #[test]
 fn opens_another_connection_if_the_peer_has_closed_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let crossed = Arc::new(AtomicU64::new(0));
-    std::thread::spawn({
-        let crossed = Arc::clone(&crossed);
-        move || {
-            for connection in listener.incoming() {
-                let crossed = Arc::clone(&crossed);
-                std::thread::spawn(move || {
-                    crossed.fetch_add(
-                        u64::from(serve_once(&connection.unwrap())),
-                        Ordering::SeqCst,
-                    );
-                });
-            }
-        }
-    });
+    for (is_tls, requests, flags) in [
+        (false, 200, "-n 200 -c 2"),
+        // The connection is idle when the server closes it.
+        (false, 3, "-n 3 -r 4"),
+        (true, 3, "-n 3 -r 4"),
+    ] {
+        let server = Server::start(is_tls, true);
+        let scheme = if is_tls { "https" } else { "http" };
+        let url = format!("{scheme}://localhost:{}", server.address.port());
+        let mut command = loadtest(&format!("-o json --endpoint-url {url} {flags}"));
+        command.env("SSL_CERT_FILE", CERTIFICATE);
 
-    let output = run(&mut loadtest(&[
-        "-n",
-        "200",
-        "-c",
-        "2",
-        "-o",
-        "json",
-        "--endpoint-url",
-        &url,
-    ]));
+        let output = run(&mut command);
 
-    // A request that crosses with the close may have been handled: it is not sent again.
-    let crossed = crossed.load(Ordering::SeqCst);
-    assert_eq!(
-        report(&output)["outcomes"]["transport"],
-        crossed,
-        "{output:?}"
-    );
-    assert_eq!(
-        report(&output)["outcomes"]["ok"],
-        200 - crossed,
-        "{output:?}"
-    );
-    assert!(crossed < 200, "every request crossed");
+        // A request that crosses with the close may have been handled: it is not sent again.
+        let crossed = server.crossed();
+        let outcomes = &report(&output)["outcomes"];
+        assert_eq!(outcomes["transport"], crossed, "{output:?}");
+        assert_eq!(outcomes["ok"], requests - crossed, "{output:?}");
+        assert!(crossed < requests, "every request crossed");
+    }
 }
 
 #[test]
 fn speaks_tls_with_those_whose_certificate_it_trusts() {
-    let api = TlsApi::start();
+    let port = Server::start(true, false).address.port();
+    let to = |url: &str, flags: &str| loadtest(&format!("--endpoint-url {url} {flags}"));
+    let url = format!("https://localhost:{port}");
     for n in ["10", "1000"] {
-        let mut command = loadtest(&[
-            "-n",
-            "50",
-            "-c",
-            "4",
-            "--n",
-            n,
-            "-o",
-            "json",
-            "--endpoint-url",
-            &api.url("localhost"),
-        ]);
-        let output = run(command.env("SSL_CERT_FILE", TlsApi::CERTIFICATE));
+        let mut command = to(&url, &format!("-n 50 -c 4 --n {n} -o json"));
+        let output = run(command.env("SSL_CERT_FILE", CERTIFICATE));
         assert!(output.status.success(), "{output:?}");
         assert_eq!(report(&output)["outcomes"]["ok"], 50);
     }
 
-    let mut other_name = loadtest(&["--endpoint-url", &api.url("127.0.0.1")]);
+    let mut other_name = to(&format!("https://127.0.0.1:{port}"), "");
+    other_name.env("SSL_CERT_FILE", CERTIFICATE);
+    refused(&mut other_name, "TLS handshake: invalid peer certificate");
+    let mut nothing_trusted = to(&url, "");
+    nothing_trusted.env("SSL_CERT_FILE", "/dev/null");
+    refused(&mut nothing_trusted, "no root certificates");
     refused(
-        other_name.env("SSL_CERT_FILE", TlsApi::CERTIFICATE),
-        "TLS handshake: invalid peer certificate",
+        &mut to(&url.replace("https", "http"), ""),
+        "http://localhost",
     );
-    let mut nothing_trusted = loadtest(&["--endpoint-url", &api.url("localhost")]);
-    refused(
-        nothing_trusted.env("SSL_CERT_FILE", "/dev/null"),
-        "no root certificates",
-    );
-    let mut not_tls = loadtest(&[
-        "--endpoint-url",
-        &api.url("localhost").replace("https", "http"),
-    ]);
-    refused(&mut not_tls, "http://localhost");
 }

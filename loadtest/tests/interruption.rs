@@ -1,46 +1,21 @@
 //! Ctrl-C and SIGTERM.
 
 use std::io::Read;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::process::Stdio;
+use std::sync::mpsc;
 
-use tokio::sync::watch;
-
-use crate::support::{BOUND, InvokeApi, report, right, stderr, wait};
-
-/// An Invoke API that tells of every invocation, and replies to none until it is released.
-fn held_back() -> (InvokeApi, mpsc::Receiver<()>, watch::Sender<bool>) {
-    let (arrived, arrivals) = mpsc::channel();
-    let arrived = Arc::new(Mutex::new(arrived));
-    let (release, released) = watch::channel(false);
-    let api = InvokeApi::start(move |invocation| {
-        let _ = arrived.lock().unwrap().send(());
-        let mut released = released.clone();
-        async move {
-            let _ = released.wait_for(|released| *released).await;
-            right(invocation).await
-        }
-    });
-    (api, arrivals, release)
-}
-
-fn send(signal: &str, child: &Child) {
-    let status = Command::new("kill")
-        .args([signal, &child.id().to_string()])
-        .status();
-    assert!(status.unwrap().success());
-}
+use crate::support::{BOUND, InvokeApi, held_back, report, right, signal, stderr, wait};
 
 #[test]
 fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
     let (api, arrivals, release) = held_back();
-    for (signal, rate) in [("-INT", &[][..]), ("-INT", &["-r", "100"]), ("-TERM", &[])] {
+    for (name, rate) in [("-INT", ""), ("-INT", "-r 100"), ("-TERM", "")] {
         release.send_replace(false);
         let before = api.invocations();
-        let mut command = api.command(&[&["-d", "1h", "-c", "2", "-o", "json"], rate].concat());
+        let mut command = api.command(&format!("-d 1h -c 2 -o json {rate}"));
         let child = command.stdout(Stdio::piped()).spawn().unwrap();
         arrivals.recv_timeout(BOUND).expect("an invocation arrives");
-        send(signal, &child);
+        signal(name, child.id());
         release.send_replace(true);
 
         let output = wait(child);
@@ -57,11 +32,11 @@ fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
 #[test]
 fn a_signal_while_warming_up_sends_nothing_more() {
     let (api, arrivals, release) = held_back();
-    let mut command = api.command(&["-w", "1000000", "-n", "10"]);
+    let mut command = api.command("-w 1000000 -n 10");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     arrivals.recv_timeout(BOUND).expect("an invocation arrives");
-    send("-INT", &child);
+    signal("-INT", child.id());
     release.send_replace(true);
 
     let output = wait(child);
@@ -78,7 +53,7 @@ fn a_signal_while_warming_up_sends_nothing_more() {
 fn a_signal_ends_the_process_if_nobody_reads_the_report() {
     let api = InvokeApi::start(right);
     let qualifier = "x".repeat(65_000);
-    let mut command = api.command(&["-n", "1000", "-o", "json", "--qualifier", &qualifier]);
+    let mut command = api.command(&format!("-n 1 -o json --qualifier {qualifier}"));
     let (mut reader, writer) = std::io::pipe().unwrap();
     let child = command.stdout(writer).stderr(Stdio::null()).spawn();
     let child = child.unwrap();
@@ -91,7 +66,7 @@ fn a_signal_ends_the_process_if_nobody_reads_the_report() {
     let (read, reader) = begins.recv_timeout(BOUND).expect("the report begins");
     read.unwrap();
 
-    send("-INT", &child);
+    signal("-INT", child.id());
 
     assert_eq!(wait(child).status.code(), Some(130));
     drop(reader);
@@ -100,10 +75,10 @@ fn a_signal_ends_the_process_if_nobody_reads_the_report() {
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     let (api, arrivals, release) = held_back();
-    let child = api.command(&["-d", "1h"]).spawn().unwrap();
+    let child = api.command("-d 1h").spawn().unwrap();
     arrivals.recv_timeout(BOUND).expect("an invocation arrives");
-    send("-INT", &child);
-    send("-TERM", &child);
+    signal("-INT", child.id());
+    signal("-TERM", child.id());
 
     assert_eq!(wait(child).status.code(), Some(130));
     drop(release);

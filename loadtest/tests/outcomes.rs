@@ -9,14 +9,15 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::support::{
-    InvokeApi, loadtest, report, right, right_reply, run, service_error, stderr, stdout, throttled,
+    InvokeApi, emulator, loadtest, report, right, right_reply, run, service_error, stderr, stdout,
+    throttled, within,
 };
 
 #[test]
 fn passes_if_every_reply_is_right() {
     let api = InvokeApi::start(right);
 
-    let output = api.load(&["-n", "500", "-c", "4", "--n", "0..=1000"]);
+    let output = api.run("-n 500 -c 4 --n 0..=1000");
 
     assert!(output.status.success(), "{output:?}");
     assert_eq!(api.invocations(), 500);
@@ -30,42 +31,42 @@ fn passes_if_every_reply_is_right() {
 #[test]
 fn expects_what_the_function_replies_to_a_mix_of_events() {
     let runtime = Runtime::new().unwrap();
-    let bootstrap = emulator::build_function().unwrap();
-    let mut settings = emulator::Settings::new(bootstrap);
+    let bootstrap = ::emulator::build_function().unwrap();
+    let mut settings = ::emulator::Settings::new(bootstrap);
     settings.queue = 8;
-    let emulator = runtime
-        .block_on(emulator::Emulator::start(settings))
-        .unwrap();
+    let emulator = emulator(&runtime, settings);
     let url = format!("http://{}", emulator.invoke_address());
 
-    for events in [&["--mix"][..], &["--n", "0..=1000"]] {
-        let mut command = loadtest(&["-n", "2000", "-c", "8", "-w", "16", "-o", "json"]);
-        let output = run(command.args(["--endpoint-url", &url]).args(events));
+    for events in ["--mix", "--n 0..=1000"] {
+        let mut command = loadtest("-n 2000 -c 8 -w 16 -o json");
+        let output = run(command
+            .args(["--endpoint-url", &url])
+            .args(events.split(' ')));
 
         assert!(output.status.success(), "{output:?}");
         assert_eq!(report(&output)["outcomes"]["ok"], 2000);
         assert_eq!(report(&output)["warm_up_outcomes"]["ok"], 16);
     }
-    runtime.block_on(emulator.terminate());
+    within(&runtime, "the end", emulator.terminate());
 }
 
 #[test]
-fn finds_one_wrong_digit_in_20_000_replies() {
+fn finds_one_wrong_digit_in_2_000_replies() {
     let api = InvokeApi::start(async |invocation| {
         let mut reply = right_reply(&invocation.payload);
-        if invocation.number == 17_777 {
+        if invocation.number == 1_777 {
             let last_digit = reply.len() - br#"]}"}"#.len() - 1;
             reply[last_digit] ^= 1;
         }
         reply.into_response()
     });
 
-    let output = api.load(&["-n", "20000", "-c", "8", "--n", "90", "-o", "json"]);
+    let output = api.run("-n 2000 -c 8 --n 90 -o json");
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(stderr(&output).contains("wrong replies: 1"), "{output:?}");
     let report = report(&output);
-    assert_eq!(report["outcomes"]["ok"], 19_999);
+    assert_eq!(report["outcomes"]["ok"], 1_999);
     assert_eq!(report["outcomes"]["wrong_reply"], 1);
     let wrong = &report["wrong_replies"][0];
     assert_eq!(wrong["n"], 90);
@@ -87,7 +88,7 @@ fn a_wrong_reply_while_warming_up_fails_the_run_too() {
         }
     });
 
-    let output = api.load(&["-w", "5", "-n", "20"]);
+    let output = api.run("-w 5 -n 20");
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = stdout(&output);
@@ -105,16 +106,16 @@ fn counts_throttles_and_fails_over_the_share_allowed() {
         0 => throttled(),
         _ => right(invocation).await,
     });
-    let load = |flags: &[&str]| api.load(&[&["-n", "100", "-o", "json"], flags].concat());
+    let sent = |flags: &str| api.run(&format!("-n 100 -o json {flags}"));
 
-    let output = load(&[]);
+    let output = sent("");
     assert!(output.status.success(), "{output:?}");
     assert_eq!(report(&output)["outcomes"]["throttled"], 25);
     assert_eq!(report(&output)["outcomes"]["ok"], 75);
     assert_eq!(report(&output)["throttled_percent"], 25.0);
 
-    assert!(load(&["--max-throttled", "25%"]).status.success());
-    let output = load(&["--max-throttled", "24.9"]);
+    assert!(sent("--max-throttled 25%").status.success());
+    let output = sent("--max-throttled 24.9");
     assert_eq!(output.status.code(), Some(1));
     assert!(
         stderr(&output).contains("throttled: 25.00 %, more than --max-throttled 24.9"),
@@ -129,7 +130,7 @@ fn retries_throttled_requests_and_counts_the_retries() {
         _ => right(invocation).await,
     });
 
-    let output = api.load(&["-n", "10", "--retry", "--max-throttled", "0", "-o", "json"]);
+    let output = api.run("-n 10 --retry --max-throttled 0 -o json");
 
     assert!(output.status.success(), "{output:?}");
     assert_eq!(report(&output)["outcomes"]["ok"], 10);
@@ -141,7 +142,7 @@ fn retries_throttled_requests_and_counts_the_retries() {
 fn gives_up_on_a_request_that_is_throttled_ten_times() {
     let api = InvokeApi::start(async |_| throttled());
 
-    let output = api.load(&["-n", "1", "--retry", "-o", "json"]);
+    let output = api.run("-n 1 --retry -o json");
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(report(&output)["outcomes"]["throttled"], 1);
@@ -158,7 +159,7 @@ fn stops_reading_a_response_that_does_not_end() {
         Body::from_stream(futures_util::stream::repeat(piece)).into_response()
     });
 
-    let output = api.load(&["-n", "3", "-c", "3"]);
+    let output = api.run("-n 3 -c 3");
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = stdout(&output);
@@ -185,7 +186,7 @@ fn tells_function_errors_from_transport_errors() {
         _ => right(invocation).await,
     });
 
-    let output = api.load(&["-n", "20", "-o", "json"]);
+    let output = api.run("-n 20 -o json");
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);

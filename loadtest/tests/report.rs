@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -18,16 +19,19 @@ fn the_json_report_keeps_its_shape() {
     });
     let file = scratch("shape.json");
 
-    let flags = ["-n", "50", "-r", "1000", "--n", "3", "-o", "json", "-O"];
-    let output = run(api.command(&flags).arg(&file));
+    let flags = "-n 50 --n 3 -o json -O";
+    let output = run(api.command(flags).arg(&file));
 
     assert_eq!(stdout(&output), "", "the report is in the file");
     let report: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    assert_eq!(report["version"], 1);
-    let outcomes = json!({
-        "ok": "number", "throttled": "number", "function_error": "number",
-        "wrong_reply": "number", "transport": "number", "unsent": "number",
-    });
+    assert_eq!(report["version"], 2);
+    let numbers = |names: &str| -> Value {
+        let names = names
+            .split(' ')
+            .map(|name| (name.to_owned(), json!("number")));
+        names.collect()
+    };
+    let outcomes = numbers("ok throttled function_error wrong_reply transport unsent");
     assert_eq!(
         shape(&report),
         json!({
@@ -38,14 +42,16 @@ fn the_json_report_keeps_its_shape() {
             "endpoint": "string",
             "capacity_provider": "null",
             "events": "string",
+            "compared": "string",
+            "command_line": "string",
             "concurrency": "number",
             "retry": "boolean",
             "interrupted": "boolean",
             "violations": ["string"],
             "started_unix_ms": "number",
             "elapsed_seconds": "number",
-            "due": {"requests": "number", "time": {"secs": "number", "nanos": "number"}},
-            "requested_rate_per_second": "number",
+            "due": "null",
+            "requested_rate_per_second": "null",
             "achieved_rate_per_second": "number",
             "verified_per_second": "number",
             "outcomes": outcomes,
@@ -53,13 +59,9 @@ fn the_json_report_keeps_its_shape() {
             "retries": "number",
             "warm_up_outcomes": outcomes,
             "latency_measured_from": "string",
-            "latency_microseconds": {
-                "min": "number", "mean": "number", "p50": "number", "p90": "number",
-                "p95": "number", "p99": "number", "p99_9": "number", "p99_99": "number",
-                "max": "number",
-            },
+            "latency_microseconds": numbers("min mean p50 p90 p95 p99 p99_9 p99_99 max"),
             "histogram": "string",
-            "percentiles": [{"percentile": "number", "microseconds": "number"}],
+            "percentiles": [numbers("percentile microseconds")],
             "interval_ms": "number",
             "intervals": [{
                 "start_seconds": "number", "length_seconds": "number",
@@ -72,7 +74,10 @@ fn the_json_report_keeps_its_shape() {
                 "expected": "string", "received": "string",
             }],
             "errors": [{"message": "string", "count": "number"}],
-            "load_tester_cpu": {"seconds": "number", "microseconds_per_request": "number"},
+            "load_tester_cpu": numbers("seconds microseconds_per_request"),
+            "data_transfer": {
+                "reply_bytes": "number", "gb": "number", "dollars_outside_region": "null",
+            },
             "parts": [],
             "cloudwatch": "null",
         })
@@ -105,8 +110,8 @@ fn no_text_of_a_report_ends_the_script_of_its_page() {
         }
     });
     let (page, plain) = (scratch("hostile.html"), scratch("plain.html"));
-    run(api.command(&["-n", "2", "--html"]).arg(&page));
-    run(api.command(&["-n", "2", "--html"]).arg(&plain));
+    run(api.command("-n 2 --html").arg(&page));
+    run(api.command("-n 2 --html").arg(&plain));
 
     let [page, plain] = [page, plain].map(|path| fs::read_to_string(path).unwrap());
     for tag in ["<script", "</script", "<!--"] {
@@ -121,11 +126,13 @@ fn no_text_of_a_report_ends_the_script_of_its_page() {
 }
 
 /// What the page's script has drawn, and whether it is wider than the window.
-fn draw(html: &str, width: u16) -> (String, bool) {
-    let page = scratch(&format!("drawn-{width}.html"));
-    let probe = "<script>document.body.dataset.wider = document.documentElement.scrollWidth > innerWidth</script>";
+fn draw(name: &str, html: &str, width: u16) -> (String, bool) {
+    let page = scratch(&format!("{name}-{width}.html"));
+    // Presses a key on every chart.
+    let probe = "<script>document.querySelectorAll('svg').forEach((chart) => chart.onkeydown(new KeyboardEvent('keydown', { key: 'Home' })));
+        document.body.dataset.wider = document.documentElement.scrollWidth > innerWidth</script>";
     fs::write(&page, html.replace("</body>", &format!("{probe}</body>"))).unwrap();
-    let profile = scratch(&format!("chromium-{width}"));
+    let profile = scratch(&format!("{name}-{width}"));
     let mut chromium = Command::new("chromium");
     chromium
         .args([
@@ -154,7 +161,7 @@ fn the_page_draws_its_charts_without_a_network() {
         _ => right(invocation).await,
     });
     let page = scratch("report.html");
-    let mut command = api.command(&["-d", "2s", "-r", "100", "-c", "4", "--html"]);
+    let mut command = api.command("-d 2s -r 100 --ramp 1s -c 4 --html");
     let output = run(command.arg(&page));
     assert!(output.status.success(), "{output:?}");
     let html = fs::read_to_string(&page).unwrap();
@@ -164,12 +171,42 @@ fn the_page_draws_its_charts_without_a_network() {
     );
 
     for width in [390, 1280] {
-        let (dom, is_wider) = draw(&html, width);
+        let (dom, is_wider) = draw("charts", &html, width);
         assert!(!is_wider, "wider than {width} pixels");
         assert_eq!(dom.matches("<svg ").count(), 4, "{dom}");
         // The curve; verified, requested; p50, p99, max; throttled, failed.
         assert_eq!(dom.matches("<path d=\"M").count(), 8, "{dom}");
         assert!(!dom.contains("NaN"), "{dom}");
+        // The schedule rises, and stays at its rate.
+        let (requested, _) = dom.split_once(r#"" fill="none" stroke="var(--b)" stroke-width="2" stroke-linejoin="round" stroke-dasharray="5 4""#).unwrap();
+        let (_, requested) = requested.rsplit_once("d=\"M").unwrap();
+        let heights: Vec<_> = requested
+            .split('L')
+            .map(|point| point.split_once(',').unwrap().1)
+            .collect();
+        assert!(heights.len() >= 18, "{heights:?}");
+        let height = |index: usize| heights[index].parse::<f64>().unwrap();
+        assert!(
+            height(0) > height(5) && height(5) > height(10),
+            "{heights:?}"
+        );
+        assert!((height(11) - height(17)).abs() < 0.1, "{heights:?}");
+        for text in [
+            r#"aria-label="Throughput [/s]""#,
+            "aria-valuetext=\"0%, latency ",
+            ", requested 0 /s\"",
+            "cargo loadtest -d 2s -r 100 --ramp 1s -c 4 --html ",
+            "compared: every byte, with the table",
+        ] {
+            assert!(dom.contains(text), "{text} is not in {dom}");
+        }
+        let year = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+            / 31_556_952
+            + 1970;
+        assert!(dom.contains(&format!("started {year}-")), "{dom}");
         assert!(
             dom.contains("Passed: every reply that came was right."),
             "{dom}"
@@ -186,9 +223,7 @@ fn the_page_draws_its_charts_without_a_network() {
 #[ignore = "needs Chromium"]
 fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
     let page = scratch("whole-report.html");
-    let output = run(InvokeApi::start(right)
-        .command(&["-n", "10", "--html"])
-        .arg(&page));
+    let output = run(InvokeApi::start(right).command("-n 10 --html").arg(&page));
     assert!(output.status.success(), "{output:?}");
     let cloudwatch = json!({
         "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
@@ -211,7 +246,7 @@ fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
     }
 
     for width in [390, 1280] {
-        let (dom, is_wider) = draw(&html, width);
+        let (dom, is_wider) = draw("cloudwatch", &html, width);
         assert!(!is_wider, "wider than {width} pixels");
         for text in [
             "17.4 µs",

@@ -11,17 +11,32 @@ use crate::{Invocation, Reply};
 /// Every asynchronous function and closure of this shape is a handler, and so is what
 /// [`service`](crate::service) returns:
 ///
-/// ```
+/// ```no_run
+/// use std::process::ExitCode;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+///
 /// use lmi_runtime::Invocation;
 ///
-/// async fn handler(invocation: &Invocation) -> Result<String, std::io::Error> {
-///     Ok(format!("{} bytes", invocation.payload().len()))
+/// fn main() -> ExitCode {
+///     let counter = Arc::new(AtomicU64::new(0));
+///     lmi_runtime::run(async move |invocation: &Invocation| count(&counter, invocation).await)
 /// }
-/// # fn main() -> std::process::ExitCode { lmi_runtime::run(handler) }
+///
+/// async fn count(counter: &AtomicU64, invocation: &Invocation) -> Result<String, &'static str> {
+///     if invocation.payload() != b"{}" {
+///         return Err("the event must be {}");
+///     }
+///     Ok(counter.fetch_add(1, Relaxed).to_string())
+/// }
 /// ```
 ///
 /// Each worker has a clone of its own, and calls it for one invocation at a time. A worker stays on
-/// its thread, so the future need not be [`Send`].
+/// its thread, so the future need not be [`Send`]. An error is logged as [`Debug`] has it, and goes
+/// to the caller as the [`Diagnostic`] that it converts into.
+#[diagnostic::on_unimplemented(
+    note = "`lmi_runtime::service` makes a handler of a tower service, such as `service_fn(..)`"
+)]
 pub trait Handler: Clone + Send + 'static {
     /// Handles an invocation.
     ///

@@ -1,5 +1,30 @@
 //! The loop over Lambda's [Runtime API] for Rust functions on [Managed Instances].
 //!
+//! [`run`] is a function's `main`. It takes a [`Handler`], which is one of these:
+//!
+//! - an asynchronous function or closure from an [`Invocation`] to what becomes a [`Reply`], without
+//!   serde in between;
+//! - what [`service`] makes of a handler for `lambda_runtime`: a `service_fn`, with or without
+//!   layers, or `lambda_http`.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use lmi_runtime::Invocation;
+//!
+//! fn main() -> ExitCode {
+//!     lmi_runtime::run(shout)
+//! }
+//!
+//! async fn shout(invocation: &Invocation) -> Result<String, String> {
+//!     let text = str::from_utf8(invocation.payload());
+//!     Ok(text.map_err(|error| error.to_string())?.to_uppercase())
+//! }
+//! ```
+//!
+//! The package's README says what the loop promises beside `lambda_runtime`'s, and when to stay with
+//! that one.
+//!
 //! [Managed Instances]: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-rust.html
 //! [Runtime API]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
@@ -22,3 +47,8 @@ pub use lambda_runtime::Diagnostic;
 pub use process::run;
 pub use reply::Reply;
 pub use service::service;
+
+/// Compiles the code of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -30,6 +30,8 @@ const EXIT_LIMIT: Duration = Duration::from_millis(420);
 /// set to `off` sends polls on their own. `AWS_LAMBDA_LOG_FORMAT` and `AWS_LAMBDA_LOG_LEVEL` say what
 /// is logged on standard output, unless the process has set a `tracing` subscriber before.
 ///
+/// Within another runtime, such as that of `#[tokio::main]`, it blocks the thread that calls it.
+///
 /// Returns at once, with a failure, if the process does not run in Lambda or cannot start. After a
 /// signal, ends the process with status 0, when nothing is in flight or after 420 ms at the latest.
 ///

@@ -72,6 +72,10 @@ async fn slices() {
     let reply = emulator.invoke(r#""b""#).await.unwrap();
     assert_eq!(reply.payload, r#"["a", "b"]"#);
     let error = emulator.invoke(r#""z""#).await.unwrap();
+    let is_logged = |line: &str| {
+        line.contains("none of the letters") && line.contains(&error.request_id.to_string())
+    };
+    emulator.wait_for_line(is_logged).await;
     assert_eq!(
         error.payload,
         r#"{"errorType":"&&str","errorMessage":"the event is none of the letters"}"#

@@ -1,14 +1,12 @@
 //! A page in headless Chromium.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Stdio, id};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Stdio;
 
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout, Command};
 
 use super::{start, within};
 
@@ -17,22 +15,16 @@ pub(crate) struct Browser {
     requests: ChildStdin,
     messages: BufReader<ChildStdout>,
     session: String,
-    profile: PathBuf,
-    _process: Child,
 }
 
 impl Browser {
     pub(crate) async fn open(url: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let profile = std::env::temp_dir().join(format!("console-{}-{number}", id()));
-        // It speaks on descriptors 3 and 4.
+        // It speaks on descriptors 3 and 4, and ends when nobody listens any more.
+        let script = r#"profile=$(mktemp -d)
+            chromium --user-data-dir="$profile" "$@" 3<&0 4>&1 </dev/null >&2
+            rm -r "$profile""#;
         let mut process = Command::new("sh")
-            .args([
-                "-c",
-                r#"exec chromium "$@" 3<&0 4>&1 </dev/null >&2"#,
-                "chromium",
-            ])
+            .args(["-c", script, "chromium"])
             .args([
                 "--headless",
                 "--no-sandbox",
@@ -42,36 +34,40 @@ impl Browser {
             .args(["--no-first-run", "--disable-background-networking"])
             .args(["--disable-component-update", "--disable-sync"])
             .arg("--remote-debugging-pipe")
-            .arg(format!("--user-data-dir={}", profile.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .expect("a shell");
         let mut browser = Self {
             requests: process.stdin.take().unwrap(),
             messages: BufReader::new(process.stdout.take().unwrap()),
             session: String::new(),
-            profile,
-            _process: process,
         };
-        let target = browser
-            .call("Target.createTarget", json!({ "url": "about:blank" }))
-            .await;
-        let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let attached = browser.call("Target.attachToTarget", attach).await;
-        attached["sessionId"]
-            .as_str()
-            .unwrap()
-            .clone_into(&mut browser.session);
-        browser.navigate(url).await;
+        browser.open_tab(url).await;
         browser
     }
 
-    pub(crate) async fn navigate(&mut self, url: &str) {
+    /// Opens another tab and goes on there. Returns the tab before it.
+    pub(crate) async fn open_tab(&mut self, url: &str) -> String {
+        let before = std::mem::take(&mut self.session);
+        let target = self
+            .call("Target.createTarget", json!({ "url": "about:blank" }))
+            .await;
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let attached = self.call("Target.attachToTarget", attach).await;
+        attached["sessionId"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut self.session);
         self.call("Page.navigate", json!({ "url": url })).await;
         self.wait("document.readyState === 'complete'").await;
+        before
+    }
+
+    /// Goes on in another tab. Returns the tab before it.
+    pub(crate) fn go_to_tab(&mut self, tab: String) -> String {
+        std::mem::replace(&mut self.session, tab)
     }
 
     pub(crate) async fn call(&mut self, method: &str, params: Value) -> Value {
@@ -145,11 +141,17 @@ impl Browser {
             .await;
     }
 
-    pub(crate) async fn invoke(&mut self, event: &str) -> String {
+    /// Types an event over the one that is there.
+    pub(crate) async fn enter(&mut self, event: &str) {
+        let event = json!(event);
         self.value(&format!(
-            "document.querySelector('#event').value = {event:?}"
+            "event.value = {event}; event.dispatchEvent(new Event('input')); 0"
         ))
         .await;
+    }
+
+    pub(crate) async fn invoke(&mut self, event: &str) -> String {
+        self.enter(event).await;
         self.click("button.main").await;
         self.text("#outcome").await
     }
@@ -163,6 +165,12 @@ impl Browser {
             .await;
     }
 
+    /// Gives the page other colours, such as `("prefers-color-scheme", "dark")`.
+    pub(crate) async fn prefer(&mut self, feature: (&str, &str)) {
+        let features = json!({ "features": [{ "name": feature.0, "value": feature.1 }] });
+        self.call("Emulation.setEmulatedMedia", features).await;
+    }
+
     /// Saves a picture of the whole page.
     pub(crate) async fn screenshot(&mut self, path: &str) {
         let params = json!({ "format": "png", "captureBeyondViewport": true });
@@ -172,12 +180,6 @@ impl Browser {
             picture["data"].as_str().unwrap(),
         );
         fs::write(path, picture.unwrap()).unwrap();
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.profile);
     }
 }
 

@@ -6,17 +6,18 @@
 pub(crate) mod browser;
 pub(crate) mod worker;
 
-use std::env;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use emulator::{Emulator, Reply, Settings};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::ChildStderr;
 use tokio::time::timeout;
 
 /// More than anything takes on a busy machine, and little enough to wait for once.
@@ -35,16 +36,16 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 /// Settings for `examples/function.rs`.
 pub(crate) fn function() -> Settings {
     static EXAMPLE: LazyLock<PathBuf> = LazyLock::new(|| {
-        let executable = Path::new(env!("CARGO_BIN_EXE_emulator"));
-        let directory = executable.parent().expect("it is in a directory");
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args(["build", "--quiet", "--example", "function"]);
-        if directory.ends_with("release") {
-            cargo.arg("--release");
-        }
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(cargo.status().expect("cargo runs").success());
-        directory.join("examples/function")
+        // `cargo test` builds it. A build inside a test would take the CPU from the others.
+        let executable = Path::new(env!("CARGO_BIN_EXE_cargo-local"));
+        let path = executable.with_file_name("examples/function");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/function.rs");
+        let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+        assert!(
+            modified(&path) > modified(&source),
+            "build the test function first: cargo build -p emulator --example function"
+        );
+        path
     });
     let mut settings = Settings::new(&*EXAMPLE);
     // No test but those of time-outs depends on how fast the function is.
@@ -53,11 +54,27 @@ pub(crate) fn function() -> Settings {
     settings
 }
 
+/// A directory of this run: two runs in one target directory do not meet. Those of ended runs go.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        for other in fs::read_dir(all).into_iter().flatten().flatten() {
+            if !Path::new("/proc").join(other.file_name()).exists() {
+                let _ = fs::remove_dir_all(other.path());
+            }
+        }
+        let own = all.join(process::id().to_string());
+        fs::create_dir_all(&own).expect("a directory");
+        own
+    });
+    DIRECTORY.join(name)
+}
+
 /// Writes an executable file into the tests' scratch directory. Another process writes it: if this
 /// one did, a process that another test starts at this moment could still hold it open for writing,
 /// and it could not be run.
 pub(crate) fn executable(name: &str, text: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let path = scratch(name);
     let script = r#"printf '%s' "$1" > "$0.new" && chmod 755 "$0.new" && mv "$0.new" "$0""#;
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).arg(&path).arg(text);
@@ -134,6 +151,27 @@ impl Gate {
         let entered = within("an invocation at the gate", self.0.accept()).await;
         entered.expect("the function connects").0
     }
+}
+
+/// The next line that contains this.
+pub(crate) async fn told(lines: &mut Lines<BufReader<ChildStderr>>, what: &str) -> String {
+    told_all(lines, &[what]).await
+}
+
+/// Reads until there has been a line with each of these, in whatever order. Returns the last.
+pub(crate) async fn told_all(lines: &mut Lines<BufReader<ChildStderr>>, wanted: &[&str]) -> String {
+    let mut missing = wanted.to_vec();
+    within(&wanted.join(" and "), async {
+        loop {
+            let line = lines.next_line().await.unwrap();
+            let line = line.unwrap_or_else(|| panic!("it ended before {missing:?}"));
+            missing.retain(|what| !line.contains(what));
+            if missing.is_empty() {
+                return line;
+            }
+        }
+    })
+    .await
 }
 
 /// Waits until the other end of a connection is closed: until its process is gone.

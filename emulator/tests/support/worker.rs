@@ -147,7 +147,7 @@ fn whole_response(bytes: &[u8]) -> Option<usize> {
 pub(crate) fn kept_alive(head: &str, body: &str) -> String {
     let lines: Vec<_> = head.trim().lines().map(str::trim).collect();
     format!(
-        "{}\r\nhost: here\r\ncontent-length: {}\r\n\r\n{body}",
+        "{}\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
         lines.join("\r\n"),
         body.len()
     )

@@ -42,6 +42,7 @@ resource "aws_security_group" "lambda_managed_instances" {
 
 resource "aws_iam_role" "capacity_provider_operator" {
   name_prefix        = "${var.function_name}-cp-operator-"
+  path               = "/" # AWS's provider sets it
   description        = "Operator role for Lambda Managed Instances capacity provider - grants Lambda service permissions to manage EC2 resources"
   assume_role_policy = local.trust_policy
 }
@@ -80,6 +81,7 @@ resource "aws_lambda_capacity_provider" "main" {
 
 resource "aws_iam_role" "lambda_role" {
   name               = "${var.function_name}-role"
+  path               = "/"
   assume_role_policy = local.trust_policy
 }
 
@@ -111,34 +113,7 @@ resource "aws_lambda_function" "fibonacci" {
   }
 }
 
-output "arguments_that_force_replacement" {
-  value = {
-    capacity_provider_name        = aws_lambda_capacity_provider.main.name
-    capacity_provider_vpc_config  = aws_lambda_capacity_provider.main.vpc_config
-    capacity_provider_permissions = aws_lambda_capacity_provider.main.permissions_config
-    capacity_provider_instances   = aws_lambda_capacity_provider.main.instance_requirements
-    security_group_name_prefix    = aws_security_group.lambda_managed_instances.name_prefix
-    security_group_description    = aws_security_group.lambda_managed_instances.description
-    security_group_vpc_id         = aws_security_group.lambda_managed_instances.vpc_id
-    operator_role_name_prefix     = aws_iam_role.capacity_provider_operator.name_prefix
-    execution_role_name           = aws_iam_role.lambda_role.name
-    function_name                 = aws_lambda_function.fibonacci.function_name
-    attached_operator_policy      = [aws_iam_role_policy_attachment.operator_policy.role, aws_iam_role_policy_attachment.operator_policy.policy_arn]
-  }
-}
-
-output "roles" {
-  value = [for role in [aws_iam_role.capacity_provider_operator, aws_iam_role.lambda_role] : [role.description, role.assume_role_policy]]
-}
-
-# Computed values: new in a resource that is replaced, the same in one that is taken over.
+# As the outputs of infra/ are.
 output "identities" {
-  value = [
-    aws_lambda_capacity_provider.main.region,
-    aws_security_group.lambda_managed_instances.id,
-    aws_iam_role.capacity_provider_operator.unique_id,
-    aws_iam_role.lambda_role.unique_id,
-    aws_iam_role_policy_attachment.operator_policy.id,
-    aws_lambda_function.fibonacci.arn,
-  ]
+  value = [aws_lambda_function.fibonacci.arn, aws_iam_role.capacity_provider_operator.arn, aws_security_group.lambda_managed_instances.id, aws_iam_role.lambda_role.name]
 }

@@ -1,13 +1,13 @@
 //! A fake Invoke API, and the load tester as a process.
 
-pub(crate) mod tls;
-
+use std::fs;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,12 +16,16 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
-use fibonacci_generator::{event, reply::Reply};
+use emulator::{Emulator, Settings};
+use fibonacci_generator::{event, reply};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 /// No wait of a test takes as long on any machine, unless what it waits for never happens.
-pub(crate) const BOUND: Duration = Duration::from_mins(1);
+pub(crate) const BOUND: Duration = Duration::from_mins(2);
 
 /// An Invoke API for one function, `fibonacci-generator`, on a port of its own.
 pub(crate) struct InvokeApi {
@@ -47,16 +51,8 @@ impl InvokeApi {
         A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
-        let runtime = Runtime::new().unwrap();
-        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        listener.set_nonblocking(true).unwrap();
         let invocations = Arc::new(AtomicU64::new(0));
-        let router = router(description, &invocations, reply);
-        runtime.spawn(async {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, router).await
-        });
+        let (address, runtime) = serve(router(description, &invocations, reply));
         Self {
             address,
             invocations,
@@ -65,7 +61,7 @@ impl InvokeApi {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.address.port())
+        format!("http://{}", self.address)
     }
 
     pub(crate) fn invocations(&self) -> u64 {
@@ -73,15 +69,40 @@ impl InvokeApi {
     }
 
     /// Runs the load tester against this Invoke API.
-    pub(crate) fn load(&self, flags: &[&str]) -> Output {
+    pub(crate) fn run(&self, flags: &str) -> Output {
         run(&mut self.command(flags))
     }
 
-    pub(crate) fn command(&self, flags: &[&str]) -> Command {
+    pub(crate) fn command(&self, flags: &str) -> Command {
         let mut command = loadtest(flags);
         command.env("AWS_ENDPOINT_URL", self.url());
         command
     }
+}
+
+/// Serves on a port of its own, until the runtime is dropped.
+pub(crate) fn serve(router: Router) -> (SocketAddr, Runtime) {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("0.0.0.0:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    runtime.spawn(async { axum::serve(listener, router).await });
+    (([127, 0, 0, 1], port).into(), runtime)
+}
+
+/// An Invoke API that tells of every invocation, and replies to none until it is released.
+pub(crate) fn held_back() -> (InvokeApi, mpsc::Receiver<()>, watch::Sender<bool>) {
+    let (arrived, arrivals) = mpsc::channel();
+    let arrived = Arc::new(Mutex::new(arrived));
+    let (release, released) = watch::channel(false);
+    let api = InvokeApi::start(move |invocation| {
+        let _ = arrived.lock().unwrap().send(());
+        let mut released = released.clone();
+        async move {
+            let _ = released.wait_for(|released| *released).await;
+            right(invocation).await
+        }
+    });
+    (api, arrivals, release)
 }
 
 pub(crate) struct Invocation {
@@ -90,7 +111,7 @@ pub(crate) struct Invocation {
     pub(crate) payload: Bytes,
 }
 
-pub(crate) fn router<A, F>(description: Value, invocations: &Arc<AtomicU64>, reply: A) -> Router
+fn router<A, F>(description: Value, invocations: &Arc<AtomicU64>, reply: A) -> Router
 where
     A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -154,11 +175,12 @@ pub(crate) fn on_managed_instances() -> Value {
     }}})
 }
 
-/// The load tester, where nothing of AWS is configured.
-pub(crate) fn loadtest(flags: &[&str]) -> Command {
+/// The load tester with these flags, where nothing of AWS is configured.
+pub(crate) fn loadtest(flags: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command
-        .args(flags)
+        .args(flags.split_whitespace())
+        .current_dir(scratch(""))
         .env_clear()
         .env("HOME", env!("CARGO_TARGET_TMPDIR"))
         .env("AWS_EC2_METADATA_DISABLED", "true")
@@ -178,12 +200,12 @@ pub(crate) fn run(command: &mut Command) -> Output {
 
 /// Waits for the end of a process, and kills it if it does not come.
 pub(crate) fn wait(child: Child) -> Output {
-    let pid = child.id().to_string();
+    let pid = child.id();
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
     ended.recv_timeout(BOUND).map_or_else(
         |_| {
-            let _ = Command::new("kill").args(["-9", &pid]).status();
+            signal("-9", pid);
             panic!("the load tester has not ended within {BOUND:?}: {ended:?}")
         },
         Result::unwrap,
@@ -191,7 +213,7 @@ pub(crate) fn wait(child: Child) -> Output {
 }
 
 pub(crate) fn right_reply(payload: &[u8]) -> Vec<u8> {
-    Reply::from(event::parse(payload)).slices().concat()
+    reply::slices(event::parse(payload)).concat()
 }
 
 pub(crate) async fn right(invocation: Invocation) -> Response {
@@ -230,13 +252,79 @@ pub(crate) fn refused(command: &mut Command, complaint: &str) {
     assert_eq!(stdout(&output), "", "{command:?}");
 }
 
-/// A path for a file of a test.
+/// The path of a file of a test, in a folder of this process. Those of earlier ones are removed.
 pub(crate) fn scratch(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loadtest");
+        for folder in fs::read_dir(&all).into_iter().flatten().flatten() {
+            if !Path::new("/proc").join(folder.file_name()).exists() {
+                let _ = fs::remove_dir_all(folder.path());
+            }
+        }
+        let folder = all.join(std::process::id().to_string());
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    });
+    FOLDER.join(name)
 }
 
-/// A port of this machine where nothing listens.
-pub(crate) fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+/// Writes a file of a test, and returns its name, which is enough for the load tester.
+pub(crate) fn file(name: &str, text: &str) -> String {
+    fs::write(scratch(name), text).unwrap();
+    name.to_owned()
+}
+
+/// A port of this machine where nothing listens, and nothing else can while this exists.
+pub(crate) struct ClosedPort(Socket);
+
+impl ClosedPort {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+/// Waits for something of an emulator.
+pub(crate) fn within<T>(runtime: &Runtime, what: &str, future: impl Future<Output = T>) -> T {
+    runtime
+        .block_on(async { tokio::time::timeout(BOUND, future).await })
+        .unwrap_or_else(|_| panic!("{what} has not come within {BOUND:?}"))
+}
+
+/// An emulator of which all workers poll.
+pub(crate) fn emulator(runtime: &Runtime, mut settings: Settings) -> Emulator {
+    // No test depends on how fast a worker polls again.
+    settings.return_limit = BOUND;
+    let workers = settings
+        .max_concurrency
+        .map_or(1, |count| count.get().into());
+    let emulator = within(runtime, "the start", Emulator::start(settings)).unwrap();
+    let polls = emulator.wait_for_polls(|polls| polls >= workers);
+    within(runtime, "every worker's poll", polls);
+    emulator
+}
+
+/// Waits for a line of a process that has this part, and reads the rest of its lines.
+pub(crate) fn line_with(from: impl Read + Send + 'static, part: &'static str) -> String {
+    let (sender, found) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if line.contains(part) {
+                let _ = sender.send(line);
+            }
+        }
+    });
+    let line = found.recv_timeout(BOUND);
+    line.unwrap_or_else(|_| panic!("no line with {part:?}"))
+}
+
+pub(crate) fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill").args([name, &pid.to_string()]).status();
+    assert!(status.unwrap().success());
 }

@@ -144,7 +144,7 @@ async fn on_ping(connection: &mut Connection, choices: &mut Choices) -> bool {
                 connection,
                 "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong",
             )
-            .await
+            .await;
         }
         OnPing::Close => connection.stream.shutdown().await.unwrap(),
         OnPing::Stall => sleep(Duration::from_secs(2)).await,

@@ -1,0 +1,36 @@
+//! Requests that were meant for another AWS service: `AWS_ENDPOINT_URL` sends them all here.
+
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::warn;
+
+use crate::api_error::ApiError;
+
+/// Middleware that refuses what is signed for another service than Lambda.
+pub(crate) async fn refuse(request: Request, next: Next) -> Response {
+    // AWS4-HMAC-SHA256 Credential=ID/20260101/us-east-1/s3/aws4_request, …
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok());
+    let scope = authorization.and_then(|value| value.split("Credential=").nth(1));
+    let service = scope.and_then(|scope| scope.split('/').nth(3));
+    let Some(service) = service.filter(|service| *service != "lambda") else {
+        return next.run(request).await;
+    };
+    let is_name = |service: &&str| {
+        service
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let service = Some(service).filter(is_name).unwrap_or("another service");
+    let message = format!("cargo local serves Lambda, not {service}: use AWS_ENDPOINT_URL_LAMBDA");
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-amz-json")) {
+        return ApiError::unknown_operation(StatusCode::NOT_IMPLEMENTED, message).into_response();
+    }
+    warn!("{message}");
+    let body = format!("<Error><Code>NotImplemented</Code><Message>{message}</Message></Error>");
+    let headers = [(header::CONTENT_TYPE, "application/xml")];
+    (StatusCode::NOT_IMPLEMENTED, headers, body).into_response()
+}

@@ -1,0 +1,327 @@
+//! Sends requests when they are due, and times them.
+
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::events::{Event, Events};
+use crate::http::Response;
+use crate::load::{Due, Load, Schedule};
+use crate::recorder::Recorder;
+use crate::target::{Caller, INVOCATION_TIMEOUT, Outcome, Target};
+
+/// How long callers may still send what was due when the schedule ends.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// With fewer callers than this, a thread goes to sleep and wakes up for nearly every request.
+const CALLERS_PER_THREAD: usize = 16;
+
+/// With `--retry`, a throttled request is sent up to this often.
+const ATTEMPTS: u32 = 10;
+const FIRST_BACK_OFF: Duration = Duration::from_millis(25);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
+
+/// A run that has ended.
+pub(crate) struct Ended {
+    pub recorder: Recorder,
+    pub started: SystemTime,
+    pub elapsed: Duration,
+    pub due: Option<Due>,
+    pub interrupted: bool,
+    /// CPU time of this process during the run.
+    pub cpu: Duration,
+}
+
+struct Run {
+    events: Vec<Event>,
+    is_in_turn: bool,
+    load: Load,
+    started: Instant,
+    /// How many requests there are to send.
+    requests: u64,
+    /// How many of them the callers have taken.
+    taken: AtomicU64,
+    /// With a schedule, a permit for each request that is due and not taken.
+    due: Semaphore,
+    /// Nothing more is sent once it is cancelled.
+    stop: CancellationToken,
+    recorder: Arc<Mutex<Recorder>>,
+}
+
+/// Warms up, waits for the start, and sends the load. `None` if it is stopped before it starts.
+pub(crate) async fn measure(
+    target: &Arc<Target>,
+    events: &Events,
+    load: Load,
+    warm_up: u64,
+    start: Option<SystemTime>,
+    stop: &CancellationToken,
+    watch: impl FnOnce(Arc<Mutex<Recorder>>),
+) -> Result<Option<(Recorder, Ended)>> {
+    let mut warmed_up = Recorder::new()?;
+    if warm_up > 0 {
+        let load = Load {
+            requests: Some(warm_up),
+            duration: None,
+            schedule: None,
+            ..load
+        };
+        let ended = run(target, events, load, stop.clone(), |_| ()).await?;
+        warmed_up = ended.recorder;
+    }
+    let wait = start.and_then(|start| start.duration_since(SystemTime::now()).ok());
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(None),
+        () = tokio::time::sleep(wait.unwrap_or_default()) => {}
+    }
+    let ended = run(target, events, load, stop.clone(), watch).await?;
+    Ok(Some((warmed_up, ended)))
+}
+
+/// Sends until everything is sent or `stop` is cancelled, and waits for the replies.
+///
+/// `watch` gets the recorder at the start, to read it during the run.
+async fn run(
+    target: &Arc<Target>,
+    events: &Events,
+    load: Load,
+    stop: CancellationToken,
+    watch: impl FnOnce(Arc<Mutex<Recorder>>),
+) -> Result<Ended> {
+    let recorder = Arc::new(Mutex::new(Recorder::new()?));
+    watch(Arc::clone(&recorder));
+    let all = load.due();
+    let (started_at, started, cpu) = (SystemTime::now(), Instant::now(), cpu_time());
+    let run = Arc::new(Run {
+        events: events.all(),
+        is_in_turn: events.are_in_turn(),
+        load,
+        started,
+        requests: all.map_or(load.requests.unwrap_or(u64::MAX), |all| all.requests),
+        taken: AtomicU64::new(0),
+        due: Semaphore::new(0),
+        stop: stop.child_token(),
+        recorder: Arc::clone(&recorder),
+    });
+    let mut callers = JoinSet::new();
+    for callers_of_thread in divide(load.concurrency.get().into()) {
+        let new = (0..callers_of_thread).map(|_| target.caller()).collect();
+        let run = Arc::clone(&run);
+        callers.spawn_blocking(move || run.call_on_this_thread(new));
+    }
+    // A thread, not a task: tokio's timer has a resolution of 1 ms, too coarse for 100,000 requests per
+    // second.
+    let pacing = load.schedule.map(|schedule| {
+        let run = Arc::clone(&run);
+        thread::Builder::new().spawn(move || run.pace(&schedule))
+    });
+    let pacing = pacing.transpose()?;
+
+    let limit = all.map_or(load.duration, |all| Some(all.time.saturating_add(GRACE)));
+    let ended = tokio::select! {
+        ended = join(&mut callers) => ended,
+        () = elapse(limit) => Ok(()),
+        () = stop.cancelled() => Ok(()),
+    };
+    run.stop.cancel();
+    run.due.close();
+    let (stopped, interrupted) = (started.elapsed(), stop.is_cancelled());
+    if let Some(pacing) = pacing {
+        pacing.thread().unpark();
+    }
+    ended?;
+    join(&mut callers).await?;
+
+    let elapsed = started.elapsed();
+    let mut recorder = std::mem::replace(&mut *lock(&recorder), Recorder::new()?);
+    let due = load.schedule.zip(all).map(|(schedule, all)| {
+        let due = if interrupted && stopped < all.time {
+            Due {
+                requests: schedule.requests(stopped).min(all.requests),
+                time: stopped,
+                ..all
+            }
+        } else {
+            all
+        };
+        let taken = run.taken.load(Ordering::Relaxed);
+        recorder.unsent(&schedule, taken..due.requests, elapsed);
+        due
+    });
+    Ok(Ended {
+        recorder,
+        started: started_at,
+        elapsed,
+        due,
+        interrupted,
+        cpu: cpu_time().saturating_sub(cpu),
+    })
+}
+
+impl Run {
+    /// Adds a permit for each request when it is due.
+    fn pace(&self, schedule: &Schedule) {
+        let mut added = 0;
+        while !self.due.is_closed() {
+            let due = schedule.requests(self.started.elapsed()).min(self.requests);
+            self.due.add_permits(to_usize(due - added));
+            added = due;
+            if due == self.requests {
+                // Each caller finds that nothing is left.
+                self.due.add_permits(self.load.concurrency.get().into());
+                return;
+            }
+            thread::park_timeout(schedule.due(due).saturating_sub(self.started.elapsed()));
+        }
+    }
+
+    /// Callers stay on their thread: moving one to another thread costs as much CPU time as a request.
+    fn call_on_this_thread(self: Arc<Self>, callers: Vec<Caller>) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start a thread of callers")?;
+        runtime.block_on(async {
+            let mut calling: JoinSet<()> = callers
+                .into_iter()
+                .map(|caller| Arc::clone(&self).call(caller))
+                .collect();
+            while let Some(ended) = calling.join_next().await {
+                ended.context("a caller failed")?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Sends one request after the other.
+    async fn call(self: Arc<Self>, mut caller: Caller) {
+        while let Some((from, event)) = self.next().await {
+            let (response, retries) = self.invoke(&mut caller, event).await;
+            let at = self.started.elapsed();
+            let bytes = response.as_ref().map_or(0, Response::reply_bytes);
+            // The clock has stopped before the comparison.
+            let outcome = Outcome::of(response, event);
+            let mut recorder = lock(&self.recorder);
+            recorder.retries += u64::from(retries);
+            recorder.reply_bytes += bytes;
+            recorder.replied(at, at.saturating_sub(from), event, outcome);
+        }
+    }
+
+    /// Waits for the next request, and returns the time from which its latency counts.
+    async fn next(&self) -> Option<(Duration, &Event)> {
+        if self.load.schedule.is_some() {
+            self.due.acquire().await.ok()?.forget();
+        } else if self.stop.is_cancelled() {
+            return None;
+        }
+        let request = self.taken.fetch_add(1, Ordering::Relaxed);
+        if request >= self.requests {
+            return None;
+        }
+        let schedule = self.load.schedule;
+        let from =
+            schedule.map_or_else(|| self.started.elapsed(), |schedule| schedule.due(request));
+        let count = self.events.len();
+        let index = if self.is_in_turn {
+            to_usize(request % count as u64)
+        } else {
+            fastrand::usize(..count)
+        };
+        Some((from, &self.events[index]))
+    }
+
+    /// Returns the last response, and how many requests preceded it.
+    async fn invoke(&self, caller: &mut Caller, event: &Event) -> (Result<Response>, u32) {
+        let mut back_off = FIRST_BACK_OFF;
+        let mut retries = 0;
+        loop {
+            let response = caller
+                .invoke(event.payload.clone(), INVOCATION_TIMEOUT)
+                .await;
+            let is_throttled = response.as_ref().is_ok_and(Response::is_throttled);
+            if !(is_throttled && self.load.retry && retries + 1 < ATTEMPTS) {
+                return (response, retries);
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return (response, retries),
+                () = tokio::time::sleep(back_off.mul_f64(fastrand::f64())) => {}
+            }
+            retries += 1;
+            back_off = LONGEST_BACK_OFF.min(back_off * 2);
+        }
+    }
+}
+
+fn to_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+async fn join(threads: &mut JoinSet<Result<()>>) -> Result<()> {
+    while let Some(ended) = threads.join_next().await {
+        ended.context("a thread of callers failed")??;
+    }
+    Ok(())
+}
+
+/// Divides callers among threads, of which there are no more than CPUs.
+fn divide(callers: usize) -> impl Iterator<Item = usize> {
+    let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = callers.div_ceil(CALLERS_PER_THREAD).min(cpus);
+    (0..threads).map(move |index| callers / threads + usize::from(index < callers % threads))
+}
+
+async fn elapse(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A line about a run in progress.
+pub(crate) fn progress(recorder: &Mutex<Recorder>, started: Instant, load: &Load) -> String {
+    let elapsed = started.elapsed().as_secs();
+    let of = match (load.duration, load.requests) {
+        (Some(duration), _) => format!(" of {} s", duration.as_secs()),
+        (None, _) => String::new(),
+    };
+    let recorder = lock(recorder);
+    let (outcomes, latencies) = (recorder.outcomes, &recorder.microseconds);
+    let milliseconds =
+        |quantile| Duration::from_micros(latencies.value_at_quantile(quantile)).as_secs_f64() * 1e3;
+    format!(
+        "{elapsed} s{of}  {} ok  {} throttled  {} failed  p50 {:.1} ms  p99 {:.1} ms",
+        outcomes.ok,
+        outcomes.throttled,
+        outcomes.failed(),
+        milliseconds(0.5),
+        milliseconds(0.99)
+    )
+}
+
+/// User and system time of this process.
+fn cpu_time() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Duration::ZERO;
+    };
+    let time = |time: TimeVal| {
+        let microseconds = time.tv_sec() * 1_000_000 + time.tv_usec();
+        Duration::from_micros(microseconds.try_into().unwrap_or_default())
+    };
+    time(usage.user_time()) + time(usage.system_time())
+}
+
+/// No critical section can panic half-way, so the data behind a poisoned lock are still good.
+pub(crate) fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
+    recorder.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,173 @@
+//! The load tester as a Lambda function: sends a share of a load, and replies with its report.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Error, Result, bail, ensure};
+use fibonacci_generator::sequence::MAX_INDEX;
+use http::Uri;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::Aws;
+use crate::events::Events;
+use crate::flags::Limits;
+use crate::http::Endpoint;
+use crate::load::Load;
+use crate::measured::{Measured, unix_ms};
+use crate::merge::MAX_APART;
+use crate::report::{Clock, Report, Subject};
+use crate::run;
+use crate::target::{FunctionName, INVOCATION_TIMEOUT, Target};
+use crate::terminal::say;
+
+/// The version of the event. A change that older generators cannot follow raises it.
+pub(crate) const VERSION: u64 = 2;
+
+/// The time that a generator needs between the last reply it waits for and its own timeout.
+pub(crate) const SPARE: Duration = Duration::from_secs(2);
+
+/// The event of a generator.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Share {
+    pub version: u64,
+    /// When the event was sent, by the sender's clock, in milliseconds since 1970.
+    pub sent_unix_ms: u64,
+    /// When all generators start.
+    pub start_unix_ms: u64,
+    #[serde(flatten)]
+    pub function: FunctionName,
+    /// The Invoke API of the function.
+    pub endpoint_url: String,
+    pub events: Events,
+    pub warm_up: u64,
+    pub load: Load,
+}
+
+/// Serves Lambda's Runtime API until the process is ended.
+pub(crate) async fn serve() -> ExitCode {
+    let served = async {
+        check_environment()?;
+        let served = lambda_runtime::run_concurrent(service_fn(handle)).await;
+        served.map_err(Error::from_boxed)
+    };
+    match served.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `lambda_runtime` panics without these variables.
+fn check_environment() -> Result<()> {
+    let variable = |name: &str| {
+        let value = std::env::var(name);
+        value.with_context(|| {
+            format!("AWS_LAMBDA_RUNTIME_API is set, as on Lambda, but {name} is not")
+        })
+    };
+    let address = variable("AWS_LAMBDA_RUNTIME_API")?;
+    let uri = format!("http://{address}").parse::<Uri>();
+    uri.with_context(|| format!("AWS_LAMBDA_RUNTIME_API is {address:?}, which is not an address"))?;
+    variable("AWS_LAMBDA_FUNCTION_NAME")?;
+    variable("AWS_LAMBDA_FUNCTION_VERSION")?;
+    let memory = variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?;
+    let number = memory.parse::<u16>();
+    number.with_context(|| {
+        format!("AWS_LAMBDA_FUNCTION_MEMORY_SIZE is {memory:?}, not a number of MB")
+    })?;
+    Ok(())
+}
+
+async fn handle(event: LambdaEvent<Value>) -> Result<Report, Diagnostic> {
+    let received = SystemTime::now();
+    let deadline = UNIX_EPOCH + Duration::from_millis(event.context.deadline);
+    let sent = async {
+        let share = Share::parse(event.payload, received)?;
+        send(share, received, deadline).await
+    };
+    sent.await.map_err(|error| Diagnostic {
+        error_type: "Generator.Error".to_owned(),
+        error_message: format!("{error:#}"),
+    })
+}
+
+async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Result<Report> {
+    let endpoint = Endpoint::parse(&share.endpoint_url)?;
+    let aws = Aws::find(Some(&endpoint)).await?;
+    let lambda = aws.lambda(Some(endpoint))?;
+    let target = Arc::new(Target::new(lambda, share.function.clone())?);
+    let stop = CancellationToken::new();
+    // In time for the last replies to arrive before Lambda ends the invocation.
+    let until = deadline
+        .duration_since(received)
+        .unwrap_or_default()
+        .saturating_sub(INVOCATION_TIMEOUT + SPARE);
+    let timer = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            tokio::time::sleep(until).await;
+            stop.cancel();
+        }
+    });
+    let start = UNIX_EPOCH + Duration::from_millis(share.start_unix_ms);
+    let ended = run::measure(
+        &target,
+        &share.events,
+        share.load,
+        share.warm_up,
+        Some(start),
+        &stop,
+        |_| (),
+    )
+    .await;
+    timer.abort();
+    let (warm_up, ended) =
+        ended?.context("the generator's timeout is too short to send anything")?;
+    let mut measured = Measured::new(&share.load, warm_up, ended);
+    if std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").is_ok_and(|most| most != "1") {
+        // Other shares may have used this process at the same time.
+        measured.cpu = None;
+    }
+    let subject = Subject::new(share.function, &target, &share.events, &share.load);
+    let mut report = Report::new(subject, None, measured, Vec::new(), &Limits::NONE)?;
+    report.clock = Some(Clock {
+        received_unix_ms: unix_ms(received),
+        replied_unix_ms: unix_ms(SystemTime::now()),
+    });
+    Ok(report)
+}
+
+impl Share {
+    fn parse(event: Value, received: SystemTime) -> Result<Self> {
+        let version = event.get("version").and_then(Value::as_u64);
+        if version.is_some_and(|version| version != VERSION) {
+            bail!(
+                "the share is of version {}, the generator of version {VERSION}: deploy it again",
+                event["version"]
+            );
+        }
+        let share: Self = serde_json::from_value(event)
+            .context("this function takes shares of a load, from `cargo loadtest --generators`")?;
+        if let Events::N(range) = &share.events {
+            ensure!(
+                !range.is_empty() && *range.end() <= MAX_INDEX,
+                "the share has no valid N"
+            );
+        }
+        let generators = share.load.schedule.map_or(1, |schedule| schedule.step);
+        share.load.check(generators)?;
+        let behind = share.sent_unix_ms.saturating_sub(unix_ms(received));
+        ensure!(
+            u128::from(behind) <= MAX_APART.as_millis(),
+            "the generator's clock is {:.1} s behind the sender's",
+            Duration::from_millis(behind).as_secs_f64()
+        );
+        Ok(share)
+    }
+}

@@ -1,0 +1,170 @@
+//! What `lambda_runtime` 1.5.0's own loop does, and this one does not.
+//!
+//! These are the reasons for a loop of our own (DESIGN.md): where one of these tests fails, a
+//! reason is gone.
+
+use std::future::pending;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use lambda_runtime::{LambdaEvent, service_fn, tracing};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::Value;
+use test_support::{Function, Request, event, wait_for};
+
+/// A function on their loop, in the process that a test starts.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn run() -> ExitCode {
+    tracing::init_default_subscriber();
+    // A test ends the process when it has seen what it wanted to see.
+    lambda_runtime::spawn_graceful_shutdown_handler(pending).await;
+    let handler = service_fn(async |event: LambdaEvent<Value>| {
+        assert_ne!(event.payload, "panic");
+        Ok::<_, lambda_runtime::Error>(event.payload)
+    });
+    lambda_runtime::run_concurrent(handler).await.unwrap();
+    ExitCode::SUCCESS
+}
+
+fn start(handler: &str, max_concurrency: &str) -> Function {
+    crate::start(handler, &[("AWS_LAMBDA_MAX_CONCURRENCY", max_concurrency)])
+}
+
+fn start_theirs(max_concurrency: &str) -> Function {
+    start("theirs", max_concurrency)
+}
+
+fn start_ours(max_concurrency: &str) -> Function {
+    start("direct", max_concurrency)
+}
+
+/// An event with this line in its head.
+fn event_with(header: &str, request_id: &str) -> String {
+    let event = String::from_utf8(event(request_id, "{}")).unwrap();
+    event.replacen("\r\n", &format!("\r\n{header}\r\n"), 1)
+}
+
+#[test]
+fn loses_a_worker_to_a_client_context_that_it_cannot_parse() {
+    for client_context in [r#"{"custom":{"a":1}}"#, "not JSON"] {
+        let header = format!("Lambda-Runtime-Client-Context: {client_context}");
+        let theirs = start_theirs("2");
+        let polls = [theirs.poll(), theirs.poll()];
+        polls[0].respond(event_with(&header, "lost"));
+        theirs.assert_no_poll_for(Duration::from_secs(1));
+        // The other worker is alive; the caller of the first waits for ever.
+        polls[1].dispatch("a", "{}");
+        assert_eq!(theirs.post().posted(), ("a", "response"));
+
+        let ours = start_ours("2");
+        for n in 0..100 {
+            ours.poll().respond(event_with(&header, &n.to_string()));
+            ours.post().accept();
+        }
+        let _polls = [ours.poll(), ours.poll()];
+    }
+}
+
+#[test]
+fn retries_a_refused_poll_without_a_pause() {
+    const REFUSALS: usize = 80;
+    let theirs = start_theirs("8");
+    theirs.poll().close();
+    let refused = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let refused = &refused;
+        scope.spawn(move || {
+            while refused.fetch_add(1, Relaxed) < REFUSALS {
+                theirs.poll().close();
+            }
+        });
+        let ours = start_ours("8");
+        let begun = Instant::now();
+        for _ in 0..REFUSALS {
+            ours.poll().close();
+        }
+        // The pauses of ours alone are 5 + 10 + 20 + 40 + 80 + 4 × 125 ms at least.
+        assert!(begun.elapsed() >= Duration::from_millis(655));
+        assert!(refused.load(Relaxed) >= REFUSALS, "{refused:?}");
+    });
+}
+
+#[test]
+fn panics_at_an_event_without_its_headers() {
+    let respond = |poll: Request| poll.respond("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    let theirs = start_theirs("2");
+    let other = theirs.poll();
+    respond(theirs.poll());
+    theirs.assert_no_poll_for(Duration::from_secs(1));
+    drop(other);
+
+    let ours = start_ours("2");
+    let _other = ours.poll();
+    respond(ours.poll());
+    ours.poll();
+}
+
+#[test]
+fn goes_on_polling_after_sigterm() {
+    let theirs = start_theirs("2");
+    let polls = [theirs.poll(), theirs.poll()];
+    theirs.signal(Signal::SIGTERM);
+    wait_for("their handler of SIGTERM", || {
+        theirs.line().contains("in progress").then_some(())
+    });
+    polls[1].dispatch("late", "{}");
+    theirs.post().accept();
+    theirs.poll();
+
+    let environment = [
+        ("AWS_LAMBDA_LOG_LEVEL", "DEBUG"),
+        ("RUNTIME_API_PIPELINING", "off"),
+    ];
+    let mut ours = crate::start("direct", &environment);
+    ours.poll().dispatch("in-flight", "{}");
+    let post = ours.post();
+    ours.signal(Signal::SIGTERM);
+    wait_for("our handler of SIGTERM", || {
+        (ours.json_line()["fields"]["message"] == "draining").then_some(())
+    });
+    post.accept();
+    assert_eq!(ours.wait().0.code(), Some(0));
+    ours.assert_no_poll_for(Duration::ZERO);
+}
+
+#[test]
+fn leaks_the_trace_id_of_every_invocation_in_sequential_mode() {
+    const INVOCATIONS: u64 = 10_000;
+    let growth_per_invocation = |function: Function| {
+        let mut invoke = |n: u64| {
+            let trace_id = format!(
+                "Lambda-Runtime-Trace-Id: Root=1-{n:08x}-0123456789abcdef01234567;Sampled=0"
+            );
+            let event = event_with(&trace_id, &n.to_string());
+            function.poll().respond(event);
+            function.post().accept();
+        };
+        (0..2_000).for_each(&mut invoke);
+        let before = resident_bytes(function.pid());
+        (2_000..2_000 + INVOCATIONS).for_each(&mut invoke);
+        (resident_bytes(function.pid()) - before) / INVOCATIONS
+    };
+    let theirs = growth_per_invocation(start_theirs("1"));
+    let ours = growth_per_invocation(start_ours("1"));
+    assert!(theirs >= 64, "{theirs} bytes per invocation");
+    // Code that runs for the first time is mapped, 64 KiB at a time.
+    assert!(ours <= 16, "ours: {ours} bytes per invocation");
+}
+
+fn resident_bytes(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib * 1024
+}

@@ -1,0 +1,314 @@
+//! How the process starts, and how it ends at SIGTERM and SIGINT.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
+use test_support::{Function, PIPELINING, event};
+
+use crate::{HANDLERS, NO_LINES, in_every_mode, start};
+
+/// After this time the process exits, whatever is in flight.
+const DRAIN_LIMIT: Duration = Duration::from_millis(400);
+/// A process starts and polls within this time, on a machine that is not too busy.
+const MOMENTS: Duration = Duration::from_millis(20);
+/// How long a test looks for a poll that must not come.
+const A_WHILE: Duration = Duration::from_millis(100);
+
+/// A function outside Lambda.
+fn outside_lambda() -> Command {
+    let mut command = crate::command("direct", &[]);
+    command.env_remove("AWS_LAMBDA_RUNTIME_API");
+    command
+}
+
+#[test]
+fn says_what_it_is_outside_lambda() {
+    let output = outside_lambda().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("exact-"), "{said}");
+    assert!(
+        said.ends_with(
+            " is an AWS Lambda function and runs where AWS_LAMBDA_RUNTIME_API is set; \
+             try it with: cargo local\n"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn fails_outside_lambda_if_nobody_reads_standard_error() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut command = outside_lambda();
+    command.stdout(Stdio::null()).stderr(writer);
+    assert_eq!(command.status().unwrap().code(), Some(1));
+}
+
+/// Lambda's Runtime API is there before the function, but a container may start in any order.
+#[test]
+fn keeps_trying_to_reach_the_runtime_api() {
+    // What is bound and does not listen refuses connections, and nobody else gets its port.
+    let bound = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::empty(),
+        None,
+    )
+    .unwrap();
+    bind(bound.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let refuses = getsockname::<SockaddrIn>(bound.as_raw_fd()).unwrap();
+    for runtime_api in [&*refuses.to_string(), "nonsense", ""] {
+        let function = start("direct", &[("AWS_LAMBDA_RUNTIME_API", runtime_api)]);
+        for message in [
+            "cannot register an extension, so Lambda will not send SIGTERM",
+            "cannot get an invocation from the Runtime API; retrying",
+        ] {
+            let line = function.json_line();
+            assert_eq!(line["level"], "WARN");
+            assert_eq!(line["fields"]["message"], message);
+        }
+        // On a slow machine, failures can be far enough apart to belong to two outages.
+        for line in function.terminate() {
+            assert_eq!(
+                line["fields"]["message"],
+                "cannot get an invocation from the Runtime API; retrying"
+            );
+        }
+    }
+}
+
+#[test]
+fn has_one_worker_if_no_concurrency_is_given() {
+    for environment in [&[][..], &[("AWS_LAMBDA_MAX_CONCURRENCY", "1")]] {
+        let function = start("direct", environment);
+        function.invoke("{}");
+        let _poll = function.poll();
+        function.assert_no_poll_for(A_WHILE);
+    }
+}
+
+#[test]
+fn warns_of_an_invalid_concurrency_and_uses_one() {
+    for value in ["", "0", "-1", "1.5", "many", "65536"] {
+        let function = start("direct", &[("AWS_LAMBDA_MAX_CONCURRENCY", value)]);
+        let line = function.json_line();
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(
+            line["fields"]["message"],
+            "AWS_LAMBDA_MAX_CONCURRENCY is invalid; using 1"
+        );
+        function.invoke("{}");
+        let _poll = function.poll();
+        function.assert_no_poll_for(A_WHILE);
+    }
+}
+
+#[test]
+fn warns_of_an_invalid_pipelining_and_uses_on() {
+    for value in ["", "OFF", "false"] {
+        let function = start("direct", &[("RUNTIME_API_PIPELINING", value)]);
+        let line = function.json_line();
+        assert_eq!(line["level"], "WARN");
+        assert_eq!(
+            line["fields"]["message"],
+            "RUNTIME_API_PIPELINING is invalid; using on"
+        );
+        function.poll().dispatch("a", "{}");
+        assert!(function.post().is_followed);
+    }
+}
+
+#[test]
+fn logs_at_the_level_that_lambda_sets_whatever_rust_log_says() {
+    for (level, warns) in [
+        ("WARN", true),
+        ("", true),
+        ("ERROR", false),
+        ("FATAL", false),
+    ] {
+        let function = start(
+            "direct",
+            &[
+                ("AWS_LAMBDA_LOG_LEVEL", level),
+                ("AWS_LAMBDA_MAX_CONCURRENCY", "many"),
+                ("RUST_LOG", "trace,foo=bar=baz"),
+            ],
+        );
+        function.poll();
+        let lines = function.terminate();
+        assert!(lines.iter().all(|line| line["level"] == "WARN"));
+        assert_eq!(lines.len(), usize::from(warns), "{level}: {lines:?}");
+    }
+}
+
+#[test]
+fn says_at_debug_what_it_starts() {
+    let function = start(
+        "direct",
+        &[
+            ("AWS_LAMBDA_LOG_LEVEL", "DEBUG"),
+            ("AWS_LAMBDA_MAX_CONCURRENCY", "3"),
+        ],
+    );
+    let line = function.json_line();
+    assert_eq!(line["fields"]["message"], "starting");
+    assert_eq!(line["fields"]["workers"], 3);
+    assert_eq!(line["fields"]["pipelines"], true);
+    assert!(line["fields"]["threads"].is_u64(), "{line}");
+}
+
+#[test]
+fn exits_at_a_signal_if_nothing_is_in_flight() {
+    for handler in HANDLERS {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            for workers in ["1", "8"] {
+                let mut function = start(handler, &[("AWS_LAMBDA_MAX_CONCURRENCY", workers)]);
+                let polls: Vec<_> = (0..workers.parse().unwrap())
+                    .map(|_| function.poll())
+                    .collect();
+                function.signal(signal);
+                let (status, lines) = function.wait();
+                assert_eq!(status.code(), Some(0));
+                assert_eq!(lines, [""; 0]);
+                drop(polls);
+            }
+        }
+    }
+}
+
+#[test]
+fn exits_at_a_signal_while_it_registers() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut function = Function::start_unregistered(crate::command("direct", &[]));
+        let _registration = function.extension_request();
+        function.signal(signal);
+        let (status, lines) = function.wait();
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(lines, [""; 0]);
+    }
+}
+
+/// The worker model says when each of these is due. Here they happen while the process is stopped,
+/// so that it meets all of them at once.
+#[test]
+fn handles_what_is_in_flight_and_what_still_arrives() {
+    for handler in HANDLERS {
+        for pipelining in PIPELINING {
+            let mut function = start(
+                handler,
+                &[
+                    ("AWS_LAMBDA_MAX_CONCURRENCY", "3"),
+                    ("RUNTIME_API_PIPELINING", pipelining),
+                ],
+            );
+            let polls = [function.poll(), function.poll(), function.poll()];
+            let in_flight = event("in-flight", "1");
+            polls[1].dispatch("posted", "1");
+            let posted = function.post();
+            function.while_stopped(|| {
+                polls[0].respond(&in_flight[..20]);
+                function.signal(Signal::SIGTERM);
+                polls[2].dispatch("late", "1");
+                posted.accept();
+                if pipelining == "on" {
+                    // This poll came with the reply, before the signal.
+                    function.poll().dispatch("last", "1");
+                }
+                polls[0].respond(&in_flight[20..]);
+            });
+
+            let mut expected = vec!["in-flight"];
+            expected.extend((pipelining == "on").then_some("last"));
+            expected.push("late");
+            let mut replied: Vec<_> = (expected.iter())
+                .map(|_| {
+                    let post = function.post();
+                    post.accept();
+                    post.posted().0.to_owned()
+                })
+                .collect();
+            replied.sort();
+            assert_eq!(replied, expected);
+            assert_eq!(function.wait().0.code(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn posts_again_while_it_shuts_down() {
+    in_every_mode(|command, _| {
+        let mut function = Function::start(command);
+        function.poll().dispatch("a", "1");
+        let post = function.post();
+        function.while_stopped(|| {
+            function.signal(Signal::SIGTERM);
+            post.close();
+        });
+        let retry = function.post();
+        assert!(!retry.is_followed);
+        retry.accept();
+        assert_eq!(function.wait().0.code(), Some(0));
+    });
+}
+
+#[test]
+fn exits_after_400_ms_whatever_is_in_flight() {
+    for handler in HANDLERS {
+        let function = start(handler, &[("AWS_LAMBDA_MAX_CONCURRENCY", "2")]);
+        let polls = [function.poll(), function.poll()];
+        let begun = Instant::now();
+        function.while_stopped(|| {
+            function.signal(Signal::SIGTERM);
+            polls[0].respond("HTTP/1.1 200 OK\r\n");
+            polls[1].dispatch("a", "1");
+        });
+        let _not_accepted = function.post();
+        let line = function.json_line();
+        assert!(begun.elapsed() >= DRAIN_LIMIT, "{:?}", begun.elapsed());
+        assert_eq!(
+            line["fields"]["message"],
+            "shutting down with invocations in flight"
+        );
+        assert_eq!(line["fields"]["in_flight"], 2);
+        assert_eq!(function.terminate(), NO_LINES);
+    }
+}
+
+/// `SIGTERMS` says how many processes get one.
+#[test]
+fn loses_nothing_to_a_signal_at_any_moment_of_its_start() {
+    let times = env::var("SIGTERMS").map_or(100, |times| times.parse().unwrap());
+    let mut killed = 0;
+    for _ in 0..times {
+        let mut function = start("direct", &[("AWS_LAMBDA_MAX_CONCURRENCY", "2")]);
+        thread::sleep(MOMENTS.mul_f64(fastrand::f64()));
+        function.signal(Signal::SIGTERM);
+        let (status, lines) = function.wait();
+        assert_eq!(lines, [""; 0]);
+        if status.signal() == Some(Signal::SIGTERM as i32) {
+            assert_eq!(function.connections(), 0, "it had something to lose");
+            killed += 1;
+        } else {
+            assert_eq!(status.code(), Some(0), "{status}");
+        }
+    }
+    println!("{times} signals, {killed} before the process listened for one");
+}
+
+#[test]
+fn receives_signals_that_its_parent_has_blocked() {
+    let function = thread::spawn(|| {
+        SigSet::all().thread_block().unwrap();
+        start("direct", &[])
+    });
+    let function = function.join().unwrap();
+    function.poll();
+    assert_eq!(function.terminate(), NO_LINES);
+}

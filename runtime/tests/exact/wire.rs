@@ -1,0 +1,542 @@
+//! What the function and the Runtime API send to each other, byte by byte.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use test_support::{Function, PIPELINING, REGISTERED, event};
+
+use crate::{HANDLERS, NO_LINES, in_every_mode, reply, start};
+
+fn chunked(request_id: &str, chunks: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: {request_id}\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{chunks}"
+    )
+}
+
+#[test]
+fn reads_a_content_length_and_chunks() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        for (n, chunks) in [
+            "",
+            "8\r\n{\"n\": 1}\r\n0\r\n\r\n",
+            "5\r\n{\"n\":\r\n3\r\n 1}\r\n0\r\n\r\n",
+            "0005;name=value\r\n{\"n\":\r\n3\r\n 1}\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n",
+        ]
+        .iter()
+        .enumerate()
+        {
+            for one_by_one in [false, true] {
+                let request_id = format!("{n}-{one_by_one}");
+                let response = match *chunks {
+                    "" => event(&request_id, r#"{"n": 1}"#),
+                    chunks => chunked(&request_id, chunks).into_bytes(),
+                };
+                let poll = function.poll();
+                if one_by_one {
+                    for byte in &response {
+                        poll.respond([*byte]);
+                    }
+                } else {
+                    poll.respond(&response);
+                }
+                let post = function.post();
+                assert_eq!(post.posted(), (&*request_id, "response"));
+                assert_eq!(post.body, reply(r#"{"n": 1}"#), "to {chunks}");
+                post.accept();
+            }
+        }
+    });
+}
+
+#[test]
+fn carries_6_mb_in_chunks_and_back() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        let payload = format!("\"{}\"", "x".repeat(6 * 1024 * 1024 - 2));
+        let (start, rest) = payload.split_at(100);
+        let poll = function.poll();
+        poll.respond(chunked("a", ""));
+        for chunk in [start, rest] {
+            poll.respond(format!("{:X}\r\n{chunk}\r\n", chunk.len()));
+        }
+        poll.respond("0\r\n\r\n");
+        assert!(function.post().body == reply(&payload));
+    });
+}
+
+#[test]
+fn reads_headers_in_any_case_and_order() {
+    let function = start("direct", &[]);
+    for (request_id, head) in [
+        (
+            "a",
+            "content-length: 8\r\nlambda-runtime-aws-request-id: a\r\n",
+        ),
+        (
+            "b",
+            "LAMBDA-RUNTIME-AWS-REQUEST-ID: b\r\nX-Other: é\r\nCONTENT-LENGTH: 8\r\n",
+        ),
+        (
+            "c",
+            "Lambda-Runtime-Client-Context: {\"custom\":{\"a\":1}}\r\nContent-Length:8\r\nLambda-Runtime-Aws-Request-Id:   c  \r\n",
+        ),
+    ] {
+        let poll = function.poll();
+        poll.respond(format!("HTTP/1.1 200 OK\r\n{head}\r\n{{\"n\": 1}}"));
+        let post = function.post();
+        assert_eq!(post.posted(), (request_id, "response"));
+        assert_eq!(post.body, reply(r#"{"n": 1}"#));
+        post.accept();
+    }
+}
+
+#[test]
+fn reads_past_interim_responses() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        let poll = function.poll();
+        poll.respond("HTTP/1.1 100 Continue\r\n\r\n");
+        poll.dispatch("a", "1");
+        let post = function.post();
+        assert_eq!(post.body, reply("1"));
+        post.respond("HTTP/1.1 103 Early Hints\r\nContent-Length: x\r\n\r\n");
+        post.accept();
+        function.poll();
+        assert_eq!(function.terminate(), NO_LINES);
+    });
+}
+
+#[test]
+fn keeps_its_connection_unless_it_is_told_to_close_it() {
+    const INVOCATIONS: usize = 10;
+    for (status_line, closes) in [
+        ("HTTP/1.1 200 OK", false),
+        ("HTTP/1.1 200 OK\r\nConnection: close", true),
+        ("HTTP/1.1 200 OK\r\nConnection: keep-alive, Close", true),
+        ("HTTP/1.0 200 OK", true),
+    ] {
+        in_every_mode(|command, _| {
+            let function = Function::start(command);
+            let mut poll = function.poll();
+            let mut kept = 0;
+            for n in 0..INVOCATIONS {
+                poll.respond(format!(
+                    "{status_line}\r\nLambda-Runtime-Aws-Request-Id: {n}\r\nContent-Length: 1\r\n\r\n1"
+                ));
+                let post = function.post();
+                assert_eq!(post.body, reply("1"));
+                kept += usize::from(post.port() == poll.port());
+                post.accept();
+                poll = function.poll();
+            }
+            // A post that gets no response for 1 s, because the machine is slow, costs its connection.
+            let is_right = if closes {
+                kept == 0
+            } else {
+                kept > INVOCATIONS / 2
+            };
+            assert!(is_right, "kept {kept} times at {status_line}");
+        });
+    }
+}
+
+#[test]
+fn sends_the_next_poll_with_a_reply_and_with_an_error() {
+    in_every_mode(|command, pipelining| {
+        let function = Function::start(command);
+        for (request_id, payload) in [("a", "1"), ("b", "\"panic\""), ("c", "2")] {
+            function.poll().dispatch(request_id, payload);
+            let post = function.post();
+            assert_eq!(post.posted().0, request_id);
+            assert_eq!(post.is_followed, pipelining == "on");
+            post.accept();
+        }
+    });
+}
+
+#[test]
+fn sends_polls_on_their_own_if_the_runtime_api_does_not_take_two_requests_at_once() {
+    for closes in [true, false] {
+        in_every_mode(|command, _| {
+            let function = Function::start_unregistered(command);
+            let registration = function.extension_request();
+            assert!(registration.is_followed);
+            if closes {
+                registration.respond_and_close(REGISTERED);
+            } else {
+                registration.respond_and_drop_what_follows(REGISTERED);
+            }
+            assert!(function.extension_request().line.ends_with("/event/next"));
+            for request_id in ["a", "b", "c"] {
+                function.poll().dispatch(request_id, "1");
+                let post = function.post();
+                assert!(!post.is_followed, "{closes}");
+                post.accept();
+            }
+            function.poll();
+            assert_eq!(function.terminate(), NO_LINES);
+        });
+    }
+}
+
+#[test]
+fn serves_if_it_cannot_register_an_extension() {
+    for (breaks, problem) in [
+        (false, "HTTP status 403: {\"status\":\"OK\"} "),
+        (true, "unexpected end of file"),
+    ] {
+        in_every_mode(|command, _| {
+            let function = Function::start_unregistered(command);
+            if breaks {
+                (0..3).for_each(|_| function.extension_request().close());
+            } else {
+                function.extension_request().respond_with_status(403);
+            }
+            let line = function.json_line();
+            assert_eq!(line["level"], "WARN");
+            assert_eq!(
+                line["fields"]["message"],
+                "cannot register an extension, so Lambda will not send SIGTERM"
+            );
+            assert_eq!(line["fields"]["problem"], problem);
+            assert_eq!(function.invoke("1"), reply("1"));
+        });
+    }
+}
+
+/// Accepts a reply, and drops the poll that came with it.
+const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn sends_a_poll_again_if_its_connection_was_closed() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        for request_id in ["a", "b", "c"] {
+            function.poll().dispatch(request_id, "1");
+            function.post().respond_and_close(ACCEPTED);
+            assert_eq!(function.invoke("1"), reply("1"));
+            function.poll().close();
+        }
+        function.poll();
+        // It is no outage.
+        assert_eq!(function.terminate(), NO_LINES);
+    });
+}
+
+#[test]
+fn stops_sending_polls_with_replies_if_two_in_a_row_are_dropped() {
+    for handler in HANDLERS {
+        let function = start(handler, &[("AWS_LAMBDA_LOG_LEVEL", "INFO")]);
+        for request_id in ["a", "b"] {
+            function.poll().dispatch(request_id, "1");
+            let post = function.post();
+            assert!(post.is_followed);
+            post.respond_and_close(ACCEPTED);
+        }
+        function.poll().dispatch("c", "1");
+        let post = function.post();
+        assert!(!post.is_followed);
+        post.accept();
+        function.poll();
+        let lines = function.terminate();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0]["level"], "INFO");
+        assert_eq!(
+            lines[0]["fields"]["message"],
+            "the Runtime API drops pipelined polls; sending them on their own"
+        );
+    }
+}
+
+#[test]
+fn posts_again_and_only_once() {
+    in_every_mode(|command, pipelining| {
+        let function = Function::start(command);
+        for status in [500, 503] {
+            let [first, lost] = ["a", "b"].map(|id| format!("{id}-{status}"));
+            function.poll().dispatch(&first, "1");
+            let post = function.post();
+            post.respond_with_status(status);
+            if pipelining == "on" {
+                // The next event is here before the reply to this one has been accepted.
+                let poll = function.poll();
+                assert_eq!(poll.port(), post.port());
+                poll.dispatch(&lost, "2");
+            }
+            let retry = function.post();
+            assert_eq!(retry.posted(), (&*first, "response"));
+            assert_eq!(retry.body, reply("1"));
+            assert!(!retry.is_followed);
+            retry.accept();
+
+            if pipelining == "off" {
+                function.poll().dispatch(&lost, "2");
+            }
+            for _ in 0..2 {
+                let post = function.post();
+                assert_eq!(post.posted(), (&*lost, "response"));
+                post.close();
+            }
+            let line = function.json_line();
+            assert_eq!(line["level"], "ERROR");
+            assert_eq!(line["fields"]["requestId"], *lost);
+            assert_eq!(line["fields"]["message"], "could not deliver the response");
+        }
+        assert_eq!(function.invoke("3"), reply("3"));
+        function.poll();
+        assert_eq!(function.terminate(), NO_LINES);
+    });
+}
+
+#[test]
+fn gives_up_a_post_that_makes_no_progress() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        function.poll().dispatch("a", "1");
+        let no_response = function.post();
+        // The reply may have been delivered, so there is nothing to warn of.
+        function.post().respond_with_status(410);
+        drop(no_response);
+        function.poll();
+        assert_eq!(function.terminate(), NO_LINES);
+    });
+}
+
+#[test]
+fn replies_to_each_of_the_invocations_in_flight_at_once() {
+    const WORKERS: usize = 64;
+    for handler in HANDLERS {
+        for pipelining in PIPELINING {
+            let function = start(
+                handler,
+                &[
+                    ("AWS_LAMBDA_MAX_CONCURRENCY", &WORKERS.to_string()),
+                    ("RUNTIME_API_PIPELINING", pipelining),
+                ],
+            );
+            let polls: Vec<_> = (0..WORKERS).map(|_| function.poll()).collect();
+
+            // All have begun to arrive before the first is whole.
+            let events: Vec<_> = (0..WORKERS)
+                .map(|n| event(&n.to_string(), n.to_string()))
+                .collect();
+            function.while_stopped(|| {
+                for (poll, event) in polls.iter().zip(&events) {
+                    poll.respond(&event[..event.len() / 2]);
+                }
+                for index in (0..WORKERS).map(|index| index * 37 % WORKERS) {
+                    polls[index].respond(&events[index][events[index].len() / 2..]);
+                }
+            });
+
+            let mut posts: Vec<_> = (0..WORKERS).map(|_| function.post()).collect();
+            posts.sort_by_key(|post| post.posted().0.parse::<usize>().unwrap());
+            for (n, post) in posts.iter().enumerate() {
+                assert_eq!(post.posted(), (&*n.to_string(), "response"));
+                assert_eq!(post.body, reply(&n.to_string()));
+            }
+            for post in posts.iter().rev() {
+                post.accept();
+            }
+            for _ in 0..WORKERS {
+                function.poll();
+            }
+        }
+    }
+}
+
+#[test]
+fn waits_for_an_event_without_a_deadline_but_not_for_the_rest_of_one() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        let poll = function.poll();
+        function.assert_no_poll_for(Duration::from_millis(1500));
+        let begun = Instant::now();
+        poll.respond("H");
+
+        let retry = function.poll();
+        assert!(begun.elapsed() >= Duration::from_secs(1));
+        assert_eq!((&poll.connection).read(&mut [0]).unwrap(), 0, "closed");
+        let line = function.json_line();
+        assert_eq!(line["fields"]["problem"], "no progress for 1 s");
+        retry.dispatch("a", "1");
+        assert_eq!(function.post().body, reply("1"));
+    });
+}
+
+#[test]
+fn reports_an_event_that_does_not_arrive_whole() {
+    let head = "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id\r\n";
+    let with_chunks = |chunks| format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}");
+    let cases = [
+        (
+            format!("{head}Content-Length: 8\r\n\r\n{{\"n\""),
+            "unexpected end of file",
+        ),
+        (
+            format!("{head}Content-Length: 6357000\r\n\r\n"),
+            "a body of more than 6356992 bytes",
+        ),
+        (
+            format!("{head}Content-Length: 99999999999999999999\r\n\r\n"),
+            "an unusable Content-Length",
+        ),
+        (
+            format!("{head}Content-Length: +2\r\n\r\n{{}}"),
+            "an unusable Content-Length",
+        ),
+        (
+            with_chunks("ffffffffffffffff\r\n"),
+            "a body of more than 6356992 bytes",
+        ),
+        (with_chunks("x\r\n"), "not the size of a chunk"),
+        (
+            with_chunks("00000000000000002\r\n{}\r\n0\r\n\r\n"),
+            "not the size of a chunk",
+        ),
+        (
+            with_chunks("2\r\n{}\r\n\r\n\r\n"),
+            "not the size of a chunk",
+        ),
+        (
+            with_chunks("2\r\n{}\r\n;name=value\r\n\r\n"),
+            "not the size of a chunk",
+        ),
+        (
+            with_chunks("1\r\n{}\r\n0\r\n\r\n"),
+            "a chunk that is longer than its size",
+        ),
+        (
+            format!("{head}\r\n{{\"n\": 1}}"),
+            "neither a Content-Length nor chunks",
+        ),
+    ];
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        for (n, (response, problem)) in cases.iter().enumerate() {
+            let request_id = n.to_string();
+            let response = response.replace(": id\r\n", &format!(": {n}\r\n"));
+            function.poll().respond_and_close(response);
+            let post = function.post();
+            assert_eq!(post.posted(), (&*request_id, "error"));
+            let diagnostic: Value = serde_json::from_slice(&post.body).unwrap();
+            assert_eq!(diagnostic["errorType"], "Runtime.UnreadableEvent");
+            assert_eq!(diagnostic["errorMessage"], *problem);
+            post.accept();
+        }
+        assert_eq!(function.invoke("1"), reply("1"));
+    });
+}
+
+#[test]
+fn polls_again_after_a_response_that_is_no_event() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        let long_request_id = format!(
+            "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: {}\r\nContent-Length: 2\r\n\r\n{{}}",
+            "a".repeat(257)
+        );
+        for response in [
+            &*long_request_id,
+            "",
+            "HTTP/1.1 200",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: a/b\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "nonsense\r\n\r\n",
+        ] {
+            function.poll().respond_and_close(response);
+        }
+        assert_eq!(function.invoke("1"), reply("1"));
+        let warning = function.json_line();
+        assert_eq!(
+            warning["fields"]["message"],
+            "cannot get an invocation from the Runtime API; retrying"
+        );
+        function.poll();
+        // The other failures belong to the same outage, if the machine is not too slow for that.
+        for line in function.terminate() {
+            assert_eq!(line["fields"]["message"], warning["fields"]["message"]);
+        }
+    });
+}
+
+#[test]
+fn accepts_a_204_with_a_content_length() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        function.poll().dispatch("a", "1");
+        let post = function.post();
+        post.respond("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
+        function.poll();
+        assert_eq!(function.terminate(), NO_LINES);
+    });
+}
+
+#[test]
+fn logs_a_refused_reply_and_goes_on() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        for status in [400, 403, 410, 413] {
+            function.poll().dispatch(&status.to_string(), "1");
+            function.post().respond_with_status(status);
+            let line = function.json_line();
+            assert_eq!(line["level"], "WARN");
+            assert_eq!(line["fields"]["requestId"], status.to_string());
+            assert_eq!(line["fields"]["message"], "response refused");
+            assert_eq!(line["fields"]["status"], status);
+            assert_eq!(line["fields"]["refusal"], "{\"status\":\"OK\"} ");
+        }
+        assert_eq!(function.invoke("1"), reply("1"));
+    });
+}
+
+#[test]
+fn logs_at_most_a_kilobyte_of_a_refusal() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        for (len, logged) in [(1_000, 1_000), (4_000, 1_024), (100_000, 1_024)] {
+            function.poll().dispatch(&len.to_string(), "1");
+            let refusal = "\"".repeat(len);
+            let response =
+                format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {len}\r\n\r\n{refusal}");
+            let post = function.post();
+            if len > 4 * 1024 {
+                // The function does not read it all.
+                post.respond_and_close(response);
+            } else {
+                post.respond(response);
+            }
+            let line = function.json_line();
+            assert_eq!(line["fields"]["refusal"], refusal[..logged]);
+        }
+        assert_eq!(function.invoke("1"), reply("1"));
+    });
+}
+
+#[test]
+fn prints_nothing_if_nothing_is_wrong() {
+    for handler in HANDLERS {
+        for pipelining in PIPELINING {
+            let function = start(
+                handler,
+                &[
+                    ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
+                    ("RUNTIME_API_PIPELINING", pipelining),
+                ],
+            );
+            for payload in ["1", "{}", "not JSON"] {
+                function.invoke(payload);
+            }
+            function.poll();
+            assert_eq!(function.terminate(), NO_LINES);
+        }
+    }
+}
