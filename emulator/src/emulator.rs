@@ -36,7 +36,7 @@ const LAST_REPLIES: Duration = Duration::from_secs(5);
 
 /// A running function, and the servers around it.
 ///
-/// The function ends when this is dropped, and when the process that holds this ends.
+/// The function's process group ends when this is dropped, and when the process that holds this ends.
 pub struct Emulator {
     shared: Arc<Shared>,
     variables: Vec<(OsString, OsString)>,

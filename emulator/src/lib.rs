@@ -25,6 +25,9 @@
 //! only one. `-p`, `--bin`, `--example`, `--profile` and `--features` choose another. `--bootstrap` runs
 //! any executable: see `docs/bootstraps.md` for functions in other languages.
 //!
+//! The function's process group ends with the emulator, even after `kill -9`: its processes, their
+//! children, and so on, but not a process that leaves the group (`setsid`).
+//!
 //! # What the function gets
 //!
 //! The variables that Lambda sets, and `PATH`, `HOME`, `TMPDIR`, `AWS_LAMBDA_LOG_LEVEL` and
@@ -43,9 +46,6 @@
 //! that it can be stopped for as long as it takes. The function must keep a connection to the Runtime
 //! API open, as runtimes do: it is taken for another process when it polls after all of its connections
 //! have been closed.
-//!
-//! What ends with the emulator, even after `kill -9`, is the function's process group: its processes,
-//! their children, and so on, but not a process that leaves the group (`setsid`).
 //!
 //! # What it does not do
 //!
@@ -71,6 +71,19 @@
 //! *RIE* in comments is AWS's Runtime Interface Emulator. Its mode for Managed Instances is the
 //! reference for what AWS does not document:
 //! <https://github.com/aws/aws-lambda-runtime-interface-emulator>.
+//!
+//! # The way through the files
+//!
+//! ```text
+//! callers      ─► invoke_api.rs, function_url.rs, console.rs ─┐
+//!                                                             ├─► invocations.rs ─► workers.rs
+//! the function ─► runtime_api.rs, with faults.rs              ─┘
+//! ```
+//!
+//! `emulator.rs` puts all this together; `functions_api.rs` serves other operations of Lambda's API, and
+//! `extensions.rs` the Extensions API. `supervisor.rs` starts one `environment.rs` after another, with a `process.rs` and a Runtime API
+//! each. `settings.rs` has the function's variables, `logs.rs` what it prints, `history.rs` what the
+//! console shows. `main.rs` is the command line: `cargo_build.rs` builds, `watch.rs` watches.
 
 mod api_error;
 mod body;

@@ -84,7 +84,8 @@ impl RuntimeApi {
     }
 
     fn begin_again(&self, is_reply: bool, is_registration: bool) {
-        // No request goes on in an execution environment that another is about to end.
+        // One request at a time: otherwise one could go on in the execution environment that another is
+        // about to end.
         let _decision = lock(&self.decision);
         if !self.connections.were_all_closed() || is_reply {
             return;
@@ -97,7 +98,7 @@ impl RuntimeApi {
             self.extensions.reset();
             invocations.environment_ended(old, "Runtime exited without providing a reason");
         } else if is_registration {
-            // The other has not come as far as its first poll.
+            // The process before this one ended before its first poll, so its environment is unused.
             self.extensions.reset();
         }
     }
@@ -130,8 +131,8 @@ async fn serve_router(listener: TcpListener, connections: Arc<OpenConnections>, 
     let _ = axum::serve(listener, service).await;
 }
 
-/// Takes a poll or a registration after all connections have been closed for that of another process.
-/// One that only paused goes on with the reply to an event, on a connection of its own.
+/// Once all connections have been closed, takes the next request for that of another process, unless
+/// it is a reply: with that, a process goes on that had only paused.
 async fn notice_restart(State(api): Api, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
