@@ -76,17 +76,18 @@ fn main() -> Result<(), lambda_runtime::Error> {
         }
         rows.extend(measured);
     }
+    let mut paced_rows = Vec::new();
     if options.all {
-        let paced = USUAL.measure(&paced(&rows), function, options.test)?;
-        report::print_rows(&paced);
-        rows.extend(paced);
+        paced_rows = USUAL.measure(&paced(&rows), function, options.test)?;
+        report::print_rows(&paced_rows);
         print_starts(&programs, function, options.test)?;
     }
     if options.filter.is_empty() && !options.test {
         println!();
+        let all_rows: Vec<_> = rows.iter().chain(&paced_rows).collect();
         let target_dir = function.ancestors().nth(2).unwrap_or(Path::new("."));
         for (name, contents) in [
-            ("throughput.json", serde_json::to_string_pretty(&rows)?),
+            ("throughput.json", serde_json::to_string_pretty(&all_rows)?),
             ("throughput.svg", chart::svg(&rows)),
         ] {
             fs::write(target_dir.join(name), contents)?;
@@ -143,7 +144,7 @@ fn cells(setting: Setting, programs: &[Program]) -> Vec<Cell> {
 
 /// The same cells at half the rate that *ours* sustains.
 fn paced(rows: &[Row]) -> Vec<Cell> {
-    let usual = || rows.iter().filter(|row| row.setting == USUAL);
+    let usual = || rows.iter().filter(|row| row.setting == USUAL && row.n != 0);
     usual()
         .filter_map(|row| {
             let ours = usual().find(|ours| ours.n == row.n && ours.program.name == OURS)?;

@@ -58,7 +58,7 @@ struct Line<'a> {
 pub(crate) fn svg(rows: &[Row]) -> String {
     let mut lines = Vec::<Line>::new();
     let (mut least, mut most) = (CPU_TICKS[4], CPU_TICKS[4]);
-    for row in (rows.iter()).filter(|row| row.setting == USUAL && row.rate.is_none() && row.n > 0) {
+    for row in (rows.iter()).filter(|row| row.setting == USUAL && row.n > 0) {
         least = least.min(row.cpu_us);
         most = most.max(row.cpu_us);
         match lines

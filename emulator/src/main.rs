@@ -54,6 +54,7 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Function")]
 struct FunctionArgs {
     /// The function's executable, in place of one that is built here; `-- ARGUMENTS` at the end of the
     /// line are passed to it, as in `--bootstrap python3 -- -m awslambdaric app.handler`
@@ -88,6 +89,7 @@ struct FunctionArgs {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Serving")]
 struct ServeArgs {
     /// Where to serve the Invoke API and the console
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]

@@ -150,11 +150,15 @@ fn router(api: Arc<RuntimeApi>) -> Router {
         )
         .route(
             &format!("{invocation}/{{request_id}}/response"),
-            post(post_response),
+            post(async |api, connection, id, headers, body| {
+                post_reply(false, api, connection, id, headers, body).await
+            }),
         )
         .route(
             &format!("{invocation}/{{request_id}}/error"),
-            post(post_error),
+            post(async |api, connection, id, headers, body| {
+                post_reply(true, api, connection, id, headers, body).await
+            }),
         )
         .route("/2018-06-01/runtime/init/error", post(post_init_error))
         .route("/2018-06-01/ping", get(async || "pong"))
@@ -189,7 +193,7 @@ async fn next_invocation(
     };
     match api.shared.faults.take(Fault::is_of_event) {
         Some(Fault::EventWithoutHeaders) => {
-            let payload = dispatch.request.payload.clone();
+            let payload = dispatch.request.event.clone();
             api.shared.invocations.give_back(worker, dispatch);
             return payload.into_response();
         }
@@ -201,7 +205,7 @@ async fn next_invocation(
         None => {}
     }
     let request = dispatch.request;
-    let mut response = Response::new(Body::from(request.payload));
+    let mut response = Response::new(Body::from(request.event));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert(REQUEST_ID, header_value(&request.request_id.to_string()));
@@ -218,33 +222,14 @@ async fn next_invocation(
     response
 }
 
-async fn post_response(
-    State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Connection>,
-    Path(request_id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    accept_reply(&api, &connection, &request_id, &headers, body, false).await
-}
-
-async fn post_error(
-    State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Connection>,
-    Path(request_id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    accept_reply(&api, &connection, &request_id, &headers, body, true).await
-}
-
-async fn accept_reply(
-    api: &RuntimeApi,
-    connection: &Connection,
-    request_id: &str,
-    headers: &HeaderMap,
-    mut body: Body,
+/// Handles `POST …/response` and `POST …/error`.
+async fn post_reply(
     function_error: bool,
+    State(api): Api,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    Path(request_id): Path<String>,
+    headers: HeaderMap,
+    mut body: Body,
 ) -> Response {
     let fault = api.shared.faults.take(Fault::is_of_post);
     match fault {
@@ -253,65 +238,20 @@ async fn accept_reply(
             let _ = body::discard(body, READ_TIMEOUT).await;
             return injected(status);
         }
-        Some(Fault::PostReset) => return broken(Breakage::Reset, connection),
+        Some(Fault::PostReset) => return broken(Breakage::Reset, &connection),
         Some(Fault::PostBodyReset) => {
             let _ = body.frame().await;
-            return broken(Breakage::Reset, connection);
+            return broken(Breakage::Reset, &connection);
         }
         Some(Fault::PostResponseReset) => connection.break_with(Breakage::Reset),
         Some(Fault::PostResponseCut) => connection.break_with(Breakage::CutInHead),
         Some(Fault::PollDiscarded) => connection.break_with(Breakage::CutAfterResponse),
         _ => {}
     }
-    // No invocation has the nil UUID.
-    let id = Uuid::try_parse(request_id).unwrap_or_default();
-    let invocation_id = headers
-        .get(INVOCATION_ID)
-        .map(|id| id.to_str().unwrap_or_default());
-    let worker = api.worker(connection);
-    let reply = |payload, function_error| {
-        (api.shared.invocations).reply(worker, id, invocation_id, payload, function_error)
-    };
-    let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
-    if let Some(message) = unsupported(mode)
-        && !function_error
-    {
-        warn!("Runtime API: {message}");
-        // The caller is told at once: a stream may last longer than the invocation.
-        let error_type = "Runtime.InvalidResponseModeHeader";
-        let checked = reply(payload(error_type, message), true);
-        let _ = body::discard(body, STREAM_TIMEOUT).await;
-        let error_type = "InvalidFunctionResponseMode";
-        return match checked {
-            Ok(()) => error(StatusCode::BAD_REQUEST, error_type, message),
-            Err(refusal) => refused(&refusal),
-        };
-    }
-    // The body of a reply that will be refused is not kept.
-    let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
-    let is_wanted = api
-        .shared
-        .invocations
-        .check(worker, id, invocation_id)
-        .is_ok();
-    let body = body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await;
-    let (checked, response) = match body {
-        Ok(payload) => (reply(payload, function_error), accepted()),
-        Err(BodyError::TooLarge(_)) => (reply(too_large(limit), true), refused_size(limit)),
-        // The function may post it again, on another connection.
-        Err(_) => (
-            Ok(()),
-            error(
-                StatusCode::BAD_REQUEST,
-                "TruncatedHTTPRequest",
-                "HTTP request detected as truncated",
-            ),
-        ),
-    };
-    let mut response = match checked {
-        Ok(()) => response,
-        Err(refusal) => refused(&refusal),
-    };
+    let worker = api.worker(&connection);
+    let mut response = api
+        .accept(worker, &request_id, &headers, body, function_error)
+        .await;
     if fault == Some(Fault::PostClose) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
@@ -323,6 +263,54 @@ async fn accept_reply(
         );
     }
     response
+}
+
+impl RuntimeApi {
+    /// Accepts a reply, or tells the caller and the function why not.
+    async fn accept(
+        &self,
+        worker: Worker,
+        request_id: &str,
+        headers: &HeaderMap,
+        body: Body,
+        function_error: bool,
+    ) -> Response {
+        let invocations = &self.shared.invocations;
+        // No invocation has the nil UUID.
+        let id = Uuid::try_parse(request_id).unwrap_or_default();
+        let invocation_id = headers.get(INVOCATION_ID);
+        let invocation_id = invocation_id.map(|id| id.to_str().unwrap_or_default());
+        let reply = |payload, function_error, response| {
+            let accepted = invocations.reply(worker, id, invocation_id, payload, function_error);
+            accepted.map_or_else(|error| refused(&error), |()| response)
+        };
+        let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
+        if let Some(message) = unsupported(mode)
+            && !function_error
+        {
+            warn!("Runtime API: {message}");
+            let error_type = "InvalidFunctionResponseMode";
+            let response = error(StatusCode::BAD_REQUEST, error_type, message);
+            // The caller is told at once: a stream may last longer than the invocation.
+            let error_type = "Runtime.InvalidResponseModeHeader";
+            let response = reply(payload(error_type, message), true, response);
+            let _ = body::discard(body, STREAM_TIMEOUT).await;
+            return response;
+        }
+        // The body of a reply that will be refused is not kept.
+        let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
+        let is_wanted = invocations.check(worker, id, invocation_id).is_ok();
+        match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
+            Ok(payload) => reply(payload, function_error, accepted()),
+            Err(BodyError::TooLarge(_)) => reply(too_large(limit), true, refused_size(limit)),
+            // The function may post it again, on another connection.
+            Err(_) => error(
+                StatusCode::BAD_REQUEST,
+                "TruncatedHTTPRequest",
+                "HTTP request detected as truncated",
+            ),
+        }
+    }
 }
 
 /// What is wrong with the response mode that a function asks for.

@@ -112,8 +112,11 @@ impl Settings {
     /// The variables that Lambda sets, after
     /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html> and RIE.
     pub(crate) fn lambda_environment(&self) -> Vec<(&'static str, String)> {
+        // As in RIE, the handler is the last argument.
+        let handler = self.arguments.last();
+        let handler = handler.map_or("bootstrap".into(), |handler| handler.to_string_lossy());
         let mut variables = vec![
-            ("_HANDLER", "bootstrap".to_owned()),
+            ("_HANDLER", handler.into_owned()),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("AWS_SESSION_TOKEN", "test".to_owned()),

@@ -594,6 +594,7 @@ async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
     let environment: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap();
     assert_eq!(environment["AWS_LAMBDA_FUNCTION_NAME"], "interpreted");
     assert_eq!(environment["LAMBDA_TASK_ROOT"], directory.to_str().unwrap());
+    assert_eq!(environment["_HANDLER"], "app.sh");
 }
 
 #[tokio::test]
