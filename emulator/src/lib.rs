@@ -59,8 +59,8 @@
 //! | retries and destinations of asynchronous invocations | a failure is a warning that says so |
 //! | CORS settings of a function URL | preflight requests go to the function, with a warning |
 //! | TLS | function URL events have no `x-amzn-tls-version` and `x-amzn-tls-cipher-suite` |
-//! | scaling, IAM, signatures | there is one execution environment, and everybody may invoke it |
-//! | versions and aliases | there is only `$LATEST.PUBLISHED`; others are a 404 |
+//! | scaling, IAM, signatures | there is one execution environment, and everybody may invoke it but other people's web pages |
+//! | versions and aliases | there is only `$LATEST.PUBLISHED`; to invoke `$LATEST` is a 400, and others are a 404 |
 //! | tenant ids, durable executions | an invocation with one of their headers is a 400 that says so |
 //! | resource-based policies, tags, layers, and whatever changes a function | a 404 `UnknownOperationException` |
 //! | services other than Lambda | a 501, in XML unless the request is JSON |
