@@ -51,6 +51,7 @@ pub(crate) fn function() -> Settings {
     // No test but those of time-outs depends on how fast the function is.
     settings.timeout = PATIENCE;
     settings.return_limit = PATIENCE;
+    settings.termination_grace = PATIENCE;
     settings
 }
 
