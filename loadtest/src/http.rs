@@ -26,6 +26,9 @@ const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// The most bytes of a response. Lambda's own limit for a reply is 6 MB.
 const MAX_BODY: usize = 8 << 20;
 
+/// The most pieces of a response. Each takes memory of its own, however short it is.
+const MAX_PIECES: usize = 1 << 16;
+
 /// Where a service listens.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -240,6 +243,10 @@ async fn read(response: http::Response<Incoming>) -> Result<Response> {
             length <= MAX_BODY,
             "the response is longer than {} MiB",
             MAX_BODY >> 20
+        );
+        ensure!(
+            body.len() < MAX_PIECES,
+            "the response is in more than {MAX_PIECES} pieces"
         );
         body.push(piece);
     }

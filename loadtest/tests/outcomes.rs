@@ -189,6 +189,22 @@ fn stops_reading_a_response_that_does_not_end() {
 }
 
 #[test]
+fn stops_reading_a_response_in_tiny_pieces() {
+    let api = InvokeApi::start(async |_| {
+        let pieces = (0..70_000).map(|_| Ok::<_, Infallible>(Bytes::from_static(b"x")));
+        Body::from_stream(futures_util::stream::iter(pieces)).into_response()
+    });
+
+    let output = api.run("-n 1");
+
+    let text = stdout(&output);
+    assert!(
+        text.contains("1 x transport: the response is in more than 65536 pieces"),
+        "{text}"
+    );
+}
+
+#[test]
 fn tells_function_errors_from_transport_errors() {
     let api = InvokeApi::start(async |invocation| match invocation.number {
         3 => {
