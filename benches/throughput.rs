@@ -129,16 +129,15 @@ fn cells(setting: Setting, programs: &[Program]) -> Vec<Cell> {
         (_, "raw-threads") => setting.cpus > 1,
         _ => true,
     };
-    let cell = |n, program| Cell {
-        n,
-        program,
-        rate: None,
-    };
     [0, 10, 100, 1000]
         .into_iter()
         .flat_map(|n| programs.iter().map(move |program| (n, program)))
         .filter(|(n, program)| is_due(*n, program.name))
-        .map(|(n, &program)| cell(n, program))
+        .map(|(n, &program)| Cell {
+            n,
+            program,
+            rate: None,
+        })
         .collect()
 }
 

@@ -198,6 +198,9 @@ async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> 
         () = end.requested() => return Ok(ExitCode::FAILURE),
     };
     match cli.command {
+        Some(Command::Invoke { .. }) if cli.serve.attach.is_some() => {
+            Err("--attach serves until Ctrl-C: leave out `invoke`".into())
+        }
         Some(Command::Invoke { event }) => tokio::select! {
             code = invoke(settings, event) => code,
             () = end.requested() => Ok(ExitCode::FAILURE),

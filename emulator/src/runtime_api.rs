@@ -83,10 +83,18 @@ impl RuntimeApi {
         self.environment.load(Ordering::Relaxed)
     }
 
-    fn begin_again(&self, is_reply: bool, is_registration: bool) {
+    /// Begins another execution environment if a request comes from another process than those before:
+    /// it polls or registers after all connections have been closed, or registers a name again. A process
+    /// that only paused goes on with the reply to an event, on a connection of its own.
+    fn notice_restart(&self, request: &Request) {
+        let path = request.uri().path();
+        let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
+        let is_registration = path.ends_with("/register");
         // No request goes on in an execution environment that another is about to end.
         let _decision = lock(&self.decision);
-        if !self.connections.were_all_closed() || is_reply {
+        let all_closed = self.connections.were_all_closed() && !is_reply;
+        let registers_again = is_registration && self.extensions.has(request.headers());
+        if !all_closed && !registers_again {
             return;
         }
         let (invocations, old) = (&self.shared.invocations, self.environment());
@@ -119,7 +127,11 @@ pub(crate) async fn serve(listener: TcpListener, api: RuntimeApi) {
 /// Serves the Runtime API for ever to a function that somebody else starts, and starts again.
 pub(crate) async fn serve_attached(listener: TcpListener, api: RuntimeApi) {
     let (connections, api) = (Arc::clone(&api.connections), Arc::new(api));
-    let watch = middleware::from_fn_with_state(Arc::clone(&api), notice_restart);
+    let watch = async |State(api): Api, request: Request, next: Next| {
+        api.notice_restart(&request);
+        next.run(request).await
+    };
+    let watch = middleware::from_fn_with_state(Arc::clone(&api), watch);
     serve_router(listener, connections, router(api).layer(watch)).await;
 }
 
@@ -128,15 +140,6 @@ async fn serve_router(listener: TcpListener, connections: Arc<OpenConnections>, 
     let listener = BreakableListener::new(listener, connections);
     // It never returns.
     let _ = axum::serve(listener, service).await;
-}
-
-/// Takes a poll or a registration after all connections have been closed for that of another process.
-/// One that only paused goes on with the reply to an event, on a connection of its own.
-async fn notice_restart(State(api): Api, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
-    api.begin_again(is_reply, path.ends_with("/register"));
-    next.run(request).await
 }
 
 fn router(api: Arc<RuntimeApi>) -> Router {

@@ -40,6 +40,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long the function may take to poll for the first time. Zero means no limit.
     pub init_timeout: Duration,
+    /// How long the function may take to end after SIGTERM, before SIGKILL follows. Only a function with
+    /// an extension gets SIGTERM.
+    pub termination_grace: Duration,
     /// How many events may wait while all workers are busy.
     pub queue: usize,
     /// How long an event may wait for a worker between its reply and its next poll, which is usually
@@ -81,6 +84,8 @@ impl Settings {
             max_concurrency: NonZeroU16::new(8),
             timeout: Duration::from_secs(10),
             init_timeout: Duration::from_secs(130),
+            // RIE's.
+            termination_grace: Duration::from_millis(600),
             queue: 0,
             return_limit: Duration::from_secs(1),
             read_timeout: Duration::from_secs(20),

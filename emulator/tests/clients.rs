@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::{
-    Gate, all_poll, call, executable, function, payload, scratch, start, within, workers,
+    Gate, PATIENCE, all_poll, call, executable, function, payload, scratch, start, within, workers,
 };
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
@@ -282,7 +282,10 @@ fn python_function(name: &str, app: &str) -> Settings {
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("app.py"), app).unwrap();
     let script = "#!/bin/sh\nexec python3 -m awslambdaric app.handler\n";
-    Settings::new(executable(&format!("{name}/bootstrap"), script))
+    let mut settings = Settings::new(executable(&format!("{name}/bootstrap"), script));
+    settings.return_limit = PATIENCE;
+    settings.termination_grace = PATIENCE;
+    settings
 }
 
 #[tokio::test]
