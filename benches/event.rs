@@ -136,7 +136,7 @@ fn event(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .sample_size(50)
+        .sample_size(40)
         .nresamples(10_000)
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(500));

@@ -15,20 +15,16 @@ use fibonacci_generator::{event, reply};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
+/// Invocations at once.
+const CONCURRENCY: u16 = 8;
 /// The first sample is taken after this part of the time.
 const WARM_UP_PART: u32 = 10;
 
 #[derive(Parser)]
 struct Flags {
     /// Run for so many seconds. Without this it does not run, so that `cargo bench` stays short
-    #[arg(long, required_unless_present_any = ["bench", "test"])]
+    #[arg(long)]
     duration: Option<u64>,
-    /// Stop earlier, after so many invocations
-    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
-    invocations: u64,
-    /// Invocations at once
-    #[arg(long, default_value = "8")]
-    concurrency: NonZeroU16,
     /// Make one short pass, to see that everything works
     #[arg(long)]
     test: bool,
@@ -72,8 +68,8 @@ async fn main() {
     };
     let duration = Duration::from_secs(seconds);
     let mut settings = Settings::new(emulator::build_function().expect("the function builds"));
-    settings.max_concurrency = Some(flags.concurrency);
-    settings.queue = flags.concurrency.get().into();
+    settings.max_concurrency = NonZeroU16::new(CONCURRENCY);
+    settings.queue = CONCURRENCY.into();
     let emulator = Arc::new(
         Emulator::start(settings)
             .await
@@ -84,7 +80,7 @@ async fn main() {
     let invocations = Arc::new(AtomicU64::new(0));
     let is_over = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
-    for _ in 0..flags.concurrency.get() {
+    for _ in 0..CONCURRENCY {
         let (emulator, events) = (Arc::clone(&emulator), Arc::clone(&events));
         let (invocations, is_over) = (Arc::clone(&invocations), Arc::clone(&is_over));
         callers.spawn(async move {
@@ -104,10 +100,7 @@ async fn main() {
     let (first_rss, first_descriptors) = sample(&emulator);
     let (mut most_rss, mut most_descriptors) = (first_rss, first_descriptors);
     let mut ticks = interval(Duration::from_millis(500));
-    while begun.elapsed() < duration
-        && invocations.load(Relaxed) < flags.invocations
-        && callers.len() == usize::from(flags.concurrency.get())
-    {
+    while begun.elapsed() < duration && callers.len() == usize::from(CONCURRENCY) {
         ticks.tick().await;
         let (rss, descriptors) = sample(&emulator);
         most_rss = most_rss.max(rss);

@@ -76,17 +76,18 @@ fn main() -> Result<(), lambda_runtime::Error> {
         }
         rows.extend(measured);
     }
+    let mut paced_rows = Vec::new();
     if options.all {
-        let paced = USUAL.measure(&paced(&rows), function, options.test)?;
-        report::print_rows(&paced);
-        rows.extend(paced);
+        paced_rows = USUAL.measure(&paced(&rows), function, options.test)?;
+        report::print_rows(&paced_rows);
         print_starts(&programs, function, options.test)?;
     }
     if options.filter.is_empty() && !options.test {
         println!();
+        let all_rows: Vec<_> = rows.iter().chain(&paced_rows).collect();
         let target_dir = function.ancestors().nth(2).unwrap_or(Path::new("."));
         for (name, contents) in [
-            ("throughput.json", serde_json::to_string_pretty(&rows)?),
+            ("throughput.json", serde_json::to_string_pretty(&all_rows)?),
             ("throughput.svg", chart::svg(&rows)),
         ] {
             fs::write(target_dir.join(name), contents)?;
@@ -128,22 +129,21 @@ fn cells(setting: Setting, programs: &[Program]) -> Vec<Cell> {
         (_, "raw-threads") => setting.cpus > 1,
         _ => true,
     };
-    let cell = |n, program| Cell {
-        n,
-        program,
-        rate: None,
-    };
     [0, 10, 100, 1000]
         .into_iter()
         .flat_map(|n| programs.iter().map(move |program| (n, program)))
         .filter(|(n, program)| is_due(*n, program.name))
-        .map(|(n, &program)| cell(n, program))
+        .map(|(n, &program)| Cell {
+            n,
+            program,
+            rate: None,
+        })
         .collect()
 }
 
 /// The same cells at half the rate that *ours* sustains.
 fn paced(rows: &[Row]) -> Vec<Cell> {
-    let usual = || rows.iter().filter(|row| row.setting == USUAL);
+    let usual = || rows.iter().filter(|row| row.setting == USUAL && row.n != 0);
     usual()
         .filter_map(|row| {
             let ours = usual().find(|ours| ours.n == row.n && ours.program.name == OURS)?;

@@ -7,8 +7,9 @@
 //! of that text.
 //!
 //! To raise the limit, change `MAX_INDEX` here and in `build.rs`, and the message of
-//! [`InvalidEvent::TooLarge`](crate::event::InvalidEvent::TooLarge). F(0)..F(7748) fills the 6 MB
-//! that Lambda accepts as a reply.
+//! [`InvalidEvent::TooLarge`](crate::event::InvalidEvent::TooLarge). `cargo test --workspace` then
+//! names the tests and examples that say 1000. F(0)..F(7748) fills the 6 MB that Lambda accepts as a
+//! reply.
 
 /// The largest index for which there is a term.
 pub const MAX_INDEX: u16 = 1000;

@@ -13,24 +13,22 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Path and text of every Markdown document of the repository.
 fn documents() -> Vec<(PathBuf, String)> {
-    let list = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "*.md",
-        ])
-        .current_dir(ROOT)
-        .output()
-        .unwrap();
-    let documents: Vec<_> = str::from_utf8(&list.stdout)
-        .unwrap()
-        .split_terminator('\0')
-        .map(|path| Path::new(ROOT).join(path))
-        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
-        .collect();
+    let mut documents = Vec::new();
+    let mut directories = vec![PathBuf::from(ROOT)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            let name = entry.file_name();
+            if entry.file_type().unwrap().is_dir() {
+                if name != "target" && !name.as_encoded_bytes().starts_with(b".") {
+                    directories.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let text = fs::read_to_string(&path).unwrap();
+                documents.push((path, text));
+            }
+        }
+    }
     assert!(documents.len() > 3, "{documents:?}");
     documents
 }
@@ -131,13 +129,14 @@ fn example_events_get_the_replies_shown() {
     assert!(examples >= 8, "{examples} examples");
 }
 
-/// Runs a shell script in a folder of this repository.
+/// Runs a shell script in the repository, for ten minutes at most.
 fn shell(script: &str) -> Child {
     // Version 2 of the AWS CLI may not be the first in the path.
     let aws = r#"[ ! -x /usr/bin/aws ] || aws() { /usr/bin/aws "$@"; }"#;
-    Command::new("bash")
-        .args(["-e", "-o", "pipefail", "-c", &format!("{aws}\n{script}")])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+    Command::new("timeout")
+        .args(["600", "bash", "-e", "-o", "pipefail", "-c"])
+        .arg(format!("{aws}\n{script}"))
+        .current_dir(ROOT)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()

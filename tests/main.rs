@@ -1,4 +1,4 @@
-//! The function: its table, its parser, its replies, and what the documents say of it.
+//! The function: its table, its parser, its replies, its start, and what the documents say of it.
 
 mod contract;
 mod documentation;
@@ -7,5 +7,6 @@ mod fuzz_corpus;
 mod http_events;
 mod sequence;
 mod shared_memory;
+mod signals;
 mod simd_json;
 mod support;

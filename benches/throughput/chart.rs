@@ -58,7 +58,7 @@ struct Line<'a> {
 pub(crate) fn svg(rows: &[Row]) -> String {
     let mut lines = Vec::<Line>::new();
     let (mut least, mut most) = (CPU_TICKS[4], CPU_TICKS[4]);
-    for row in (rows.iter()).filter(|row| row.setting == USUAL && row.rate.is_none() && row.n > 0) {
+    for row in (rows.iter()).filter(|row| row.setting == USUAL && row.n > 0) {
         least = least.min(row.cpu_us);
         most = most.max(row.cpu_us);
         match lines
@@ -114,7 +114,7 @@ fn place_labels(lines: &mut [Line], y: &Axis) {
 fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
     writeln!(
         svg,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 460" role="img" aria-labelledby="title desc">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 460" role="img" aria-labelledby="title desc">
 <title id="title">CPU per invocation over N</title>
 <desc id="desc">Microseconds of CPU per invocation for replies with F(0) to F(N)."#
     )?;
@@ -131,7 +131,7 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
 <style>
 {STYLE}
 </style>
-<rect class="background" width="920" height="460"/>
+<rect class="background" width="960" height="460"/>
 <text class="heading" x="20" y="28">CPU per invocation, in microseconds</text>
 <text x="20" y="48">one CPU, eight invocations at once; both axes are logarithmic</text>"#
     )?;

@@ -99,7 +99,11 @@ impl Program {
     /// README's table, or all. Says so if Python cannot run.
     pub(crate) fn chosen(filter: &str, all: bool) -> Vec<Self> {
         let mut programs = PROGRAMS.to_vec();
-        programs.retain(|it| it.name.contains(filter) && (all || !it.name.starts_with("raw-")));
+        programs.retain(|it| all || !it.name.starts_with("raw-"));
+        if !programs.iter().any(|it| it.name.contains(filter)) {
+            return Vec::new();
+        }
+        programs.retain(|it| it.name.contains(filter) || it.name == OURS);
         let has_awslambdaric = || {
             Command::new(python())
                 .args(["-c", "import awslambdaric"])
@@ -114,9 +118,6 @@ impl Program {
                 python()
             );
             programs.retain(|it| it.name != "python");
-        }
-        if !programs.is_empty() && !programs.iter().any(|it| it.name == OURS) {
-            programs.extend(PROGRAMS.into_iter().find(|it| it.name == OURS));
         }
         programs
     }

@@ -59,8 +59,7 @@ pub(crate) fn print_table(rows: &[Row]) {
                 concurrency,
                 ..USUAL
             };
-            let is_cell = row.n == n && row.program.name == program;
-            row.setting == setting && row.rate.is_none() && is_cell
+            row.setting == setting && row.n == n && row.program.name == program
         })
     };
     println!(
@@ -92,31 +91,32 @@ pub(crate) fn print_table(rows: &[Row]) {
     );
 }
 
-/// Prints what the table saves.
+/// Prints what the table saves, if that was measured.
 pub(crate) fn print_answer(rows: &[Row]) {
-    let is_usual = |row: &&Row| row.setting == USUAL && row.rate.is_none();
-    println!(
-        "\nCPU of an invocation in microseconds, and how many times that of the table:\n\n   \
-         N  table ({OURS})  iterative        ×      stock        ×"
-    );
-    for ours in rows.iter().filter(is_usual) {
-        let other = |name| {
-            let other = rows
-                .iter()
-                .filter(is_usual)
-                .find(|row| row.n == ours.n && row.program.name == name)?;
-            let times = digits(other.relative_cpu);
-            Some(format!("{:>9} {times:>8}", digits(other.cpu_us)))
+    let find = |n, name| {
+        let mut of_setting = rows.iter().filter(|row| row.setting == USUAL);
+        of_setting.find(|row| row.n == n && row.program.name == name)
+    };
+    for n in [0, 10, 100, 1000] {
+        let (Some(ours), Some(iterative), Some(stock)) =
+            (find(n, OURS), find(n, "iterative"), find(n, "stock"))
+        else {
+            continue;
         };
-        if ours.program.name == OURS
-            && let (Some(iterative), Some(stock)) = (other("iterative"), other("stock"))
-        {
+        if n == 0 {
             println!(
-                "{:>4}  {:>12}  {iterative}  {stock}",
-                ours.n,
-                digits(ours.cpu_us)
+                "\nCPU of an invocation in microseconds, and how many times that of the table:\n\n   \
+                 N  table ({OURS})  iterative        ×      stock        ×"
             );
         }
+        println!(
+            "{n:>4}  {:>12}  {:>9} {:>8}  {:>9} {:>8}",
+            digits(ours.cpu_us),
+            digits(iterative.cpu_us),
+            digits(iterative.relative_cpu),
+            digits(stock.cpu_us),
+            digits(stock.relative_cpu),
+        );
     }
 }
 

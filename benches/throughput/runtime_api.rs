@@ -250,24 +250,27 @@ impl State {
         self.first_poll.get_or_init(Instant::now);
         let mut offer = self.offer.subscribe();
         self.waiting_polls.fetch_add(1, SeqCst);
-        let event = loop {
-            let open = offer.wait_for(|offer| offer.is_open).await;
-            if let Some(event) = self.due(&open.expect("the sender is in self")) {
-                break event;
+        loop {
+            {
+                let open = offer.wait_for(|offer| offer.is_open).await;
+                let open = open.expect("the sender is in self");
+                if self.is_due(&open) {
+                    // While the offer cannot change, so that whoever withholds it sees this.
+                    self.waiting_polls.fetch_sub(1, SeqCst);
+                    return open.event.clone();
+                }
             }
             // A timer would be late by up to a millisecond.
             tokio::task::yield_now().await;
-        };
-        self.waiting_polls.fetch_sub(1, SeqCst);
-        event
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-    fn due(&self, offer: &Offer) -> Option<Arc<Event>> {
-        let handed_out = self.sent().len() as f64;
-        let is_due =
-            |(rate, since): (f64, Instant)| handed_out < since.elapsed().as_secs_f64() * rate;
-        offer.pace.is_none_or(is_due).then(|| offer.event.clone())
+    fn is_due(&self, offer: &Offer) -> bool {
+        let sent = self.sent().len() as f64;
+        offer
+            .pace
+            .is_none_or(|(rate, since)| sent < since.elapsed().as_secs_f64() * rate)
     }
 
     fn sent(&self) -> MutexGuard<'_, Vec<Instant>> {

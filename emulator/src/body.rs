@@ -44,36 +44,10 @@ pub(crate) struct Bodies {
     read_timeout: Duration,
 }
 
-/// A body that was read.
+/// A body that was read. A large one takes room until this is dropped.
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
-    /// The room that a large body takes.
-    room: Option<OwnedSemaphorePermit>,
-}
-
-/// A large body on its way to the function.
-struct Large {
-    bytes: Bytes,
-    #[expect(dead_code, reason = "dropping the permit gives the room back")]
-    room: OwnedSemaphorePermit,
-}
-
-impl Payload {
-    /// The bytes to send to the function. A large body keeps its room until the last of them is
-    /// dropped.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        let Self { bytes, room } = self;
-        match room {
-            Some(room) => Bytes::from_owner(Large { bytes, room }),
-            None => bytes,
-        }
-    }
-}
-
-impl AsRef<[u8]> for Large {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Bodies {
@@ -112,7 +86,7 @@ impl Bodies {
             Some(room)
         };
         let bytes = read(body, limit, self.read_timeout).await?;
-        Ok(Payload { bytes, room })
+        Ok(Payload { bytes, _room: room })
     }
 }
 
@@ -132,40 +106,26 @@ pub(crate) async fn read(
     read_timeout: Duration,
 ) -> Result<Bytes, BodyError> {
     let deadline = Instant::now() + read_timeout;
-    // Most bodies arrive in one piece, which needs no copy.
-    let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
+    let mut whole = BytesMut::with_capacity(announced.min(limit));
     let mut length = 0;
     while let Some(frame) = timeout_at(deadline, body.frame())
         .await
         .map_err(|_| BodyError::TimedOut(read_timeout))?
     {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
+        let data = frame?.into_data().unwrap_or_default();
         length += data.len();
-        if length > limit {
-            (first, whole) = Default::default();
+        if length <= limit {
+            whole.extend_from_slice(&data);
+        } else {
+            whole = BytesMut::new();
             if length > MAX_DISCARDED {
                 break;
             }
-        } else if first.is_empty() && whole.is_empty() {
-            first = data;
-        } else {
-            if whole.is_empty() {
-                let rest = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
-                whole.reserve(length + rest.min(limit - length));
-                whole.extend_from_slice(&first);
-            }
-            whole.extend_from_slice(&data);
         }
     }
     if length > limit {
         return Err(BodyError::TooLarge(limit));
     }
-    Ok(if whole.is_empty() {
-        first
-    } else {
-        whole.freeze()
-    })
+    Ok(whole.freeze())
 }

@@ -103,6 +103,8 @@ struct Package {
 #[derive(Clone, Deserialize)]
 struct Dependency {
     path: Option<PathBuf>,
+    /// `dev` or `build`.
+    kind: Option<String>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -173,7 +175,7 @@ impl Build {
                 kind,
                 name: target.name.clone(),
                 package: (*package).clone(),
-                local_packages: metadata.local_dependencies(package),
+                local_packages: metadata.local_packages(package, kind == "example"),
                 workspace_root: metadata.workspace_root.clone(),
             }),
             ([], Some(name)) => Err(BuildError::Missing {
@@ -219,16 +221,15 @@ impl Build {
 }
 
 impl Metadata {
-    fn local_dependencies(&self, package: &Package) -> Vec<Package> {
+    /// The package and what it depends on in this repository.
+    fn local_packages(&self, package: &Package, with_dev: bool) -> Vec<Package> {
         let mut found = vec![package.clone()];
         let mut next = 0;
         while let Some(package) = found.get(next).cloned() {
             next += 1;
-            for path in package
-                .dependencies
-                .iter()
-                .filter_map(|one| one.path.as_deref())
-            {
+            let is_built = |one: &&Dependency| with_dev || one.kind.as_deref() != Some("dev");
+            let built = package.dependencies.iter().filter(is_built);
+            for path in built.filter_map(|one| one.path.as_deref()) {
                 let known = found.iter().any(|one| one.directory() == path);
                 let dependency = self.packages.iter().find(|one| one.directory() == path);
                 found.extend(dependency.filter(|_| !known).cloned());

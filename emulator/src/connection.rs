@@ -33,7 +33,8 @@ impl BreakableListener {
     }
 }
 
-/// The connections of a function that somebody else starts: their end is all that is seen of its end.
+/// The connections of a function that somebody else starts. Nothing but their end shows that it has
+/// ended.
 #[derive(Default)]
 pub(crate) struct OpenConnections {
     count: AtomicUsize,
@@ -42,7 +43,8 @@ pub(crate) struct OpenConnections {
 }
 
 impl OpenConnections {
-    /// Whether all have been closed since the last call, which others may have followed.
+    /// Whether there was a moment since the last call at which all had been closed. There may be new ones
+    /// by now.
     pub(crate) fn were_all_closed(&self) -> bool {
         self.all_closed.swap(false, Ordering::Relaxed)
     }

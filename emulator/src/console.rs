@@ -204,7 +204,7 @@ async fn burst(
     body: Body,
 ) -> Result<Response, ApiError> {
     let bodies = &console.api.bodies;
-    let event = bodies.read(&headers, body, MAX_PAYLOAD).await?.into_bytes();
+    let event = bodies.read(&headers, body, MAX_PAYLOAD).await?.bytes;
     let mut calls = JoinSet::new();
     for _ in 0..BURST {
         let (api, event) = (Arc::clone(&console.api), event.clone());

@@ -36,7 +36,7 @@ const LAST_REPLIES: Duration = Duration::from_secs(5);
 
 /// A running function, and the servers around it.
 ///
-/// The function ends when this is dropped, and when the process that holds this ends.
+/// The function's process group ends when this is dropped, and when the process that holds this ends.
 pub struct Emulator {
     shared: Arc<Shared>,
     variables: Vec<(OsString, OsString)>,
@@ -258,8 +258,8 @@ impl Emulator {
     }
 
     /// Ends the function as Lambda does: with SIGTERM to all its processes if it has registered an
-    /// extension, and SIGKILL after 600 ms, or else with SIGKILL at once. Returns how its process ended,
-    /// or `None` if none was running.
+    /// extension, and SIGKILL after [`Settings::termination_grace`], or else with SIGKILL at once. Returns
+    /// how its process ended, or `None` if none was running.
     ///
     /// Callers whose events are in flight get the reply, or the error that the function has exited.
     /// Callers whose events wait get an error.

@@ -26,9 +26,6 @@ use crate::runtime_api::{self, RuntimeApi};
 use crate::settings::Settings;
 use crate::start_error::{StartError, exit_reason};
 
-/// SIGKILL follows SIGTERM after this time, as in RIE.
-const TERMINATION_GRACE: Duration = Duration::from_millis(600);
-
 /// The variables of the emulator's own environment that the function gets as well: needed to run
 /// anything at all, or useful for debugging.
 const INHERITED: [&str; 5] = [
@@ -53,6 +50,7 @@ pub(crate) struct Environment {
     process: Option<Process>,
     has_ended: bool,
     extensions: Arc<Extensions>,
+    termination_grace: Duration,
     shared: Arc<Shared>,
     /// Each ends when every process of the function has closed its standard output or error.
     readers: JoinSet<()>,
@@ -84,6 +82,7 @@ impl Environment {
             process: Some(process),
             has_ended: false,
             extensions: Arc::clone(&extensions),
+            termination_grace: settings.termination_grace,
             shared: Arc::clone(shared),
             readers: JoinSet::new(),
             _runtime_api: std::iter::once(runtime_api::serve(listener, api)).collect(),
@@ -138,6 +137,7 @@ impl Environment {
             process: None,
             has_ended: false,
             extensions,
+            termination_grace: settings.termination_grace,
             shared: Arc::clone(shared),
             readers: JoinSet::new(),
             _runtime_api: std::iter::once(runtime_api::serve_attached(listener, api)).collect(),
@@ -190,7 +190,7 @@ impl Environment {
                     process.exited().await;
                     while self.readers.join_next().await.is_some() {}
                 };
-                let _ = timeout(TERMINATION_GRACE, ended).await;
+                let _ = timeout(self.termination_grace, ended).await;
             }
             process.signal(Signal::SIGKILL);
         }

@@ -78,6 +78,13 @@ impl Extensions {
         !lock(&self.registered).is_empty()
     }
 
+    /// Whether an extension with the name in these headers has registered.
+    pub(crate) fn has(&self, headers: &HeaderMap) -> bool {
+        let name = headers.get(NAME).map(HeaderValue::as_bytes);
+        let registered = lock(&self.registered);
+        (registered.iter()).any(|extension| Some(extension.name.as_bytes()) == name)
+    }
+
     /// Forgets the extensions of a process that has ended, before the next one registers its own.
     pub(crate) fn reset(&self) {
         let mut registered = lock(&self.registered);

@@ -9,8 +9,8 @@ use crate::lock::lock;
 
 /// What goes wrong, once, with a request to the Runtime API.
 ///
-/// No fault loses an event: a request that follows a fault on a connection that the fault breaks is
-/// not served, and an event that does not reach its poll goes to another poll.
+/// No fault loses an event. If a fault breaks a connection, requests behind it on that connection are
+/// not served; an event that does not reach its poll goes to another poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The connection of a poll is reset at once.

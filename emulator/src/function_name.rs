@@ -99,33 +99,32 @@ fn validated<'a>(name: &'a str, qualifier: Option<&str>) -> Result<Parts<'a>, Ap
     }
 }
 
-fn parts(name: &str) -> Option<Parts<'_>> {
-    let mut parts: Vec<_> = name.split(':').collect();
-    if let ["arn", partition, "lambda", ..] = parts[..] {
-        let is_partition = partition.is_empty() || partition.starts_with("aws");
-        if !is_partition || !consists_of(partition, "-") {
-            return None;
-        }
-        parts.drain(..3);
-    }
-    let mut take = |is_it: &dyn Fn(&str) -> bool| {
-        let is_first = parts.len() > 1 && is_it(parts[0]);
-        is_first.then(|| parts.remove(0))
+/// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html> names these forms; the pattern
+/// allows some more, which nobody uses.
+fn parts(given: &str) -> Option<Parts<'_>> {
+    let all: Vec<_> = given.split(':').collect();
+    let (region, account, rest) = match &all[..] {
+        [
+            "arn",
+            partition,
+            "lambda",
+            region,
+            account,
+            "function",
+            rest @ ..,
+        ] if partition.starts_with("aws") => (Some(*region), Some(*account), rest),
+        [account, "function", rest @ ..] => (None, Some(*account), rest),
+        rest => (None, None, rest),
     };
-    let region = take(&is_region);
-    let is_account =
-        |part: &str| part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit());
-    let account = take(&is_account);
-    take(&|part| part == "function");
-    let (name, qualifier) = match parts[..] {
-        [name] => (name, None),
-        [name, qualifier] => (name, Some(qualifier)),
+    let is_account = |account: &str| account.len() == 12 && consists_of(account, "");
+    let (name, qualifier) = match rest {
+        [name] => (*name, None),
+        [name, qualifier] => (*name, Some(*qualifier)),
         _ => return None,
     };
-    let is_qualifier =
-        |part: &str| !part.is_empty() && (consists_of(part, "-_") || is_version(part));
-    let is_valid =
-        !name.is_empty() && consists_of(name, "-_.") && qualifier.is_none_or(is_qualifier);
+    let is_valid = consists_of(name, "-_.")
+        && account.is_none_or(is_account)
+        && qualifier.is_none_or(|part| consists_of(part, "-_") || is_version(part));
     is_valid.then_some(Parts {
         region,
         account,
@@ -134,27 +133,11 @@ fn parts(name: &str) -> Option<Parts<'_>> {
     })
 }
 
-/// `us-east-1`, `us-gov-west-1`, `eusc-de-east-1`
-fn is_region(part: &str) -> bool {
-    let labels: Vec<_> = (part.strip_prefix("eusc-").unwrap_or(part).split('-')).collect();
-    let is_word = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase());
-    match labels[..] {
-        [country, ref words @ .., number] => {
-            (1..=2).contains(&words.len())
-                && country.len() == 2
-                && is_word(&country)
-                && words.iter().all(is_word)
-                && matches!(number.as_bytes(), [b'0'..=b'9'])
-        }
-        _ => false,
-    }
-}
-
 fn is_version(qualifier: &str) -> bool {
     matches!(qualifier, "$LATEST" | "$LATEST.PUBLISHED")
 }
 
 fn consists_of(text: &str, punctuation: &str) -> bool {
-    text.chars()
-        .all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c))
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);
+    !text.is_empty() && text.chars().all(is_allowed)
 }

@@ -48,9 +48,6 @@ impl InvokeError {
 /// What a caller asks for.
 pub(crate) struct InvokeRequest {
     pub(crate) request_id: Uuid,
-    /// The event, on its way to the function.
-    pub(crate) payload: Bytes,
-    /// The same event, for the history.
     pub(crate) event: Bytes,
     pub(crate) function_arn: HeaderValue,
     pub(crate) trace_id: HeaderValue,

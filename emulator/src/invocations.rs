@@ -134,13 +134,14 @@ impl Invocations {
         self.hand_out(&mut state);
         let last = state.waiting.back();
         if last.is_none_or(|last| last.dispatch.request.request_id != request_id) {
-            return Ok(pending);
+            return Ok(pending); // a worker has it
         }
         let ahead = state.waiting.len() - 1;
         if asynchronous && ahead < self.workers + MAX_ASYNCHRONOUS {
             return Ok(pending);
         } else if ahead < self.queue.saturating_add(self.about_to_poll(&state)) {
             if self.queue == 0 {
+                // It waits only for a worker that is about to poll.
                 pending.wait_limit = Some(self.return_limit);
             }
             return Ok(pending);

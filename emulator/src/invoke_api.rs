@@ -93,7 +93,6 @@ impl InvokeApi {
         let event = checked(payload, MAX_PAYLOAD)?;
         self.invocations.submit(InvokeRequest {
             request_id,
-            payload: event.clone(),
             event,
             function_arn: self.function_arn.clone(),
             trace_id,
@@ -228,6 +227,66 @@ async fn invoke(
     }
 }
 
+/// What the headers of a request ask for.
+struct Options {
+    invocation_type: InvocationType,
+    trace_id: Option<HeaderValue>,
+    client_context: Option<HeaderValue>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InvocationType {
+    RequestResponse,
+    Event,
+    DryRun,
+}
+
+impl Options {
+    fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let invocation_type = match headers.get(INVOCATION_TYPE).map(HeaderValue::as_bytes) {
+            None | Some(b"RequestResponse") => InvocationType::RequestResponse,
+            Some(b"Event") => InvocationType::Event,
+            Some(b"DryRun") => InvocationType::DryRun,
+            Some(other) => {
+                let values = "[Event, RequestResponse, DryRun]";
+                return Err(no_such_value("invocationType", other, values));
+            }
+        };
+        match headers.get(LOG_TYPE).map(HeaderValue::as_bytes) {
+            None | Some(b"None") => {}
+            Some(b"Tail") => {
+                return Err(ApiError::invalid_parameter(
+                    "Tail logs are not supported for functions configured with capacity provider",
+                ));
+            }
+            Some(other) => return Err(no_such_value("logType", other, "[None, Tail]")),
+        }
+        for (header, feature) in [
+            (DURABLE_EXECUTION_NAME, "durable executions"),
+            (TENANT_ID, "tenant isolation"),
+        ] {
+            if headers.contains_key(header) {
+                let message = format!("cargo local does not support {feature}.");
+                return Err(ApiError::invalid_parameter(&message));
+            }
+        }
+        let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
+        if (trace_id.as_ref()).is_some_and(|trace_id| trace_id.len() > MAX_TRACE_ID) {
+            let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
+            return Err(ApiError::invalid_parameter(&message));
+        }
+        let client_context = value_of(headers, &CLIENT_CONTEXT)
+            .map(client_context)
+            .transpose()?;
+        Ok(Self {
+            invocation_type,
+            trace_id,
+            // Lambda passes it on for synchronous invocations only.
+            client_context: client_context.filter(|_| invocation_type != InvocationType::Event),
+        })
+    }
+}
+
 /// Invokes the function, if nothing is wrong with the request.
 async fn accept(
     api: &InvokeApi,
@@ -241,88 +300,58 @@ async fn accept(
         origin::check(headers)?;
     }
     let function_arn = api.invoked_arn(name, query)?.clone();
-    let invocation_type = headers.get(INVOCATION_TYPE);
-    let (limit, asynchronous) = match invocation_type.map(HeaderValue::as_bytes) {
-        None | Some(b"RequestResponse" | b"DryRun") => (MAX_PAYLOAD, false),
-        Some(b"Event") => (MAX_ASYNCHRONOUS_PAYLOAD, true),
-        Some(other) => {
-            let values = "[Event, RequestResponse, DryRun]";
-            return Err(no_such_value("invocationType", other, values));
-        }
+    let options = Options::read(headers)?;
+    let asynchronous = options.invocation_type == InvocationType::Event;
+    let limit = if asynchronous {
+        MAX_ASYNCHRONOUS_PAYLOAD
+    } else {
+        MAX_PAYLOAD
     };
-    match headers.get(LOG_TYPE).map(HeaderValue::as_bytes) {
-        None | Some(b"None") => {}
-        Some(b"Tail") => {
-            return Err(ApiError::invalid_parameter(
-                "Tail logs are not supported for functions configured with capacity provider",
-            ));
-        }
-        Some(other) => return Err(no_such_value("logType", other, "[None, Tail]")),
-    }
-    for (header, feature) in [
-        (DURABLE_EXECUTION_NAME, "durable executions"),
-        (TENANT_ID, "tenant isolation"),
-    ] {
-        if headers.contains_key(header) {
-            let message = format!("cargo local does not support {feature}.");
-            return Err(ApiError::invalid_parameter(&message));
-        }
-    }
-    let client_context = value_of(headers, &CLIENT_CONTEXT)
-        .map(client_context)
-        .transpose()?;
     let body = match body {
         Err(BodyError::TooLarge(_)) => return Err(InvokeError::too_large(limit).into()),
         body => body?,
     };
     let event = checked(body.bytes.clone(), limit)?;
-    if invocation_type.is_some_and(|kind| kind == "DryRun") {
-        let headers = [(AMZN_REQUEST_ID, header_value(&request_id.to_string()))];
-        return Ok((StatusCode::NO_CONTENT, headers).into_response());
-    }
-    let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
-    if (trace_id.as_ref()).is_some_and(|trace_id| trace_id.len() > MAX_TRACE_ID) {
-        let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
-        return Err(ApiError::invalid_parameter(&message));
+    let mut response = Response::default();
+    let headers = response.headers_mut();
+    headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
+    if options.invocation_type == InvocationType::DryRun {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
     }
     let pending = api.invocations.submit(InvokeRequest {
         request_id,
-        payload: if body.bytes.is_empty() {
-            event.clone()
-        } else {
-            body.into_bytes()
-        },
         event,
         function_arn,
-        trace_id: trace_id.unwrap_or_else(|| new_trace_id(request_id)),
-        // Lambda passes it on for synchronous invocations only.
-        client_context: client_context.filter(|_| !asynchronous),
+        trace_id: (options.trace_id).unwrap_or_else(|| new_trace_id(request_id)),
+        client_context: options.client_context,
         asynchronous,
     })?;
-    let mut response_headers = HeaderMap::with_capacity(8);
-    response_headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
     if asynchronous {
-        tokio::spawn(async move {
-            match pending.reply().await {
-                Ok(reply) if reply.function_error => warn!(
-                    "invocation {request_id} is asynchronous: Lambda would retry it twice and then \
-                     send it to its destination, cargo local does not"
-                ),
-                Ok(_) => {}
-                Err(error) => warn!("asynchronous invocation {request_id} lost: {error}"),
-            }
-        });
-        return Ok((StatusCode::ACCEPTED, response_headers).into_response());
+        tokio::spawn(await_outcome(request_id, pending, body));
+        *response.status_mut() = StatusCode::ACCEPTED;
+        return Ok(response);
     }
     let reply = pending.reply().await?;
-    response_headers.insert(EXECUTED_VERSION, HeaderValue::from_static(api.version));
-    response_headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(EXECUTED_VERSION, HeaderValue::from_static(api.version));
+    headers.insert(header::CONTENT_TYPE, JSON);
     if reply.function_error {
-        response_headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
+        headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
     }
-    let mut response = Response::new(Body::from(reply.payload));
-    *response.headers_mut() = response_headers;
+    *response.body_mut() = Body::from(reply.payload);
     Ok(response)
+}
+
+/// Says what Lambda would do if an asynchronous invocation fails. The body takes room until then.
+async fn await_outcome(request_id: Uuid, pending: PendingReply, _body: Payload) {
+    match pending.reply().await {
+        Ok(reply) if reply.function_error => warn!(
+            "invocation {request_id} is asynchronous: Lambda would retry it twice and then send it to \
+             its destination, cargo local does not"
+        ),
+        Ok(_) => {}
+        Err(error) => warn!("asynchronous invocation {request_id} lost: {error}"),
+    }
 }
 
 /// The error for a header whose value is not one of the API model's.

@@ -25,6 +25,9 @@
 //! only one. `-p`, `--bin`, `--example`, `--profile` and `--features` choose another. `--bootstrap` runs
 //! any executable: see `docs/bootstraps.md` for functions in other languages.
 //!
+//! The function's process group ends with the emulator, even after `kill -9`: its processes, their
+//! children, and so on, but not a process that leaves the group (`setsid`).
+//!
 //! # What the function gets
 //!
 //! The variables that Lambda sets, and `PATH`, `HOME`, `TMPDIR`, `AWS_LAMBDA_LOG_LEVEL` and
@@ -44,9 +47,6 @@
 //! API open, as runtimes do: it is taken for another process when it polls after all of its connections
 //! have been closed.
 //!
-//! What ends with the emulator, even after `kill -9`, is the function's process group: its processes,
-//! their children, and so on, but not a process that leaves the group (`setsid`).
-//!
 //! # What it does not do
 //!
 //! | what | what happens instead |
@@ -59,8 +59,8 @@
 //! | retries and destinations of asynchronous invocations | a failure is a warning that says so |
 //! | CORS settings of a function URL | preflight requests go to the function, with a warning |
 //! | TLS | function URL events have no `x-amzn-tls-version` and `x-amzn-tls-cipher-suite` |
-//! | scaling, IAM, signatures | there is one execution environment, and everybody may invoke it |
-//! | versions and aliases | there is only `$LATEST.PUBLISHED`; others are a 404 |
+//! | scaling, IAM, signatures | there is one execution environment, and everybody may invoke it but other people's web pages |
+//! | versions and aliases | there is only `$LATEST.PUBLISHED`; to invoke `$LATEST` is a 400, and others are a 404 |
 //! | tenant ids, durable executions | an invocation with one of their headers is a 400 that says so |
 //! | resource-based policies, tags, layers, and whatever changes a function | a 404 `UnknownOperationException` |
 //! | services other than Lambda | a 501, in XML unless the request is JSON |
@@ -71,6 +71,19 @@
 //! *RIE* in comments is AWS's Runtime Interface Emulator. Its mode for Managed Instances is the
 //! reference for what AWS does not document:
 //! <https://github.com/aws/aws-lambda-runtime-interface-emulator>.
+//!
+//! # The way through the files
+//!
+//! ```text
+//! callers      ─► invoke_api.rs, function_url.rs, console.rs ─┐
+//!                                                             ├─► invocations.rs ─► workers.rs
+//! the function ─► runtime_api.rs, with faults.rs              ─┘
+//! ```
+//!
+//! `emulator.rs` puts all this together; `functions_api.rs` serves other operations of Lambda's API, and
+//! `extensions.rs` the Extensions API. `supervisor.rs` starts one `environment.rs` after another, with a `process.rs` and a Runtime API
+//! each. `settings.rs` has the function's variables, `logs.rs` what it prints, `history.rs` what the
+//! console shows. `main.rs` is the command line: `cargo_build.rs` builds, `watch.rs` watches.
 
 mod api_error;
 mod body;

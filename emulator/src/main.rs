@@ -54,6 +54,7 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Function")]
 struct FunctionArgs {
     /// The function's executable, in place of one that is built here; `-- ARGUMENTS` at the end of the
     /// line are passed to it, as in `--bootstrap python3 -- -m awslambdaric app.handler`
@@ -88,6 +89,7 @@ struct FunctionArgs {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Serving")]
 struct ServeArgs {
     /// Where to serve the Invoke API and the console
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
@@ -196,6 +198,9 @@ async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> 
         () = end.requested() => return Ok(ExitCode::FAILURE),
     };
     match cli.command {
+        Some(Command::Invoke { .. }) if cli.serve.attach.is_some() => {
+            Err("--attach serves until Ctrl-C: leave out `invoke`".into())
+        }
         Some(Command::Invoke { event }) => tokio::select! {
             code = invoke(settings, event) => code,
             () = end.requested() => Ok(ExitCode::FAILURE),

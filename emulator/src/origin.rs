@@ -21,8 +21,8 @@ pub(crate) async fn only_own_page(request: Request, next: Next) -> Result<Respon
     Ok(next.run(request).await)
 }
 
-/// Middleware of the Runtime API, which no page has business with: two images of any page would take
-/// two events away.
+/// Middleware of the Runtime API, which no page has business with: an image with its address, in any
+/// page, would take an event away.
 pub(crate) async fn no_page(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let is_from_page = headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE);

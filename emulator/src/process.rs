@@ -9,7 +9,8 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-/// Says that it heeds no SIGTERM, and when its standard input ends, kills its process group.
+/// Ignores SIGTERM, says with an empty line that it does, and kills its process group when its standard
+/// input ends.
 const GUARD: &str = "trap '' TERM; echo; read -r _; kill -s KILL 0";
 
 /// The function's process.

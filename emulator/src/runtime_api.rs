@@ -83,10 +83,18 @@ impl RuntimeApi {
         self.environment.load(Ordering::Relaxed)
     }
 
-    fn begin_again(&self, is_reply: bool, is_registration: bool) {
+    /// Begins another execution environment if a request comes from another process than those before:
+    /// it polls or registers after all connections have been closed, or registers a name again. A process
+    /// that only paused goes on with the reply to an event, on a connection of its own.
+    fn notice_restart(&self, request: &Request) {
+        let path = request.uri().path();
+        let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
+        let is_registration = path.ends_with("/register");
         // No request goes on in an execution environment that another is about to end.
         let _decision = lock(&self.decision);
-        if !self.connections.were_all_closed() || is_reply {
+        let all_closed = self.connections.were_all_closed() && !is_reply;
+        let registers_again = is_registration && self.extensions.has(request.headers());
+        if !all_closed && !registers_again {
             return;
         }
         let (invocations, old) = (&self.shared.invocations, self.environment());
@@ -119,7 +127,11 @@ pub(crate) async fn serve(listener: TcpListener, api: RuntimeApi) {
 /// Serves the Runtime API for ever to a function that somebody else starts, and starts again.
 pub(crate) async fn serve_attached(listener: TcpListener, api: RuntimeApi) {
     let (connections, api) = (Arc::clone(&api.connections), Arc::new(api));
-    let watch = middleware::from_fn_with_state(Arc::clone(&api), notice_restart);
+    let watch = async |State(api): Api, request: Request, next: Next| {
+        api.notice_restart(&request);
+        next.run(request).await
+    };
+    let watch = middleware::from_fn_with_state(Arc::clone(&api), watch);
     serve_router(listener, connections, router(api).layer(watch)).await;
 }
 
@@ -128,15 +140,6 @@ async fn serve_router(listener: TcpListener, connections: Arc<OpenConnections>, 
     let listener = BreakableListener::new(listener, connections);
     // It never returns.
     let _ = axum::serve(listener, service).await;
-}
-
-/// Takes a poll or a registration after all connections have been closed for that of another process.
-/// One that only paused goes on with the reply to an event, on a connection of its own.
-async fn notice_restart(State(api): Api, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
-    api.begin_again(is_reply, path.ends_with("/register"));
-    next.run(request).await
 }
 
 fn router(api: Arc<RuntimeApi>) -> Router {
@@ -150,11 +153,15 @@ fn router(api: Arc<RuntimeApi>) -> Router {
         )
         .route(
             &format!("{invocation}/{{request_id}}/response"),
-            post(post_response),
+            post(async |api, connection, id, headers, body| {
+                post_reply(false, api, connection, id, headers, body).await
+            }),
         )
         .route(
             &format!("{invocation}/{{request_id}}/error"),
-            post(post_error),
+            post(async |api, connection, id, headers, body| {
+                post_reply(true, api, connection, id, headers, body).await
+            }),
         )
         .route("/2018-06-01/runtime/init/error", post(post_init_error))
         .route("/2018-06-01/ping", get(async || "pong"))
@@ -189,7 +196,7 @@ async fn next_invocation(
     };
     match api.shared.faults.take(Fault::is_of_event) {
         Some(Fault::EventWithoutHeaders) => {
-            let payload = dispatch.request.payload.clone();
+            let payload = dispatch.request.event.clone();
             api.shared.invocations.give_back(worker, dispatch);
             return payload.into_response();
         }
@@ -201,7 +208,7 @@ async fn next_invocation(
         None => {}
     }
     let request = dispatch.request;
-    let mut response = Response::new(Body::from(request.payload));
+    let mut response = Response::new(Body::from(request.event));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert(REQUEST_ID, header_value(&request.request_id.to_string()));
@@ -218,33 +225,14 @@ async fn next_invocation(
     response
 }
 
-async fn post_response(
-    State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Connection>,
-    Path(request_id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    accept_reply(&api, &connection, &request_id, &headers, body, false).await
-}
-
-async fn post_error(
-    State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Connection>,
-    Path(request_id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    accept_reply(&api, &connection, &request_id, &headers, body, true).await
-}
-
-async fn accept_reply(
-    api: &RuntimeApi,
-    connection: &Connection,
-    request_id: &str,
-    headers: &HeaderMap,
-    mut body: Body,
+/// Handles `POST …/response` and `POST …/error`.
+async fn post_reply(
     function_error: bool,
+    State(api): Api,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    Path(request_id): Path<String>,
+    headers: HeaderMap,
+    mut body: Body,
 ) -> Response {
     let fault = api.shared.faults.take(Fault::is_of_post);
     match fault {
@@ -253,65 +241,20 @@ async fn accept_reply(
             let _ = body::discard(body, READ_TIMEOUT).await;
             return injected(status);
         }
-        Some(Fault::PostReset) => return broken(Breakage::Reset, connection),
+        Some(Fault::PostReset) => return broken(Breakage::Reset, &connection),
         Some(Fault::PostBodyReset) => {
             let _ = body.frame().await;
-            return broken(Breakage::Reset, connection);
+            return broken(Breakage::Reset, &connection);
         }
         Some(Fault::PostResponseReset) => connection.break_with(Breakage::Reset),
         Some(Fault::PostResponseCut) => connection.break_with(Breakage::CutInHead),
         Some(Fault::PollDiscarded) => connection.break_with(Breakage::CutAfterResponse),
         _ => {}
     }
-    // No invocation has the nil UUID.
-    let id = Uuid::try_parse(request_id).unwrap_or_default();
-    let invocation_id = headers
-        .get(INVOCATION_ID)
-        .map(|id| id.to_str().unwrap_or_default());
-    let worker = api.worker(connection);
-    let reply = |payload, function_error| {
-        (api.shared.invocations).reply(worker, id, invocation_id, payload, function_error)
-    };
-    let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
-    if let Some(message) = unsupported(mode)
-        && !function_error
-    {
-        warn!("Runtime API: {message}");
-        // The caller is told at once: a stream may last longer than the invocation.
-        let error_type = "Runtime.InvalidResponseModeHeader";
-        let checked = reply(payload(error_type, message), true);
-        let _ = body::discard(body, STREAM_TIMEOUT).await;
-        let error_type = "InvalidFunctionResponseMode";
-        return match checked {
-            Ok(()) => error(StatusCode::BAD_REQUEST, error_type, message),
-            Err(refusal) => refused(&refusal),
-        };
-    }
-    // The body of a reply that will be refused is not kept.
-    let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
-    let is_wanted = api
-        .shared
-        .invocations
-        .check(worker, id, invocation_id)
-        .is_ok();
-    let body = body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await;
-    let (checked, response) = match body {
-        Ok(payload) => (reply(payload, function_error), accepted()),
-        Err(BodyError::TooLarge(_)) => (reply(too_large(limit), true), refused_size(limit)),
-        // The function may post it again, on another connection.
-        Err(_) => (
-            Ok(()),
-            error(
-                StatusCode::BAD_REQUEST,
-                "TruncatedHTTPRequest",
-                "HTTP request detected as truncated",
-            ),
-        ),
-    };
-    let mut response = match checked {
-        Ok(()) => response,
-        Err(refusal) => refused(&refusal),
-    };
+    let worker = api.worker(&connection);
+    let mut response = api
+        .accept(worker, &request_id, &headers, body, function_error)
+        .await;
     if fault == Some(Fault::PostClose) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
@@ -323,6 +266,54 @@ async fn accept_reply(
         );
     }
     response
+}
+
+impl RuntimeApi {
+    /// Accepts a reply, or tells the caller and the function why not.
+    async fn accept(
+        &self,
+        worker: Worker,
+        request_id: &str,
+        headers: &HeaderMap,
+        body: Body,
+        function_error: bool,
+    ) -> Response {
+        let invocations = &self.shared.invocations;
+        // No invocation has the nil UUID.
+        let id = Uuid::try_parse(request_id).unwrap_or_default();
+        let invocation_id = headers.get(INVOCATION_ID);
+        let invocation_id = invocation_id.map(|id| id.to_str().unwrap_or_default());
+        let reply = |payload, function_error, response| {
+            let accepted = invocations.reply(worker, id, invocation_id, payload, function_error);
+            accepted.map_or_else(|error| refused(&error), |()| response)
+        };
+        let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
+        if let Some(message) = unsupported(mode)
+            && !function_error
+        {
+            warn!("Runtime API: {message}");
+            let error_type = "InvalidFunctionResponseMode";
+            let response = error(StatusCode::BAD_REQUEST, error_type, message);
+            // The caller is told at once: a stream may last longer than the invocation.
+            let error_type = "Runtime.InvalidResponseModeHeader";
+            let response = reply(payload(error_type, message), true, response);
+            let _ = body::discard(body, STREAM_TIMEOUT).await;
+            return response;
+        }
+        // The body of a reply that will be refused is not kept.
+        let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
+        let is_wanted = invocations.check(worker, id, invocation_id).is_ok();
+        match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
+            Ok(payload) => reply(payload, function_error, accepted()),
+            Err(BodyError::TooLarge(_)) => reply(too_large(limit), true, refused_size(limit)),
+            // The function may post it again, on another connection.
+            Err(_) => error(
+                StatusCode::BAD_REQUEST,
+                "TruncatedHTTPRequest",
+                "HTTP request detected as truncated",
+            ),
+        }
+    }
 }
 
 /// What is wrong with the response mode that a function asks for.

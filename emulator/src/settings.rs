@@ -40,6 +40,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long the function may take to poll for the first time. Zero means no limit.
     pub init_timeout: Duration,
+    /// How long the function may take to end after SIGTERM, before SIGKILL follows. Only a function with
+    /// an extension gets SIGTERM.
+    pub termination_grace: Duration,
     /// How many events may wait while all workers are busy.
     pub queue: usize,
     /// How long an event may wait for a worker between its reply and its next poll, which is usually
@@ -81,6 +84,8 @@ impl Settings {
             max_concurrency: NonZeroU16::new(8),
             timeout: Duration::from_secs(10),
             init_timeout: Duration::from_secs(130),
+            // RIE's.
+            termination_grace: Duration::from_millis(600),
             queue: 0,
             return_limit: Duration::from_secs(1),
             read_timeout: Duration::from_secs(20),
@@ -112,8 +117,11 @@ impl Settings {
     /// The variables that Lambda sets, after
     /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html> and RIE.
     pub(crate) fn lambda_environment(&self) -> Vec<(&'static str, String)> {
+        // As in RIE, the handler is the last argument.
+        let handler = self.arguments.last();
+        let handler = handler.map_or("bootstrap".into(), |handler| handler.to_string_lossy());
         let mut variables = vec![
-            ("_HANDLER", "bootstrap".to_owned()),
+            ("_HANDLER", handler.into_owned()),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("AWS_SESSION_TOKEN", "test".to_owned()),

@@ -108,7 +108,8 @@ impl Supervisor {
         }
     }
 
-    /// Starts another executable, while the current environment runs and takes note if that ends.
+    /// Starts another executable while the current environment runs. Takes note if that one ends
+    /// meanwhile.
     async fn replace(
         &mut self,
         Replacement { bootstrap, outcome }: Replacement,

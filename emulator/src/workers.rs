@@ -2,7 +2,7 @@
 //! poll.
 //!
 //! A worker is known by its connection, but it may poll, reply and repeat a reply on different ones. So
-//! who does what is a guess now and then; how many there are of each kind is not.
+//! which worker does what is sometimes a guess. How many do it is exact.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(crate) type Init = Result<(), Bytes>;
 
 /// The workers of one execution environment.
 pub(crate) struct Workers {
-    /// How many there are in all: the sum of those below is not larger.
+    /// How many workers there are. The lists below never hold more of them.
     count: usize,
     /// Gets the outcome of the init phase, until that is over.
     init: Option<oneshot::Sender<Init>>,
@@ -124,7 +124,8 @@ impl Workers {
             return;
         }
         let has_event = |in_flight: &InFlight| in_flight.worker == worker;
-        // A worker that polls on the connection of its last event repeats its reply elsewhere.
+        // If the event of this connection is still in flight, its worker will repeat the reply on
+        // another connection, and no other worker has come back.
         if self.remove_overdue(worker) || self.in_flight.values().any(has_event) {
             return;
         }
@@ -186,7 +187,7 @@ impl Workers {
         let is_due = |_: &Uuid, in_flight: &mut InFlight| in_flight.dispatched + limit <= now;
         let due: Vec<_> = self.in_flight.extract_if(is_due).collect();
         for (request_id, in_flight) in &due {
-            // A worker that lost the event may have polled again.
+            // If all workers are known without this one, it has lost the event and polled again.
             if self.known() < self.count {
                 self.overdue.push(in_flight.worker);
             }

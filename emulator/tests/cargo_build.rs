@@ -203,6 +203,14 @@ async fn watches_the_sources() {
     let repository = checkout("watched-sources");
     let write = |name: &str, text: &str| write(&repository, name, text);
     write("src/main.rs", &source("the first"));
+    let package = "[package]\nname = \"watched-sources\"\nedition = \"2024\"\n";
+    let helper = "[dependencies]\nhelper.path = \"helper\"\n[workspace]\n";
+    write("Cargo.toml", &format!("{package}{helper}"));
+    write(
+        "helper/Cargo.toml",
+        &package.replace("watched-sources", "helper"),
+    );
+    write("helper/src/lib.rs", "");
     let mut process = cargo_local(&repository)
         .args(["--watch", "--concurrency", "1"])
         .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
@@ -213,6 +221,10 @@ async fn watches_the_sources() {
     let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
     let stderr = &mut stderr;
     told(stderr, "this is the first").await;
+
+    write("helper/src/lib.rs", "// What it depends on counts.");
+    told(stderr, "lib.rs changed: building the function").await;
+    told(stderr, "the new function is running").await;
 
     write("src/main.rs", &source("the second"));
     told(stderr, "main.rs changed: building the function").await;

@@ -1,10 +1,10 @@
-//! Clients and functions that nobody here wrote: boto3, the AWS CLI, and AWS's Python runtime.
+//! Clients and runtimes that nobody here wrote: boto3, the AWS CLI, and AWS's for Python and Go.
 
 use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::{
-    Gate, all_poll, call, executable, function, payload, scratch, start, within, workers,
+    Gate, PATIENCE, all_poll, call, executable, function, payload, scratch, start, within, workers,
 };
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
@@ -151,6 +151,17 @@ for name, arguments in (('function_exists', {}), ('function_active', {}), ('func
 print(client.get_function(FunctionName='function')['Configuration']['State'])
 print([one['FunctionName'] for page in client.get_paginator('list_functions').paginate()
        for one in page['Functions']])
+print(client.get_function_url_config(FunctionName='function')['AuthType'])
+print(client.get_function_scaling_config(FunctionName='function', Qualifier='$LATEST.PUBLISHED')
+      ['AppliedFunctionScalingConfig']['MaxExecutionEnvironments'])
+configuration = client.get_function_configuration(FunctionName='function')['CapacityProviderConfig']
+provider = configuration['LambdaManagedInstancesCapacityProviderConfig']['CapacityProviderArn']
+for name in provider, 'local':
+    print(client.get_capacity_provider(CapacityProviderName=name)['CapacityProvider']['State'])
+try:
+    boto3.client('s3', endpoint_url=client.meta.endpoint_url).list_buckets()
+except botocore.exceptions.ClientError as error:
+    print(error.response['Error']['Code'])
 try:
     client.get_function_configuration(FunctionName='other')
 except client.exceptions.ResourceNotFoundException as error:
@@ -158,6 +169,11 @@ except client.exceptions.ResourceNotFoundException as error:
 ";
     let expected = "Active\n\
                     ['function']\n\
+                    NONE\n\
+                    1\n\
+                    Active\n\
+                    Active\n\
+                    NotImplemented\n\
                     Function not found: arn:aws:lambda:us-east-1:123456789012:function:other\n";
     assert_eq!(python(&emulator, script).await, expected);
 }
@@ -259,23 +275,27 @@ async fn the_aws_cli_waits_for_the_function() {
     assert_eq!(status, Some(0), "{error}");
 }
 
-/// AWS's runtime interface client for Python, which starts a process for each worker.
+/// Settings for AWS's runtime interface client for Python, which starts a process for each worker. It
+/// runs `app.py` in a folder of this name.
+fn python_function(name: &str, app: &str) -> Settings {
+    let directory = scratch(name);
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("app.py"), app).unwrap();
+    let script = "#!/bin/sh\nexec python3 -m awslambdaric app.handler\n";
+    let mut settings = Settings::new(executable(&format!("{name}/bootstrap"), script));
+    settings.return_limit = PATIENCE;
+    settings.termination_grace = PATIENCE;
+    settings
+}
+
 #[tokio::test]
 #[ignore = "needs awslambdaric"]
 async fn runs_a_python_function() {
-    let directory = scratch("python");
-    std::fs::create_dir_all(&directory).unwrap();
-    let app = "import os\n\
-               def handler(event, context):\n    \
+    let app = "def handler(event, context):\n    \
                if event.get('fail'): raise ValueError(event['fail'])\n    \
                return {'event': event, 'id': context.aws_request_id, 'arn': context.invoked_function_arn}\n";
-    std::fs::write(directory.join("app.py"), app).unwrap();
-    let bootstrap = executable(
-        "python/bootstrap",
-        "#!/bin/sh\nexport _HANDLER=app.handler\nexec python3 -m awslambdaric app.handler\n",
-    );
     for workers in [None, 2.try_into().ok()] {
-        let mut settings = Settings::new(&bootstrap);
+        let mut settings = python_function("python", app);
         settings.max_concurrency = workers;
         let emulator = start(settings).await;
         all_poll(&emulator, workers.map_or(1, std::num::NonZero::get)).await;
@@ -292,4 +312,73 @@ async fn runs_a_python_function() {
         assert_eq!(payload(&failed)["errorType"], "ValueError");
         within("the function to end", emulator.terminate()).await;
     }
+}
+
+/// Each worker is a process, whose handler registers an extension if none has polled yet, and has a hook
+/// for SIGTERM.
+#[tokio::test]
+#[ignore = "needs awslambdaric"]
+async fn ends_every_worker_of_a_python_function_in_order() {
+    let app = r"
+import os, signal, sys, threading, urllib.error, urllib.request
+API = f'http://{os.environ['AWS_LAMBDA_RUNTIME_API']}/2020-01-01/extension/'
+def call(path, data, name, value):
+    return urllib.request.urlopen(urllib.request.Request(API + path, data, {name: value}))
+def hook(signal, frame):
+    open(f'ended-{os.getpid()}', 'w').close()
+    os._exit(0)
+signal.signal(signal.SIGTERM, hook)
+try:
+    registered = call('register', b'{}', 'Lambda-Extension-Name', f'worker-{os.getpid()}')
+    ready = ('event/next', None, 'Lambda-Extension-Identifier',
+             registered.headers['Lambda-Extension-Identifier'])
+    threading.Thread(target=call, args=ready, daemon=True).start()
+except urllib.error.HTTPError:
+    pass
+def handler(event, context):
+    return os.getpid()
+"
+    .replace(
+        "{os.environ['AWS_LAMBDA_RUNTIME_API']}",
+        "{os.environ[\"AWS_LAMBDA_RUNTIME_API\"]}",
+    );
+    let mut settings = python_function("hooks", &app);
+    settings.max_concurrency = 3.try_into().ok();
+    // With this the runtime polls in a thread of its own, and so lets Python's signal handlers run.
+    settings.environment = vec![("AWS_EXECUTION_ENV".into(), "AWS_Lambda_python3.12".into())];
+    let emulator = start(settings).await;
+    all_poll(&emulator, 3).await;
+    within("the function to end", emulator.terminate()).await;
+    let files = std::fs::read_dir(scratch("hooks")).unwrap().flatten();
+    let ended = files.filter(|file| file.file_name().to_string_lossy().starts_with("ended-"));
+    assert_eq!(ended.count(), 3);
+}
+
+/// AWS's library for Go, which polls as often as there are workers.
+#[tokio::test]
+#[ignore = "needs Go"]
+async fn runs_a_go_function() {
+    let directory = scratch("go");
+    std::fs::create_dir_all(&directory).unwrap();
+    let main = "package main\n\
+                import \"github.com/aws/aws-lambda-go/lambda\"\n\
+                func main() { lambda.Start(func(event map[string]any) (any, error) { return event, nil }) }\n";
+    std::fs::write(directory.join("main.go"), main).unwrap();
+    let script =
+        "go mod init hello && go get github.com/aws/aws-lambda-go && go build -o bootstrap";
+    let mut build = Command::new("sh");
+    build
+        .args(["-c", script])
+        .current_dir(&directory)
+        .kill_on_drop(true);
+    let output = within("go build", build.output()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let mut settings = Settings::new(directory.join("bootstrap"));
+    settings.max_concurrency = 3.try_into().ok();
+    let emulator = start(settings).await;
+    all_poll(&emulator, 3).await;
+    let reply = call(&emulator, r#"{"n": 10}"#).await;
+    assert_eq!(&reply.payload[..], br#"{"n":10}"#);
+    within("the function to end", emulator.terminate()).await;
 }

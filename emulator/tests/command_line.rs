@@ -10,23 +10,36 @@ use crate::support::{
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 const POST: &str = "POST /2015-03-31/functions/function/invocations HTTP/1.1";
+const ENVIRONMENT: &str = r#"{"environment": {}}"#;
 
-fn cargo_local(arguments: &[&str]) -> Command {
+/// `cargo local` with these arguments.
+fn bare(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
-    if !arguments.contains(&"--timeout") {
+    command.args(arguments).stdin(Stdio::null());
+    if !arguments.contains(&"--timeout") && !arguments.contains(&"--") {
         command.args(["--timeout", "120"]);
     }
+    command.kill_on_drop(true);
     command
-        .args(["--bootstrap".as_ref(), function().bootstrap.as_os_str()])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+}
+
+/// `cargo local` with the test function.
+fn cargo_local(arguments: &[&str]) -> Command {
+    let mut command = bare(arguments);
+    command.args(["--bootstrap".as_ref(), function().bootstrap.as_os_str()]);
     command
+}
+
+/// The environment variables of the function that a command invokes.
+async fn environment(command: &mut Command) -> Value {
+    let reply = output(command).await;
+    serde_json::from_slice(&reply.stdout).unwrap()
 }
 
 async fn output(command: &mut Command) -> Output {
@@ -224,7 +237,7 @@ async fn serves_the_function_under_a_name() {
     assert!(served.said.contains("--function-name Other_name-2"));
     assert_eq!(http(served.invoke, POST, b"{}").await.status, 404);
     let head = "POST /2015-03-31/functions/Other_name-2/invocations HTTP/1.1";
-    let response = http(served.invoke, head, br#"{"environment": {}}"#).await;
+    let response = http(served.invoke, head, ENVIRONMENT.as_bytes()).await;
     assert_eq!(response.json()["AWS_LAMBDA_FUNCTION_NAME"], "Other_name-2");
 }
 
@@ -384,14 +397,8 @@ async fn serves_and_ends_while_the_function_prints_without_pause() {
     let function = function().bootstrap;
     let script = format!("#!/bin/sh\nyes '' &\nexec {}\n", function.display());
     let bootstrap = executable("prints-without-pause", &script);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+    let mut command = bare(&["--bootstrap", bootstrap.to_str().unwrap()]);
     command
-        .args([
-            "--bootstrap",
-            bootstrap.to_str().unwrap(),
-            "--timeout",
-            "120",
-        ])
         .args(["--function-name", "function"])
         .env("TOKIO_WORKER_THREADS", "1");
     let served = serve_command(&mut command, Stdio::null()).await;
@@ -469,11 +476,8 @@ async fn ends_on_a_signal_during_the_build() {
     let script = format!("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\nexec cat <&3\n");
     let cargo = executable("endless-cargo", &script);
     for end in [Signal::SIGTERM, Signal::SIGINT] {
-        let process = Command::new(env!("CARGO_BIN_EXE_cargo-local"))
-            .args(["invoke", "{}"])
+        let process = bare(&["invoke", "{}"])
             .env("CARGO", &cargo)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let build = gate.entered().await;
@@ -497,17 +501,15 @@ async fn watches_the_executable() {
         )
     };
     let bootstrap = install(&run("1"));
-    let arguments = ["--bootstrap", bootstrap.to_str().unwrap()];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+    let mut command = bare(&["--bootstrap", bootstrap.to_str().unwrap()]);
     command
-        .args(arguments)
-        .args(["--function-name", "function", "--timeout", "120"])
+        .args(["--function-name", "function"])
         .args(["--watch".as_ref(), beside.as_os_str()]);
     let mut served = serve_command(&mut command, Stdio::piped()).await;
     let invoke = served.invoke;
     let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
     let version = async || {
-        let response = http(invoke, POST, br#"{"environment": {}}"#).await;
+        let response = http(invoke, POST, ENVIRONMENT.as_bytes()).await;
         response.json()["VERSION"].as_str().unwrap().to_owned()
     };
     assert_eq!(version().await, "1a");
@@ -531,15 +533,8 @@ async fn watches_the_executable() {
 /// Somebody else starts the function, and starts it again after it was killed with an event.
 #[tokio::test]
 async fn serves_a_function_that_is_started_by_hand() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
-    command.args([
-        "--attach=127.0.0.1:0",
-        "--timeout",
-        "120",
-        "--function-name",
-        "function",
-    ]);
-    command.args(["--env", "GREETING=it's me"]);
+    let mut command = bare(&["--attach=127.0.0.1:0", "--env", "GREETING=it's me"]);
+    command.args(["--function-name", "function"]);
     let served = serve_command(&mut command, Stdio::null()).await;
     let is_export = |line: &&str| line.trim().starts_with("export ");
     let variables: Vec<_> = served.said.lines().filter(is_export).collect();
@@ -552,8 +547,7 @@ async fn serves_a_function_that_is_started_by_hand() {
     };
     let gate = Gate::new().await;
     // This caller comes before the function.
-    let event = br#"{"environment": {}}"#;
-    let mut early = request(served.invoke, POST, event).await;
+    let mut early = request(served.invoke, POST, ENVIRONMENT.as_bytes()).await;
     let mut first = start();
     let environment = response(&mut early).await.json();
     assert_eq!(environment["GREETING"], "it's me");
@@ -578,22 +572,19 @@ async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
     fs::create_dir_all(&directory).unwrap();
     let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
     fs::write(directory.join("app.sh"), script).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
-    command
-        .args([
-            "local",
-            "invoke",
-            r#"{"environment": {}}"#,
-            "--timeout",
-            "120",
-        ])
-        .args(["--bootstrap", "sh", "--", "app.sh"])
-        .current_dir(&directory)
-        .kill_on_drop(true);
-    let reply = output(&mut command).await;
-    let environment: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap();
+    let arguments = [
+        "local",
+        "invoke",
+        ENVIRONMENT,
+        "--bootstrap",
+        "sh",
+        "--",
+        "app.sh",
+    ];
+    let environment = environment(bare(&arguments).current_dir(&directory)).await;
     assert_eq!(environment["AWS_LAMBDA_FUNCTION_NAME"], "interpreted");
     assert_eq!(environment["LAMBDA_TASK_ROOT"], directory.to_str().unwrap());
+    assert_eq!(environment["_HANDLER"], "app.sh");
 }
 
 #[tokio::test]
@@ -603,13 +594,8 @@ async fn names_a_bootstrap_after_its_folder() {
     let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
     executable("named/bootstrap", &script);
     for bootstrap in ["bootstrap", "./bootstrap", "../named/bootstrap"] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
-        command
-            .args(["invoke", r#"{"environment": {}}"#, "--bootstrap", bootstrap])
-            .current_dir(&directory)
-            .kill_on_drop(true);
-        let reply = output(&mut command).await;
-        let environment: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap();
+        let arguments = ["invoke", ENVIRONMENT, "--bootstrap", bootstrap];
+        let environment = environment(bare(&arguments).current_dir(&directory)).await;
         assert_eq!(
             environment["AWS_LAMBDA_FUNCTION_NAME"], "named",
             "{bootstrap}"
@@ -621,13 +607,12 @@ async fn names_a_bootstrap_after_its_folder() {
 async fn passes_variables_on() {
     let file = scratch("variables.env");
     fs::write(&file, "# a comment\nFROM_FILE=\"a b\"\nexport BOTH=file\n").unwrap();
-    let mut command = cargo_local(&["invoke", r#"{"environment": {}}"#, "--env", "CALLERS"]);
+    let mut command = cargo_local(&["invoke", ENVIRONMENT, "--env", "CALLERS"]);
     command
         .args(["--env-file".as_ref(), file.as_os_str()])
         .args(["--env", "BOTH=line"])
         .env("CALLERS", "its own");
-    let reply = output(&mut command).await;
-    let environment: serde_json::Value = serde_json::from_slice(&reply.stdout).unwrap();
+    let environment = environment(&mut command).await;
     for (name, value) in [
         ("FROM_FILE", "a b"),
         ("BOTH", "line"),
@@ -636,12 +621,7 @@ async fn passes_variables_on() {
     ] {
         assert_eq!(environment[name], value, "{name}");
     }
-    let missing = output(&mut cargo_local(&[
-        "invoke",
-        "{}",
-        "--env-file",
-        "/no/such",
-    ]))
-    .await;
+    let arguments = ["invoke", "{}", "--env-file", "/no/such"];
+    let missing = output(&mut cargo_local(&arguments)).await;
     assert!(error(&missing).starts_with("error: cannot read /no/such: "));
 }

@@ -9,7 +9,7 @@ use crate::support::browser::{Browser, open};
 use crate::support::worker::{Function, NEXT};
 use crate::support::{
     Gate, PATIENCE, Response, all_poll, call, executable, function, http, invoke, payload, request,
-    start, start_workers, within, workers,
+    scratch, start, start_workers, within, workers,
 };
 use emulator::Emulator;
 use serde_json::{Value, json};
@@ -45,11 +45,8 @@ async fn sample(emulator: &Emulator, what: &str, wanted: impl Fn(&Value) -> bool
     samples(emulator, what, is_last).await
 }
 
-/// A new folder that no other run of these tests has.
 fn folder(name: &str) -> PathBuf {
-    let unique = format!("console-{name}-{}", std::process::id());
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
-    let _ = fs::remove_dir_all(&folder);
+    let folder = scratch(name);
     fs::create_dir(&folder).unwrap();
     folder
 }

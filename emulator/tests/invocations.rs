@@ -207,6 +207,7 @@ async fn terminates_the_function_in_order() {
 #[tokio::test]
 async fn kills_a_function_that_does_not_heed_sigterm() {
     let mut settings = function();
+    settings.termination_grace = Duration::from_millis(600);
     // The shell ignores the signal, and goes on when its child has ended.
     let script = "trap '' TERM; \"$0\" & wait; sleep 600";
     settings.arguments = vec![

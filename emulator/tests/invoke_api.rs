@@ -262,16 +262,12 @@ async fn finds_the_function_by_each_of_its_names() {
     let qualified = format!("{unqualified}:$LATEST.PUBLISHED");
     for (name, arn) in [
         ("Generator_2-b", unqualified),
-        ("function:Generator_2-b", unqualified),
-        ("123456789012:Generator_2-b", unqualified),
         ("123456789012:function:Generator_2-b", unqualified),
-        ("us-east-1:123456789012:function:Generator_2-b", unqualified),
         (unqualified, unqualified),
         ("Generator_2-b?Qualifier=", unqualified),
         ("Generator_2-b:$LATEST.PUBLISHED", &qualified),
         ("Generator_2-b%3A%24LATEST.PUBLISHED", &qualified),
         ("Generator_2-b?Qualifier=%24LATEST.PUBLISHED", &qualified),
-        ("function:Generator_2-b:$LATEST.PUBLISHED", &qualified),
         (
             "123456789012:function:Generator_2-b:$LATEST.PUBLISHED",
             &qualified,
@@ -295,6 +291,12 @@ const NAME_PATTERN: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-
 #[tokio::test]
 async fn refuses_the_names_that_aws_refuses() {
     let emulator = start(function()).await;
+    // Its own name is a keyword of ARNs.
+    let head = "POST /2015-03-31/functions/function:$LATEST.PUBLISHED/invocations HTTP/1.1";
+    assert_eq!(
+        http(emulator.invoke_address(), head, b"{}").await.status,
+        200
+    );
     let mismatch = |value: &str, member: &str, pattern: &str| {
         format!(
             "Value '{value}' at '{member}' failed to satisfy constraint: \

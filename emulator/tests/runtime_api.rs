@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::worker::{Connection, Function, NEXT, kept_alive};
 use crate::support::{
-    PATIENCE, Response, all_poll, http, invoke, payload, request, response, workers,
+    PATIENCE, Response, all_poll, http, invoke, payload, request, response, within, workers,
 };
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -259,6 +259,36 @@ async fn refuses_browsers() {
             "{host}"
         );
     }
+}
+
+/// A real browser opens a page with two images of the Runtime API.
+#[tokio::test]
+#[ignore = "needs Chromium"]
+async fn gives_no_event_to_a_page() {
+    let mut function = Function::start(workers(2)).await;
+    let url = format!(
+        "http://{}/2018-06-01/runtime/invocation/next",
+        function.runtime_api
+    );
+    let page = format!("data:text/html,<img src={url}?1><img src={url}?2><p>loaded");
+    let mut chromium = tokio::process::Command::new("chromium");
+    chromium
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--dump-dom",
+            &page,
+        ])
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    // It ends when the images have been refused: a poll would stay open.
+    let shown = within("Chromium to end", chromium.output()).await.unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("loaded"));
+    let call = function.call("{}");
+    let event = function.next().await;
+    assert_eq!(function.post("response", &event, b"1").await.0, 202);
+    assert_eq!(&call.await.unwrap().payload[..], b"1");
 }
 
 #[tokio::test]

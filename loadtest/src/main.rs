@@ -1,4 +1,13 @@
 //! `cargo loadtest`: see README.md.
+//!
+//! ```text
+//! flags.rs ─► load.rs, events.rs ─► run.rs ─► target.rs ─► aws.rs ─► http.rs
+//!                                     ▼
+//!                                recorder.rs ─► measured.rs ─► report.rs ─► text.rs, report.html
+//! ```
+//!
+//! `coordinator.rs` gives each generator a share of a load, which is there `share.rs`; `merge.rs` makes
+//! one report of several. `cloudwatch.rs` asks what the fleet did, `cost.rs` says what a run costs.
 
 mod aws;
 mod cloudwatch;

@@ -1,11 +1,16 @@
 //! What comes back is told apart, and every byte of it is compared.
 
 use std::convert::Infallible;
+use std::env;
+use std::process::{ExitCode, exit};
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use fibonacci_generator::{event, reply};
+use lmi_runtime::Invocation;
 use serde_json::json;
+use test_support::own_test;
 use tokio::runtime::Runtime;
 
 use crate::support::{
@@ -28,11 +33,25 @@ fn passes_if_every_reply_is_right() {
     assert!(!text.contains("failed:"), "{text}");
 }
 
+/// Is the function in a process that the test below starts.
+#[test]
+fn function() {
+    if env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+        return;
+    }
+    let code = lmi_runtime::run(async |invocation: &Invocation| {
+        Ok::<_, Infallible>(reply::slices(event::parse(invocation.payload())))
+    });
+    exit(i32::from(code != ExitCode::SUCCESS));
+}
+
 #[test]
 fn expects_what_the_function_replies_to_a_mix_of_events() {
     let runtime = Runtime::new().unwrap();
-    let bootstrap = ::emulator::build_function().unwrap();
-    let mut settings = ::emulator::Settings::new(bootstrap);
+    let function = own_test("outcomes::function");
+    let mut settings = ::emulator::Settings::new(function.get_program());
+    settings.arguments = function.get_args().map(ToOwned::to_owned).collect();
+    settings.function_name = "fibonacci-generator".to_owned();
     settings.queue = 8;
     let emulator = emulator(&runtime, settings);
     let url = format!("http://{}", emulator.invoke_address());

@@ -29,7 +29,7 @@ pub(crate) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("C
 const MAX_REQUEST_ID_LEN: usize = 256;
 /// In bytes. The limit of an event is 6 MB.
 const MAX_EVENT_LEN: usize = (6 * 1024 + 64) * 1024;
-/// For so long, a connection stays open on which the last attempt to post got no response in time. A
+/// How long a connection stays open on which the last attempt to post got no response in time. A
 /// worker can have 60 of these: it spends 1 s on each.
 const LATE_LIMIT: Duration = Duration::from_mins(1);
 /// After so many pipelined polls in a row that got no response, the process sends polls on their

@@ -389,8 +389,8 @@ pub(crate) fn headers(head: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 
 /// Ends what does not move for 1 s.
 ///
-/// If the process stood still meanwhile, the deadline has elapsed whatever has arrived. So what
-/// counts is what the sockets hold once the runtime has looked at them after it.
+/// If the process stood still meanwhile, the deadline has elapsed whatever has arrived. So the
+/// runtime then looks at its sockets once more, and what they hold counts.
 async fn in_time<T>(progress: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let mut progress = pin!(progress);
     if let Ok(result) = timeout(STALL_LIMIT, &mut progress).await {

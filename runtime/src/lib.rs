@@ -25,6 +25,17 @@
 //! The package's README says what the loop promises beside `lambda_runtime`'s, and when to stay with
 //! that one.
 //!
+//! # The way through the files
+//!
+//! ```text
+//! process.rs ─► extension.rs  registers, before the first poll
+//!            ─► worker.rs     polls, handles, drains: one task for each invocation at once
+//!                 ─► connection.rs ─► http.rs  a poll, an event, a reply; retries
+//!                 ─► handler.rs, or service.rs for lambda_runtime's handlers: invocation.rs ─► reply.rs
+//! ```
+//!
+//! `log.rs` is the log. `worker_model/` and `splitting.rs` test all this.
+//!
 //! [Managed Instances]: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-rust.html
 //! [Runtime API]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 

@@ -3,7 +3,7 @@ use smallvec::{SmallVec, smallvec};
 
 /// The bytes of a reply: slices that are sent one after the other, in one write.
 ///
-/// No conversion copies bytes, and none from static slices allocates.
+/// No conversion copies bytes, and none from up to three static slices allocates.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -202,7 +202,7 @@ fn deserialize<T: for<'de> Deserialize<'de>>(invocation: &Invocation) -> Result<
             body, "raw JSON event received from Lambda"
         );
     }
-    // To keep track of the path to an error takes longer. So that is done if there is one.
+    // To keep track of the path to an error takes longer, so that is done only if there is an error.
     T::deserialize(&mut Deserializer::from_slice(payload)).or_else(|_| {
         let tracked = serde_path_to_error::deserialize(&mut Deserializer::from_slice(payload));
         tracked.map_err(|inner| {

@@ -252,7 +252,8 @@ fn in_handler<T>(call: impl FnOnce() -> T) -> thread::Result<T> {
     result
 }
 
-/// Waits for so long, of which time in which the process stands still does not count.
+/// Waits until the process has run for so long. A time in which it stood still counts for 20 ms at
+/// most.
 pub(crate) async fn running_time(mut time: Duration) {
     const STEP: Duration = Duration::from_millis(10);
     while !time.is_zero() {

@@ -1,6 +1,7 @@
 //! The examples, as functions of the emulator.
 
 use std::env;
+use std::time::Duration;
 
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
@@ -18,7 +19,10 @@ async fn start(example: &str) -> Emulator {
         executable.exists(),
         "run: cargo build -p lmi-runtime --examples"
     );
-    Emulator::start(Settings::new(executable)).await.unwrap()
+    let mut settings = Settings::new(executable);
+    // It ends in order, however slow the machine is.
+    settings.termination_grace = Duration::from_mins(2);
+    Emulator::start(settings).await.unwrap()
 }
 
 #[tokio::test]

@@ -14,11 +14,16 @@ use base64::prelude::BASE64_STANDARD;
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+/// How long a test waits for something that must happen, on however slow a machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn start(workers: u16) -> (Emulator, Client) {
     let mut settings = Settings::new(env!("CARGO_BIN_EXE_function"));
     settings.max_concurrency = workers.try_into().ok();
-    settings.timeout = Duration::from_mins(1);
+    settings.timeout = PATIENCE;
+    settings.return_limit = PATIENCE;
     let emulator = Emulator::start(settings).await.expect("it starts");
     let config = aws_sdk_lambda::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -137,7 +142,7 @@ async fn is_told_why_it_is_throttled() {
     let invoke = || client.invoke().function_name("function");
     let held = invoke().payload(Blob::new(event)).send();
     let (held, error) = tokio::join!(held, async {
-        let _inside = gate.accept().await.unwrap();
+        let _inside = timeout(PATIENCE, gate.accept()).await.unwrap().unwrap();
         invoke().send().await.unwrap_err().into_service_error()
     });
     held.unwrap();
@@ -151,16 +156,23 @@ async fn is_told_why_it_is_throttled() {
 #[tokio::test]
 async fn waits_for_and_describes_the_function() {
     let (_emulator, client) = start(8).await;
-    let limit = Duration::from_mins(1);
     let ready = client.wait_until_function_active_v2();
-    ready.function_name("function").wait(limit).await.unwrap();
+    ready
+        .function_name("function")
+        .wait(PATIENCE)
+        .await
+        .unwrap();
     let ready = client.wait_until_function_updated();
-    ready.function_name("function").wait(limit).await.unwrap();
+    ready
+        .function_name("function")
+        .wait(PATIENCE)
+        .await
+        .unwrap();
     let ready = client.wait_until_published_version_active();
     let ready = ready
         .function_name("function")
         .qualifier("$LATEST.PUBLISHED");
-    ready.wait(limit).await.unwrap();
+    ready.wait(PATIENCE).await.unwrap();
 
     let configuration = client.get_function_configuration();
     let configuration = configuration

@@ -51,14 +51,16 @@ pub(crate) fn function() -> Settings {
     // No test but those of time-outs depends on how fast the function is.
     settings.timeout = PATIENCE;
     settings.return_limit = PATIENCE;
+    settings.termination_grace = PATIENCE;
     settings
 }
 
 /// A directory of this run: two runs in one target directory do not meet. Those of ended runs go.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-        let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        for other in fs::read_dir(all).into_iter().flatten().flatten() {
+        // Other packages have the same one.
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
+        for other in fs::read_dir(&all).into_iter().flatten().flatten() {
             if !Path::new("/proc").join(other.file_name()).exists() {
                 let _ = fs::remove_dir_all(other.path());
             }

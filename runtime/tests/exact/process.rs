@@ -2,12 +2,10 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 use test_support::{Function, PIPELINING, event};
 
@@ -15,8 +13,6 @@ use crate::{HANDLERS, NO_LINES, in_every_mode, start};
 
 /// After this time the process exits, whatever is in flight.
 const DRAIN_LIMIT: Duration = Duration::from_millis(400);
-/// A process starts and polls within this time, on a machine that is not too busy.
-const MOMENTS: Duration = Duration::from_millis(20);
 /// How long a test looks for a poll that must not come.
 const A_WHILE: Duration = Duration::from_millis(100);
 
@@ -279,36 +275,4 @@ fn exits_after_400_ms_whatever_is_in_flight() {
         assert_eq!(line["fields"]["in_flight"], 2);
         assert_eq!(function.terminate(), NO_LINES);
     }
-}
-
-/// `SIGTERMS` says how many processes get one.
-#[test]
-fn loses_nothing_to_a_signal_at_any_moment_of_its_start() {
-    let times = env::var("SIGTERMS").map_or(100, |times| times.parse().unwrap());
-    let mut killed = 0;
-    for _ in 0..times {
-        let mut function = start("direct", &[("AWS_LAMBDA_MAX_CONCURRENCY", "2")]);
-        thread::sleep(MOMENTS.mul_f64(fastrand::f64()));
-        function.signal(Signal::SIGTERM);
-        let (status, lines) = function.wait();
-        assert_eq!(lines, [""; 0]);
-        if status.signal() == Some(Signal::SIGTERM as i32) {
-            assert_eq!(function.connections(), 0, "it had something to lose");
-            killed += 1;
-        } else {
-            assert_eq!(status.code(), Some(0), "{status}");
-        }
-    }
-    println!("{times} signals, {killed} before the process listened for one");
-}
-
-#[test]
-fn receives_signals_that_its_parent_has_blocked() {
-    let function = thread::spawn(|| {
-        SigSet::all().thread_block().unwrap();
-        start("direct", &[])
-    });
-    let function = function.join().unwrap();
-    function.poll();
-    assert_eq!(function.terminate(), NO_LINES);
 }

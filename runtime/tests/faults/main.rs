@@ -123,6 +123,12 @@ fn reply(payload: &str) -> String {
     format!("[{payload}]")
 }
 
+#[track_caller]
+fn assert_is_reply(invoked: &Invoked, payload: &str) {
+    let replied = String::from_utf8_lossy(&invoked.payload);
+    assert!(replied == reply(payload), "{replied:.200} to {payload:.20}");
+}
+
 /// Waits for something that must happen, which `what` names.
 async fn within<T>(what: &str, happens: impl Future<Output = T>) -> T {
     let happens = timeout(PATIENCE, happens).await;
@@ -148,7 +154,7 @@ async fn assert_replies(invocations: Invocations) {
     for (payload, invoked) in within("every caller's reply", invocations.join_all()).await {
         let invoked = invoked.unwrap();
         assert!(!invoked.function_error, "{invoked:?}");
-        assert!(invoked.payload == reply(&payload), "to {payload:.20}");
+        assert_is_reply(&invoked, &payload);
     }
 }
 
@@ -156,7 +162,7 @@ async fn assert_replies(invocations: Invocations) {
 /// of every reply that could not be delivered, with its request id.
 async fn assert_is_explained(emulator: &Emulator, payload: &str, invoked: Invoked) {
     if !invoked.function_error {
-        assert!(invoked.payload == reply(payload), "to {payload:.20}");
+        assert_is_reply(&invoked, payload);
         return;
     }
     let error: Value = serde_json::from_slice(&invoked.payload).unwrap();
@@ -180,7 +186,7 @@ async fn assert_is_explained(emulator: &Emulator, payload: &str, invoked: Invoke
 async fn survive(mode: Mode, faults: Vec<Vec<Fault>>) {
     let emulator = start(mode, |settings| {
         // A reply that is lost costs its caller this long. One that is late is explained as well.
-        settings.timeout = Duration::from_millis(500);
+        settings.timeout = Duration::from_millis(250);
         let debug = ("AWS_LAMBDA_LOG_LEVEL".into(), "DEBUG".into());
         settings.environment.push(debug);
     })
@@ -282,7 +288,7 @@ async fn shut_down(mode: Mode) {
                     if invoked.function_error {
                         errors.push((payload, invoked));
                     } else {
-                        assert!(invoked.payload == reply(&payload), "to {payload:.20}");
+                        assert_is_reply(&invoked, &payload);
                     }
                     if is_over.load(Relaxed) {
                         break;
