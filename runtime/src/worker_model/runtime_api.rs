@@ -504,9 +504,6 @@ impl<'a> RuntimeApi<'a> {
                 // After an event out of order, the connection is not used again.
                 if on_late_response != OnLateResponse::Never {
                     self.in_flight(worker).unwrap().1.attempts += 1;
-                    if self.pipelines && !self.is_draining() {
-                        self.note_dropped_poll(worker);
-                    }
                 }
             }
             OnPoll::EventStalls(_) => assert_given_up(&mut poll.connection).await,
