@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -109,16 +109,24 @@ impl Fleet {
             end: (seconds(run.1) / period + 1) * period,
         };
         let started = Instant::now();
-        say(&format!(
-            "waiting for CloudWatch's metrics of these minutes, for {} at most; Ctrl-C reports without them",
-            humantime::format_duration(limit)
-        ));
-        let _display = Display::start(is_quiet, move || {
+        // After an interrupted run they are read once, and the next Ctrl-C ends the process.
+        let may_wait = !stop.is_cancelled();
+        if may_wait {
+            say(&format!(
+                "waiting for CloudWatch's metrics of these minutes, for {} at most; Ctrl-C reports without them",
+                humantime::format_duration(limit)
+            ));
+        }
+        let _display = Display::start(is_quiet || !may_wait, move || {
             let left = limit.saturating_sub(started.elapsed()).as_secs();
             format!("waiting for CloudWatch, {left} s left")
         });
+        let mut values = Err(anyhow!("interrupted"));
         loop {
-            let values = reader.values().await;
+            tokio::select! {
+                read = reader.values() => values = read,
+                () = stop.cancelled(), if may_wait => {}
+            }
             let is_final = match &values {
                 Ok(values) => reader.is_complete(values, replies),
                 Err(error) => is_refusal(error),

@@ -1,7 +1,7 @@
 //! The metrics of a run, from CloudWatch.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     BOUND, ClosedPort, InvokeApi, line_with, loadtest, on_managed_instances, report, right, run,
-    stderr, wait,
+    signal, stderr, stdout, wait,
 };
 
 /// A server of moto, which imitates CloudWatch. It ends when this is dropped.
@@ -205,7 +205,7 @@ fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
             .contains("waiting for CloudWatch's metrics of these minutes, for 1s at most"),
         "{output:?}"
     );
-    let text = crate::support::stdout(&output);
+    let text = stdout(&output);
     assert!(
         text.contains(&format!(
             "missing  all of them: http://{}/: cannot connect",
@@ -214,4 +214,22 @@ fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
         "{text}"
     );
     assert!(text.contains("ok  20 (100.00 %)"), "{text}");
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_cloudwatch_that_hangs() {
+    let api = InvokeApi::describe(on_managed_instances(), right);
+    // It accepts connections and never replies.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = command(&api, silent.local_addr().unwrap(), "1h");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+
+    let mut child = command.spawn().unwrap();
+    line_with(child.stderr.take().unwrap(), "Ctrl-C reports");
+    signal("-INT", child.id());
+    let output = wait(child);
+
+    let text = stdout(&output);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.contains("missing  all of them: interrupted"), "{text}");
 }
