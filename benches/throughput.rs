@@ -30,14 +30,15 @@ use crate::throughput::{chart, cpu};
 
 /// Measures this function and the alternatives to it, in a minute and a half.
 #[derive(Parser)]
+#[command(bin_name = "cargo bench --bench throughput --")]
 struct Options {
     /// Measure only programs whose names contain this, and ours
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     filter: String,
     /// Measure one and two CPUs, 1, 8 and 64 at once, a fixed rate, and the start: six minutes
     #[arg(long)]
     all: bool,
-    /// Make one short pass, to see that everything works. This is the default without --bench
+    /// Make one short pass, to see that everything works. This is the default without `cargo bench`
     #[arg(long)]
     test: bool,
     #[arg(long, hide = true)]
