@@ -593,9 +593,15 @@ async fn names_a_bootstrap_after_its_folder() {
     fs::create_dir_all(&directory).unwrap();
     let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
     executable("named/bootstrap", &script);
-    for bootstrap in ["bootstrap", "./bootstrap", "../named/bootstrap"] {
+    fs::create_dir_all(directory.join("inner")).unwrap();
+    for (from, bootstrap) in [
+        (".", "bootstrap"),
+        (".", "./bootstrap"),
+        (".", "../named/bootstrap"),
+        ("inner", "../bootstrap"),
+    ] {
         let arguments = ["invoke", ENVIRONMENT, "--bootstrap", bootstrap];
-        let environment = environment(bare(&arguments).current_dir(&directory)).await;
+        let environment = environment(bare(&arguments).current_dir(directory.join(from))).await;
         assert_eq!(
             environment["AWS_LAMBDA_FUNCTION_NAME"], "named",
             "{bootstrap}"
