@@ -566,6 +566,34 @@ async fn serves_a_function_that_is_started_by_hand() {
     drop(second);
 }
 
+/// Packages that link to each other make such a circle.
+#[tokio::test]
+async fn watches_a_folder_with_links_to_itself() {
+    let directory = scratch("circle");
+    fs::create_dir_all(&directory).unwrap();
+    for name in ["one", "two"] {
+        let _ = std::os::unix::fs::symlink(".", directory.join(name));
+    }
+    let mut command = cargo_local(&[]);
+    command.args(["--watch".as_ref(), directory.as_os_str()]);
+    let mut served = serve_command(&mut command, Stdio::piped()).await;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    fs::write(directory.join("app.py"), "").unwrap();
+    told(&mut stderr, "app.py changed: starting the function again").await;
+}
+
+#[tokio::test]
+async fn refuses_to_watch_what_does_not_exist() {
+    let command = &mut cargo_local(&["--watch", "/no/such"]);
+    assert!(error(&output(command).await).starts_with("error: cannot watch /no/such: "));
+}
+
+#[tokio::test]
+async fn takes_a_negative_number_for_an_event() {
+    let reply = output(&mut cargo_local(&["invoke", "-5"])).await;
+    assert_eq!(text(&reply.stdout), "-5\n");
+}
+
 #[tokio::test]
 async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
     let directory = scratch("interpreted");
