@@ -340,12 +340,12 @@ async fn serve(
 fn invitation(emulator: &Emulator, function_name: &str, example: &str) -> String {
     let (invoke, url) = (emulator.invoke_address(), emulator.function_url_address());
     let started = match emulator.pid() {
-        Some(process) => format!("{function_name} is running as process {process}."),
+        Some(process) => format!("{function_name} is running as process {process}. "),
         None => format!("Start {function_name} with\n\n{}\n", exports(emulator)),
     };
     format!(
         "\
-{started} Ctrl-C ends it. Try
+{started}Ctrl-C ends it. Try
 
   aws lambda invoke --endpoint-url http://{invoke} --region us-east-1 --no-sign-request \\
     --function-name {function_name} --cli-binary-format raw-in-base64-out \\

@@ -536,6 +536,7 @@ async fn serves_a_function_that_is_started_by_hand() {
     let mut command = bare(&["--attach=127.0.0.1:0", "--env", "GREETING=it's me"]);
     command.args(["--function-name", "function"]);
     let served = serve_command(&mut command, Stdio::null()).await;
+    assert!(served.said.contains("\nCtrl-C ends it"), "{}", served.said);
     let is_export = |line: &&str| line.trim().starts_with("export ");
     let variables: Vec<_> = served.said.lines().filter(is_export).collect();
     let variables = variables.join("\n");
