@@ -29,7 +29,7 @@ output "operator_role_arn" {
 }
 
 output "execution_role_name" {
-  description = "Name of the role with which the function runs, for policies in addition."
+  description = "Name of the role with which the function runs, to attach more policies to."
   value       = module.fibonacci.execution_role_name
 }
 

@@ -64,7 +64,7 @@ struct FunctionArgs {
     bootstrap: Option<PathBuf>,
     /// The name to invoke the function by: 1 to 64 letters, digits, `-` and `_` [default: that of the
     /// executable; that of its folder if it is called `bootstrap`, or of the current folder if it has
-    /// arguments]
+    /// arguments, or with `--attach`]
     #[arg(long, global = true, value_name = "NAME", value_parser = function_name)]
     function_name: Option<String>,
     /// How many invocations the function handles at once (`AWS_LAMBDA_MAX_CONCURRENCY`)
@@ -105,8 +105,8 @@ struct ServeArgs {
           default_missing_value = "127.0.0.1:9002",
           conflicts_with_all = ["bootstrap", "watch", "package", "bin", "example", "features"])]
     attach: Option<SocketAddr>,
-    /// Replace the running function when its sources change, after building it, or its `--bootstrap`,
-    /// or one of these files and folders
+    /// Replace the running function, built anew, when its sources, its `--bootstrap` or one of these
+    /// files and folders change
     #[arg(long, value_name = "PATH", num_args = 0..)]
     watch: Option<Vec<PathBuf>>,
 }

@@ -1,4 +1,5 @@
-# An alias that sends a part of its invocations to another version. Terraform publishes no numbered versions, so publish both by hand:
+# An alias that sends a part of its invocations to another version. Terraform publishes no numbered versions, so publish each by hand
+# while its code is deployed (of code that has a number already, this makes no new one):
 #   aws lambda publish-version --function-name fibonacci-generator
 # Each runs three execution environments or more besides those of $LATEST.PUBLISHED, and needs room for them under the ceiling.
 locals {

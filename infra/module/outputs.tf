@@ -30,7 +30,7 @@ output "operator_role_arn" {
 }
 
 output "execution_role_name" {
-  description = "Name of the role with which the function runs, for policies in addition."
+  description = "Name of the role with which the function runs, to attach more policies to."
   value       = local.creates_execution_role ? one(aws_iam_role.lambda_role[*].name) : basename(var.execution_role_arn)
 }
 

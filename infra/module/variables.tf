@@ -226,7 +226,7 @@ variable "scaling_schedules" {
 }
 
 variable "capacity_provider_max_vcpu" {
-  description = "Maximum number of vCPUs of the capacity provider, which limits the cost of the instances. With capacity_provider_arn, set it to the maximum of that provider."
+  description = "Ceiling: vCPUs of all instances, which Lambda aims at and a first burst may exceed. With capacity_provider_arn, set it to the ceiling of that provider."
   type        = number
   default     = 16
   nullable    = false

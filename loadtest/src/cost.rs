@@ -18,7 +18,12 @@ pub(crate) fn data_transfer(bytes: f64) -> (f64, f64) {
 }
 
 /// Says what a run will cost. `reply_bytes` is the average length of a reply.
-pub(crate) fn say_cost(load: &Load, warm_up: u64, reply_bytes: Option<f64>) {
+pub(crate) fn say_cost(
+    load: &Load,
+    warm_up: u64,
+    reply_bytes: Option<f64>,
+    are_callers_generators: bool,
+) {
     let requests = load.due().map(|due| due.requests).or(load.requests);
     let requests = requests.map(|requests| as_f64(requests.saturating_add(warm_up)));
     let millions = requests.unwrap_or(1e6) / 1e6;
@@ -40,7 +45,9 @@ pub(crate) fn say_cost(load: &Load, warm_up: u64, reply_bytes: Option<f64>) {
     say(&format!(
         "cost: ${requests_cost:.2} {of}{data_cost}{retries}"
     ));
+    // Generators are in the Region already.
     if requests.is_some()
+        && !are_callers_generators
         && let Some((gb, _)) = data.filter(|(gb, _)| *gb > MUCH_GB)
     {
         say(&format!(

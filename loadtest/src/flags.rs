@@ -18,8 +18,8 @@ use crate::target::FunctionName;
 
 /// Invokes the function, compares every byte of every reply with the table, and reports.
 ///
-/// Fails on any wrong reply, function error or transport error, if no reply was right, and over
-/// --max-p99 or --max-throttled.
+/// Fails on any wrong reply, function error or transport error, if no reply was right, if a generator
+/// is missing or late, and over --max-p99 or --max-throttled.
 #[derive(Parser)]
 #[command(bin_name = "cargo loadtest", args_conflicts_with_subcommands = true)]
 pub(crate) struct CommandLine {
@@ -55,12 +55,12 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["n", "mix"])]
     event: Vec<PathBuf>,
 
-    /// Reply to the event in the same place, byte for byte. Without it and --expect-status, whatever is
-    /// no error is ok
+    /// What the reply to the event in the same place must be, byte for byte. Without it and
+    /// --expect-status, whatever is no error is ok
     #[arg(long, value_name = "FILE", requires = "event")]
     expect: Vec<PathBuf>,
 
-    /// The statusCode of every reply
+    /// What the statusCode of every reply must be
     #[arg(
         long,
         value_name = "CODE",

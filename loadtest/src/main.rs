@@ -148,7 +148,8 @@ async fn run(flags: Flags) -> Result<ExitCode> {
             Some(provider) => say(&provider.to_string()),
             None => say("no capacity provider: the function is not on Managed Instances"),
         }
-        cost::say_cost(&load, flags.warmup, events.reply_bytes());
+        let reply_bytes = events.reply_bytes();
+        cost::say_cost(&load, flags.warmup, reply_bytes, generators.is_some());
     }
 
     let stop = CancellationToken::new();

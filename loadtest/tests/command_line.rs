@@ -255,6 +255,17 @@ fn says_before_a_run_on_aws_that_it_would_send_more_than_10_gb() {
 }
 
 #[test]
+fn gives_generators_no_advice_on_where_to_run() {
+    let api = InvokeApi::describe(on_managed_instances(), right);
+    let flags = "-n 900000 --n 1000 --generators 1 --generator-function fibonacci-generator";
+
+    let said = stderr(&run(&mut on_aws(&api, flags)));
+
+    assert!(said.contains("for their 96."), "{said}");
+    assert!(!said.contains("GB, which"), "{said}");
+}
+
+#[test]
 fn the_costs_in_the_readme_are_what_the_load_tester_says() {
     let readme = include_str!("../README.md");
     let mut examples = 0;

@@ -29,7 +29,8 @@ pub(crate) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("C
 const MAX_REQUEST_ID_LEN: usize = 256;
 /// In bytes. The limit of an event is 6 MB.
 const MAX_EVENT_LEN: usize = (6 * 1024 + 64) * 1024;
-/// How long a connection stays open on which the last attempt to post got no response in time.
+/// How long a connection stays open on which the last attempt to post got no response in time. A
+/// worker can have 60 of these: it spends 1 s on each.
 const LATE_LIMIT: Duration = Duration::from_mins(1);
 /// After so many pipelined polls in a row that got no response, the process sends polls on their
 /// own.
@@ -158,14 +159,19 @@ impl<S: Socket> Connection<S> {
             set_in_flight(true);
             let head = stream.receive_head(|name, value| invocation.take_header(name, value));
             let (len, head) = match head.await {
-                Err(problem) if poll == Poll::BehindLateResponse && is_timeout(&problem) => {
+                // What has begun is an interim response, or the late one.
+                Err(problem)
+                    if is_timeout(&problem)
+                        && (poll == Poll::BehindLateResponse || !stream.has_unused()) =>
+                {
                     self.keep(stream, poll);
                     set_in_flight(false);
                     continue;
                 }
                 head => head?,
             };
-            if poll == Poll::BehindLateResponse && invocation.request_id.is_empty() {
+            let is_event = head.status == 200 && !invocation.request_id.is_empty();
+            if poll == Poll::BehindLateResponse && !is_event {
                 // This is the late response. The reply has been posted again meanwhile.
                 stream.use_head(len, &head);
                 invocation.clear();
@@ -315,7 +321,6 @@ impl<S: Socket> Connection<S> {
             self.reuse_or_open().await?
         };
         let is_pipelined = !is_retry && may_pipeline();
-        self.unanswered_polls += u32::from(is_pipelined);
         let poll_request = if is_pipelined {
             &*self.poll_request
         } else {
@@ -326,8 +331,21 @@ impl<S: Socket> Connection<S> {
             .chain([poll_request.as_bytes()])
             .map(IoSlice::new)
             .collect();
-        stream.send(&mut slices).await?;
+        let sent = stream.send(&mut slices).await;
         drop(slices);
+        if let Err(problem) = sent {
+            // A server may refuse a post before it has read all of it.
+            if !is_timeout(&problem)
+                && let Ok((len, head)) = stream.receive_head(|_, _| ()).await
+            {
+                stream.use_head(len, &head);
+                self.refusal.clear();
+                let _ = stream.receive_start(&mut self.refusal).await;
+                return Ok(head.status);
+            }
+            return Err(problem);
+        }
+        self.unanswered_polls += u32::from(is_pipelined);
 
         let mut has_request_id = false;
         let head = stream.receive_head(|name, _| has_request_id |= is_request_id(name));

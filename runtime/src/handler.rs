@@ -32,8 +32,8 @@ use crate::{Invocation, Reply};
 /// ```
 ///
 /// Each worker has a clone of its own, and calls it for one invocation at a time. A worker stays on
-/// its thread, so the future need not be [`Send`]. A function's error is logged as [`Debug`] has it,
-/// and goes to the caller as the [`Diagnostic`] that it converts into.
+/// its thread, so the future need not be [`Send`]. A function's error is logged as [`Debug`] has it, up
+/// to its first KB, and goes to the caller as the [`Diagnostic`] that it converts into.
 #[diagnostic::on_unimplemented(
     note = "`lmi_runtime::service` makes a handler of a tower service, such as `service_fn(..)`"
 )]

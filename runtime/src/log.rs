@@ -12,8 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// In bytes. A pipe that has any room takes this much without blocking: Linux's `PIPE_BUF`, see
 /// [pipe(7)](https://man7.org/linux/man-pages/man7/pipe.7.html).
-const MAX_LINE: usize = 4096;
-/// In bytes, so that a line with such a part in it is shorter than [`MAX_LINE`], escaped or not.
+const MAX_WRITE: usize = 4096;
+/// In bytes, of a text from elsewhere in a line.
 const MAX_PART: usize = 1024;
 
 /// Starts the log in the format and at the level that `AWS_LAMBDA_LOG_FORMAT` and
@@ -39,6 +39,7 @@ pub(crate) fn init() {
             output: io::stdout(),
             is_json,
             dropped: 0,
+            is_cut: false,
         }));
     let _ = if is_json {
         log.json().try_init()
@@ -59,16 +60,22 @@ struct Lines<W> {
     is_json: bool,
     /// How many lines have been dropped since the last one that was written.
     dropped: u64,
+    /// Whether what was written last is the start of a line.
+    is_cut: bool,
 }
 
 impl<W: AsFd + Write> Lines<W> {
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        let mut output = [PollFd::new(self.output.as_fd(), PollFlags::POLLOUT)];
-        if line.len() > MAX_LINE || poll(&mut output, PollTimeout::ZERO)? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+        for part in line.chunks(MAX_WRITE) {
+            let mut output = [PollFd::new(self.output.as_fd(), PollFlags::POLLOUT)];
+            if poll(&mut output, PollTimeout::ZERO)? == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.output.write_all(part)?;
+            self.output.flush()?;
+            self.is_cut = !part.ends_with(b"\n");
         }
-        self.output.write_all(line)?;
-        self.output.flush()
+        Ok(())
     }
 }
 
@@ -79,12 +86,13 @@ impl<W: AsFd + Write> Write for Lines<W> {
         if self.dropped > 0 {
             let dropped = self.dropped;
             let message = "log lines were dropped because nobody read them";
+            let start = if self.is_cut { "\n" } else { "" };
             let note = if self.is_json {
                 format!(
-                    "{{\"level\":\"WARN\",\"fields\":{{\"message\":\"{message}\",\"dropped\":{dropped}}}}}\n"
+                    "{start}{{\"level\":\"WARN\",\"fields\":{{\"message\":\"{message}\",\"dropped\":{dropped}}}}}\n"
                 )
             } else {
-                format!(" WARN {message} dropped={dropped}\n")
+                format!("{start} WARN {message} dropped={dropped}\n")
             };
             if self.write_line(note.as_bytes()).is_ok() {
                 self.dropped = 0;
@@ -98,5 +106,40 @@ impl<W: AsFd + Write> Write for Lines<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, pipe};
+
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_written_as_far_as_there_is_room() {
+        let (mut reader, output) = pipe().unwrap();
+        let mut lines = Lines {
+            output,
+            is_json: false,
+            dropped: 0,
+            is_cut: false,
+        };
+        let long = format!("{}\n", "x".repeat(10_000));
+        lines.write_all(long.as_bytes()).unwrap();
+        let mut written = vec![0; long.len()];
+        reader.read_exact(&mut written).unwrap();
+        assert_eq!(written, long.as_bytes());
+
+        let longer_than_a_pipe = format!("{}\n", "x".repeat(10_000_000));
+        lines.write_all(longer_than_a_pipe.as_bytes()).unwrap();
+        reader.read_exact(&mut [0; 2 * MAX_WRITE]).unwrap();
+        lines.write_all(b"next\n").unwrap();
+        drop(lines);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(
+            rest.trim_start_matches('x'),
+            "\n WARN log lines were dropped because nobody read them dropped=1\nnext\n"
+        );
     }
 }

@@ -28,9 +28,11 @@ const EXIT_LIMIT: Duration = Duration::from_millis(420);
 /// per CPU; unset or 1 is ordinary Lambda. A worker stays on its thread, so a handler that computes
 /// for long holds up the thread's other workers: see [`spawn_blocking`]. `RUNTIME_API_PIPELINING`
 /// set to `off` sends polls on their own. `AWS_LAMBDA_LOG_FORMAT` and `AWS_LAMBDA_LOG_LEVEL` say what
-/// is logged on standard output, unless the process has set a `tracing` subscriber before.
+/// is logged on standard output, unless the process has set a `tracing` subscriber before. Panics are
+/// logged there, too, by a hook that replaces any other.
 ///
-/// Within another runtime, such as that of `#[tokio::main]`, it blocks the thread that calls it.
+/// Within another runtime, such as that of `#[tokio::main]`, it blocks the thread that calls it. What
+/// was spawned on a `current_thread` runtime then stands still.
 ///
 /// Returns at once, with a failure, if the process does not run in Lambda or cannot start. After a
 /// signal, ends the process with status 0, when nothing is in flight or after 420 ms at the latest.

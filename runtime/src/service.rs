@@ -17,7 +17,7 @@ use serde_json::Deserializer;
 
 use crate::handler::failed;
 use crate::log::excerpt;
-use crate::worker::{catch_panic, panic_message};
+use crate::worker::catch_panic;
 use crate::{Handler, Invocation, Reply};
 
 /// Makes a handler of what [`lambda_runtime::run_concurrent`] takes: any [`tower::Service`] from a
@@ -110,12 +110,13 @@ where
         let context = context(&self.context, invocation).map_err(|problem| {
             refused(invocation, "Runtime.LambdaContextUnmarshalError", problem)
         })?;
-        let ready = poll_fn(|task| self.service.poll_ready(task)).await;
-        ready.map_err(|error| failed(invocation, error))?;
-
         let span = request_span(&context);
         let handling = async {
             let payload = deserialize(invocation)?;
+            // Not before the payload is known to be usable: a service may have reserved for the call
+            // what others wait for.
+            let ready = poll_fn(|task| self.service.poll_ready(task)).await;
+            ready.map_err(|error| failed(invocation, error))?;
             let event = LambdaEvent::new(payload, context);
             let returned = self.service.call(event).await;
             let returned = returned.map_err(|error| failed(invocation, error))?;
@@ -136,8 +137,8 @@ where
             Ok(bytes.into())
         };
         let result = catch_panic(handling, invocation.request_id());
-        result.instrument(span).await.unwrap_or_else(|panic| {
-            let message = panic_message(&*panic).map(|message| format!(": {message}"));
+        result.instrument(span).await.unwrap_or_else(|message| {
+            let message = message.map(|message| format!(": {message}"));
             // As `lambda_runtime` has it.
             Err(Diagnostic {
                 error_type: type_name::<&Box<dyn Any + Send>>().to_owned(),

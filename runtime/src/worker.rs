@@ -7,12 +7,15 @@ use std::any::Any;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use lambda_runtime::Diagnostic;
@@ -111,6 +114,7 @@ impl Workers {
         threads: usize,
     ) {
         let workers = (thread..self.in_flight.len()).step_by(threads);
+        let handler = Rc::new(handler);
         let mut tasks = JoinSet::new();
         for worker in workers.clone() {
             tasks.spawn_local(self.clone().keep_working::<S>(worker, handler.clone()));
@@ -134,7 +138,7 @@ impl Workers {
     }
 
     /// Starts a worker again whenever it dies.
-    async fn keep_working<S: Socket>(self: Arc<Self>, worker: usize, handler: impl Handler) {
+    async fn keep_working<S: Socket>(self: Arc<Self>, worker: usize, handler: Rc<impl Handler>) {
         let mut task = JoinSet::new();
         task.spawn_local(self.clone().work::<S>(worker, handler.clone()));
         while let Some(Err(cause)) = task.join_next().await {
@@ -144,7 +148,8 @@ impl Workers {
         }
     }
 
-    async fn work<S: Socket>(self: Arc<Self>, worker: usize, mut handler: impl Handler) {
+    async fn work<S: Socket>(self: Arc<Self>, worker: usize, handler: Rc<impl Handler>) {
+        let mut handler = (*handler).clone();
         let mut connection = Connection::<S>::new(self.runtime_api.clone());
         let mut invocation = Invocation::default();
         let mut back_off = MIN_BACK_OFF;
@@ -203,39 +208,48 @@ impl InFlight {
 async fn handle(handler: &mut impl Handler, invocation: &Invocation) -> Result<Reply, Diagnostic> {
     let handling = async { handler.handle(invocation).await };
     let result = catch_panic(handling, invocation.request_id()).await;
-    result.unwrap_or_else(|panic| {
-        let message = panic_message(&*panic).unwrap_or(NO_MESSAGE);
+    result.unwrap_or_else(|message| {
         Err(Diagnostic {
             error_type: "Function.Panic".to_owned(),
-            error_message: message.to_owned(),
+            error_message: message.unwrap_or_else(|| NO_MESSAGE.to_owned()),
         })
     })
 }
 
-/// Catches and logs a panic of a handler, also after it has awaited something.
+/// Catches and logs a panic of a handler, also after it has awaited something. Returns its message.
 pub(crate) async fn catch_panic<T>(
     handling: impl Future<Output = T>,
     request_id: &str,
-) -> Result<T, Box<dyn Any + Send>> {
+) -> Result<T, Option<String>> {
     let mut handling = pin!(handling);
     let result = poll_fn(|context| {
-        let outer = IN_HANDLER.replace(true);
-        let polled = catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context)));
-        IN_HANDLER.set(outer);
+        let polled = in_handler(|| handling.as_mut().poll(context));
         match polled {
             Ok(polled) => polled.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         }
     });
-    result.await.inspect_err(|panic| {
-        let message = panic_message(&**panic).unwrap_or(NO_MESSAGE);
+    result.await.map_err(|panic| {
+        let message = panic_message(&*panic).map(str::to_owned);
         error!(
             requestId = request_id,
             location = PANIC_LOCATION.take(),
             "panicked: {}",
-            excerpt(message.as_bytes())
+            excerpt(message.as_deref().unwrap_or(NO_MESSAGE).as_bytes())
         );
+        if let Err(panic) = in_handler(|| drop(panic)) {
+            mem::forget(panic); // it could go on for ever
+        }
+        message
     })
+}
+
+/// Calls this. Its panic is not logged.
+fn in_handler<T>(call: impl FnOnce() -> T) -> thread::Result<T> {
+    let outer = IN_HANDLER.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    IN_HANDLER.set(outer);
+    result
 }
 
 /// Waits until the process has run for so long. A time in which it stood still counts for 20 ms at
@@ -262,7 +276,7 @@ pub(crate) fn log_panic(panic: &PanicHookInfo) {
     }
 }
 
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
+fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
     panic
         .downcast_ref::<&str>()
         .copied()

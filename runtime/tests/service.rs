@@ -23,6 +23,8 @@ use test_support::{Function, event, own_test};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Barrier;
 use tokio::task::yield_now;
+use tower::Layer;
+use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::timeout::Timeout;
 
 /// Runs a service on the loop that `LOOP` names.
@@ -52,6 +54,7 @@ fn function() {
         "fails" => run!(service_fn(fail)),
         "is reluctant" => run!(Reluctant::default()),
         "times out" => run!(Timeout::new(service_fn(wait), Duration::from_millis(10))),
+        "waits its turn" => run!(GlobalConcurrencyLimitLayer::new(1).layer(service_fn(act))),
         "speaks HTTP" => run!(Adapter::from(service_fn(greet))),
         "is a router" => run!(service_fn(
             move |event| Adapter::from(router.clone()).call(event)
@@ -500,6 +503,18 @@ fn a_service_that_does_not_become_ready_costs_no_worker() {
         json!({ "errorType": "&&str", "errorMessage": "reluctant" })
     );
     assert_eq!(line["fields"]["message"], "\"reluctant\"");
+}
+
+#[test]
+fn an_unusable_payload_keeps_nothing_from_other_workers() {
+    let function = start("ours", "waits its turn", "2");
+    let [first, second] = [function.poll(), function.poll()];
+    first.dispatch("a", "1");
+    let post = function.post();
+    assert_eq!(post.posted(), ("a", "error"));
+    post.accept();
+    second.dispatch("b", r#"{"Echo": 1}"#);
+    assert_eq!(function.post().posted(), ("b", "response"));
 }
 
 #[test]

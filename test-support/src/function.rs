@@ -2,6 +2,7 @@ use std::cell::Cell;
 use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
+use std::iter;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -151,8 +152,10 @@ impl Function {
         // All that were made before this one are accepted before it.
         let own = TcpStream::connect(self.address).expect("a connection");
         let own = own.local_addr().expect("an address");
-        let others = (self.connections.iter()).take_while(|peer| *peer != own);
-        others.count()
+        let next = || self.connections.recv_timeout(PATIENCE);
+        iter::from_fn(|| Some(next().expect("its own connection")))
+            .take_while(|peer| *peer != own)
+            .count()
     }
 
     /// Stops the process during this. It then sees at once what has happened.

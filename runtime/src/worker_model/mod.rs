@@ -49,6 +49,8 @@ enum OnPoll {
 /// Where an event is cut in two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cut {
+    /// The event follows an interim response, at leisure.
+    AfterInterim,
     AfterFirstByte,
     InHead,
     AfterHead,
@@ -72,6 +74,8 @@ enum OnPost {
     /// An event comes where the response is due.
     Event,
     CloseDuring,
+    /// A refusal before all has been read, and the end of the connection.
+    RefuseDuring,
     CloseAfter,
     CutInHead,
     CutInBody,
@@ -118,6 +122,7 @@ const ALL: Alphabet = Alphabet {
     polls: &[
         OnPoll::Event,
         OnPoll::EventThenClose,
+        OnPoll::EventInParts(Cut::AfterInterim),
         OnPoll::EventInParts(Cut::AfterFirstByte),
         OnPoll::EventInParts(Cut::InHead),
         OnPoll::EventInParts(Cut::AfterHead),
@@ -153,6 +158,7 @@ const ALL: Alphabet = Alphabet {
         OnPost::AcceptUnseen,
         OnPost::Event,
         OnPost::CloseDuring,
+        OnPost::RefuseDuring,
         OnPost::CloseAfter,
         OnPost::CutInHead,
         OnPost::CutInBody,

@@ -429,13 +429,19 @@ impl<'a> RuntimeApi<'a> {
             _ => (&*payload, payload.len()),
         };
         let head = head_of_event(&id, len);
+        let mut interim = "";
+        if on_poll == OnPoll::EventInParts(Cut::AfterInterim) {
+            interim = INTERIM;
+            pause = 2 * STALL_LIMIT;
+        }
         let (first, rest) = match on_poll {
             OnPoll::EventInParts(cut)
             | OnPoll::EventCut(cut)
             | OnPoll::EventEndsUnseen(cut)
             | OnPoll::EventStalls(cut) => {
-                let event = format!("{head}{payload}");
+                let event = format!("{interim}{head}{payload}");
                 let (first, rest) = event.split_at(match cut {
+                    Cut::AfterInterim => interim.len(),
                     Cut::AfterFirstByte => 1,
                     Cut::InHead => head.len() - 3,
                     Cut::AfterHead => head.len(),
@@ -498,9 +504,6 @@ impl<'a> RuntimeApi<'a> {
                 // After an event out of order, the connection is not used again.
                 if on_late_response != OnLateResponse::Never {
                     self.in_flight(worker).unwrap().1.attempts += 1;
-                    if self.pipelines && !self.is_draining() {
-                        self.note_dropped_poll(worker);
-                    }
                 }
             }
             OnPoll::EventStalls(_) => assert_given_up(&mut poll.connection).await,
@@ -546,23 +549,33 @@ impl<'a> RuntimeApi<'a> {
         if on_post == OnPost::Event && invocation.attempts == 2 {
             on_post = OnPost::Accept; // no poll has been sent on this connection
         }
-        if on_post == OnPost::StallDuring && invocation.is_error {
-            on_post = OnPost::StallAfter; // an error is short
+        if invocation.is_error {
+            on_post = match on_post {
+                // An error is short.
+                OnPost::CloseDuring => OnPost::CloseAfter,
+                OnPost::RefuseDuring => OnPost::Status(413),
+                OnPost::StallDuring => OnPost::StallAfter,
+                _ => on_post,
+            };
         }
-        let mut is_followed = self.pipelines && may_be_followed;
-        if !matches!(on_post, OnPost::CloseDuring | OnPost::StallDuring) {
+        let mut is_followed = false;
+        if !matches!(
+            on_post,
+            OnPost::CloseDuring | OnPost::RefuseDuring | OnPost::StallDuring
+        ) {
             let len = post.content_length();
             let body = post.connection.receive_exact(len).await;
             if !is_error {
                 let is_right = body == reply(payload(index).as_bytes()).concat();
                 assert!(is_right, "the reply to another invocation");
             }
-            let expected = is_followed;
+            let expected = self.pipelines && may_be_followed;
             is_followed = post.connection.is_followed().await;
             // Of several workers, one may stop the others from pipelining at any time.
             assert!(is_followed == expected || self.configuration.workers > 1);
             assert!(!is_followed || may_be_followed);
         }
+        let request_id = format!("\r\nLambda-Runtime-Aws-Request-Id: {id}\r\n");
         let respond = |status| format!("HTTP/1.1 {status} Status\r\nContent-Length: 2\r\n\r\n{{}}");
         let (status, response) = match on_post {
             OnPost::Accept
@@ -579,6 +592,7 @@ impl<'a> RuntimeApi<'a> {
             }
             OnPost::AcceptSayingClose => (202, respond(202).replacen("\r\n", CLOSE, 1)),
             OnPost::Status(status) => (status, respond(status)),
+            OnPost::RefuseDuring => (413, respond(413)),
             OnPost::CutInHead => (0, "HTTP/1.1 20".to_owned()),
             OnPost::CutInBody => (202, respond(202).trim_end_matches('}').to_owned()),
             _ => (0, String::new()),
@@ -611,7 +625,8 @@ impl<'a> RuntimeApi<'a> {
                 sleep(STALL_LIMIT + TICK).await;
                 assert!(!post.connection.is_given_up(), "a poll is out on it");
                 post.connection.owed = match on_post {
-                    OnPost::StallAfter => respond(202),
+                    // It may name the invocation, as an event does.
+                    OnPost::StallAfter => respond(202).replacen("\r\n", &request_id, 1),
                     _ => rest.to_owned(),
                 };
                 is_kept = true;
@@ -662,8 +677,7 @@ impl<'a> RuntimeApi<'a> {
         let head = head_of_event(&id, payload.len());
         let accepted = Accepted::new(post.connection.worker, index);
         self.invocations.insert(id, accepted);
-        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
-        send(&mut post.connection, &format!("{interim}{head}{payload}")).await;
+        send(&mut post.connection, &format!("{INTERIM}{head}{payload}")).await;
         post.connection.is_spent = true;
         self.receive(post.connection, None);
     }
@@ -802,6 +816,7 @@ fn head_of_event(id: &str, len: usize) -> String {
     )
 }
 
+const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 const CLOSE: &str = "\r\nConnection: close\r\n";
 
 fn begin_shutdown(workers: &Workers, shutdown: &watch::Sender<ShutdownTimes>) {

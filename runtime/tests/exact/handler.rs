@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use test_support::{Function, Request, event};
 
-use crate::{HANDLERS, WARN, in_every_mode, reply, start};
+use crate::{HANDLERS, NO_LINES, WARN, in_every_mode, reply, start};
 
 #[test]
 fn reports_a_panic_and_goes_on() {
@@ -35,19 +35,38 @@ fn restarts_a_worker_that_died() {
     in_every_mode(|command, _| {
         let function = Function::start(command);
         function.poll().dispatch("a", "\"end the worker\"");
-        let mut messages: Vec<_> = (0..3)
+        function.post().accept();
+        let mut messages: Vec<_> = (0..2)
             .map(|_| function.json_line()["fields"]["message"].clone())
             .collect();
         messages.sort_by_key(ToString::to_string);
         assert_eq!(
             messages,
-            [
-                "a worker died; restarting it",
-                "panicked: no message",
-                "panicked: while unwinding is over"
-            ]
+            ["a worker died; restarting it", "panicked: when dropped"]
         );
     });
+}
+
+#[test]
+fn reports_a_panic_whose_payload_panics() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        function.poll().dispatch("a", "\"panic twice\"");
+        let post = function.post();
+        assert_eq!(post.posted(), ("a", "error"));
+        post.accept();
+        let line = function.json_line();
+        assert_eq!(line["fields"]["message"], "panicked: no message");
+        assert_eq!(line["fields"]["requestId"], "a");
+        function.poll();
+        assert_eq!(function.terminate(), NO_LINES);
+    });
+}
+
+#[test]
+fn clones_a_handler_again_if_that_panics() {
+    let function = start("cloned", &[WARN]);
+    assert_eq!(function.invoke("1"), reply("1"));
 }
 
 #[test]

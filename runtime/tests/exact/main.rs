@@ -14,6 +14,8 @@ mod wire;
 use std::env;
 use std::panic::panic_any;
 use std::process::{Command, ExitCode, exit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ fn function() {
     let code = match env::var("HANDLER").as_deref() {
         Ok("direct") => lmi_runtime::run(direct),
         Ok("awaiting") => lmi_runtime::run(awaiting),
+        Ok("cloned") => run_with_a_clone_that_panics(),
         Ok("theirs") => lambda_runtime::run(),
         _ => return,
     };
@@ -44,7 +47,8 @@ fn function() {
 async fn direct(invocation: &Invocation) -> Result<Reply, Diagnostic> {
     let payload = match invocation.payload() {
         b"\"panic\"" => panic!("on purpose"),
-        b"\"end the worker\"" => panic_any(PanicsWhenDropped),
+        b"\"panic twice\"" => panic_any(PanicsWhenDropped),
+        b"\"end the worker\"" => Bytes::from_owner(PanicsWhenDropped),
         payload => Bytes::copy_from_slice(payload),
     };
     let slices = [Bytes::from_static(b"["), payload, Bytes::from_static(b"]")];
@@ -66,8 +70,34 @@ struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {
     fn drop(&mut self) {
-        panic!("while unwinding is over");
+        panic!("when dropped");
     }
+}
+
+impl AsRef<[u8]> for PanicsWhenDropped {
+    fn as_ref(&self) -> &[u8] {
+        b"1"
+    }
+}
+
+/// Cannot be cloned for the first worker, only for its successor.
+#[derive(Default)]
+struct PanicsWhenCloned(Arc<AtomicU32>);
+
+impl Clone for PanicsWhenCloned {
+    fn clone(&self) -> Self {
+        // The first clone is the thread's.
+        assert_ne!(self.0.fetch_add(1, Relaxed), 1, "when cloned");
+        Self(self.0.clone())
+    }
+}
+
+fn run_with_a_clone_that_panics() -> ExitCode {
+    let panics = PanicsWhenCloned::default();
+    lmi_runtime::run(async move |invocation: &Invocation| {
+        let _ = &panics;
+        direct(invocation).await
+    })
 }
 
 fn reply(payload: &str) -> Vec<u8> {

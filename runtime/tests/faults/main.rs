@@ -186,7 +186,7 @@ async fn assert_is_explained(emulator: &Emulator, payload: &str, invoked: Invoke
 async fn survive(mode: Mode, faults: Vec<Vec<Fault>>) {
     let emulator = start(mode, |settings| {
         // A reply that is lost costs its caller this long. One that is late is explained as well.
-        settings.timeout = Duration::from_millis(500);
+        settings.timeout = Duration::from_millis(250);
         let debug = ("AWS_LAMBDA_LOG_LEVEL".into(), "DEBUG".into());
         settings.environment.push(debug);
     })
