@@ -117,9 +117,13 @@ impl Logs {
         }
     }
 
-    /// Copies no more lines to standard error.
+    /// Copies what there is of unfinished lines to standard error, and nothing after it.
     pub(crate) fn stop_echo(&self) {
-        self.echo.store(false, Ordering::Relaxed);
+        if self.echo.swap(false, Ordering::Relaxed) {
+            for line in self.unfinished() {
+                echo(&line);
+            }
+        }
     }
 
     /// Drops the pipes of an execution environment that has ended.
@@ -202,8 +206,7 @@ impl Logs {
         let line = String::from_utf8_lossy(line);
         let line: Arc<str> = line.trim_end_matches(['\n', '\r']).into();
         if self.echo.load(Ordering::Relaxed) {
-            // It never fails.
-            let _ = StandardError.write(format!("{line}\n").as_bytes());
+            echo(&line);
         }
         let mut lines = lock(&self.lines);
         if lines.names_none(&line) {
@@ -288,6 +291,12 @@ impl Logs {
             let _ = counts.changed().await;
         }
     }
+}
+
+/// Copies a line to standard error.
+fn echo(line: &str) {
+    // It never fails.
+    let _ = StandardError.write(format!("{line}\n").as_bytes());
 }
 
 /// What may be request ids in a line: its UUIDs.

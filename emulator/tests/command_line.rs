@@ -86,6 +86,24 @@ async fn invoke_prints_nothing_else_if_the_function_logs_nothing() {
 }
 
 #[tokio::test]
+async fn invoke_prints_what_is_printed_without_the_end_of_a_line() {
+    let function = function().bootstrap;
+    let script = format!("#!/bin/sh\nprintf loading\nexec {}\n", function.display());
+    let bootstrap = executable("unfinished", &script);
+    let arguments = [
+        "invoke",
+        r#"{"echo": 1}"#,
+        "--bootstrap",
+        bootstrap.to_str().unwrap(),
+    ];
+    let output = output(&mut bare(&arguments)).await;
+    assert_eq!(
+        (&*text(&output.stdout), &*text(&output.stderr)),
+        ("1\n", "loading\n")
+    );
+}
+
+#[tokio::test]
 async fn invoke_fails_if_the_function_does() {
     let output = output(&mut cargo_local(&["invoke", r#"{"fail": "no such luck"}"#])).await;
     assert_eq!(output.status.code(), Some(1));
