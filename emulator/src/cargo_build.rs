@@ -340,12 +340,20 @@ impl Target {
 
 /// Adds a file, or all files in a directory but hidden ones.
 pub fn collect_files(path: &Path, files: &mut Vec<PathBuf>) {
+    collect_new_files(path, files, &mut BTreeSet::new());
+}
+
+/// Links can make a circle: each directory is read once.
+fn collect_new_files(path: &Path, files: &mut Vec<PathBuf>, read: &mut BTreeSet<PathBuf>) {
     let Ok(entries) = fs::read_dir(path) else {
         return files.push(path.to_owned());
     };
+    if !fs::canonicalize(path).is_ok_and(|directory| read.insert(directory)) {
+        return;
+    }
     for entry in entries.flatten() {
         if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            collect_files(&entry.path(), files);
+            collect_new_files(&entry.path(), files, read);
         }
     }
 }

@@ -224,7 +224,7 @@ async fn register(
     let mut registered = json!({
         "functionName": settings.function_name,
         "functionVersion": settings.version(),
-        "handler": "bootstrap",
+        "handler": settings.handler(),
     });
     if text(ACCEPT_FEATURE)
         .split(',')

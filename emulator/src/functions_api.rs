@@ -235,7 +235,7 @@ impl FunctionsApi {
             "Version": version,
             "Description": "",
             "Runtime": "provided.al2023",
-            "Handler": "bootstrap",
+            "Handler": settings.handler(),
             "Role": role_arn(),
             "PackageType": "Zip",
             "CodeSize": metadata.map_or(0, |file| file.len()),

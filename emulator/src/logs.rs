@@ -56,6 +56,13 @@ struct Lines {
     by_age: VecDeque<Uuid>,
 }
 
+impl Lines {
+    /// Whether a line names no invocation.
+    fn names_none(&self, line: &str) -> bool {
+        !request_ids(line).any(|id| self.request_ids.contains(&id))
+    }
+}
+
 /// The last lines.
 #[derive(Default)]
 struct Kept {
@@ -110,9 +117,13 @@ impl Logs {
         }
     }
 
-    /// Copies no more lines to standard error.
+    /// Copies what there is of unfinished lines to standard error, and nothing after it.
     pub(crate) fn stop_echo(&self) {
-        self.echo.store(false, Ordering::Relaxed);
+        if self.echo.swap(false, Ordering::Relaxed) {
+            for line in self.unfinished() {
+                echo(&line);
+            }
+        }
     }
 
     /// Drops the pipes of an execution environment that has ended.
@@ -195,11 +206,10 @@ impl Logs {
         let line = String::from_utf8_lossy(line);
         let line: Arc<str> = line.trim_end_matches(['\n', '\r']).into();
         if self.echo.load(Ordering::Relaxed) {
-            // It never fails.
-            let _ = StandardError.write(format!("{line}\n").as_bytes());
+            echo(&line);
         }
         let mut lines = lock(&self.lines);
-        if !request_ids(&line).any(|id| lines.request_ids.contains(&id)) {
+        if lines.names_none(&line) {
             lines.output.push(Arc::clone(&line), MAX_OUTPUT);
         }
         lines.all.push(line, MAX_RETAINED);
@@ -237,18 +247,34 @@ impl Logs {
     pub(crate) fn of(&self, request_id: Uuid) -> Vec<Arc<str>> {
         self.drain();
         let mut lines = self.since(0);
+        lines.extend(self.unfinished());
         lines.retain(|line| request_ids(line).any(|id| id == request_id));
         lines
     }
 
     /// The last lines that name no invocation.
     pub(crate) fn output(&self) -> Vec<Arc<str>> {
-        lock(&self.lines).output.lines.iter().cloned().collect()
+        let unfinished = self.unfinished();
+        let lines = lock(&self.lines);
+        let names_none = |line: &&Arc<str>| lines.names_none(line);
+        let unfinished = unfinished.iter().filter(names_none);
+        (lines.output.lines.iter().chain(unfinished).cloned()).collect()
     }
 
-    /// How many lines there have been that name no invocation.
-    pub(crate) fn output_count(&self) -> u64 {
-        lock(&self.lines).output.count()
+    /// How many lines there have been that name no invocation, and how many bytes are not a line yet:
+    /// whenever [`output`](Self::output) changes, so do these.
+    pub(crate) fn output_count(&self) -> (u64, usize) {
+        let unfinished = self.unfinished().iter().map(|line| line.len()).sum();
+        (lock(&self.lines).output.count(), unfinished)
+    }
+
+    /// What has been printed without the end of a line.
+    fn unfinished(&self) -> Vec<Arc<str>> {
+        let pipes = lock(&self.pipes);
+        let partial = pipes.iter().map(|pipe| lock(&pipe.partial).clone());
+        (partial.filter(|partial| !partial.is_empty()))
+            .map(|partial| String::from_utf8_lossy(&partial).into())
+            .collect()
     }
 
     /// The first line that `wanted` accepts, among those kept and those to come.
@@ -265,6 +291,12 @@ impl Logs {
             let _ = counts.changed().await;
         }
     }
+}
+
+/// Copies a line to standard error.
+fn echo(line: &str) {
+    // It never fails.
+    let _ = StandardError.write(format!("{line}\n").as_bytes());
 }
 
 /// What may be request ids in a line: its UUIDs.

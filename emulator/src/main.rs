@@ -49,6 +49,7 @@ enum Command {
     /// The exit status is 0 only if the function succeeds. Its log goes to standard error.
     Invoke {
         /// The event: JSON, `-` for standard input, or `@FILE`
+        #[arg(allow_negative_numbers = true)]
         event: String,
     },
 }
@@ -80,7 +81,8 @@ struct FunctionArgs {
     /// An environment variable for the function; without a value, the caller's own; may be repeated
     #[arg(long, global = true, value_name = "NAME[=VALUE]", value_parser = variable)]
     env: Vec<(OsString, OsString)>,
-    /// A file of environment variables for the function, `NAME=VALUE` a line; may be repeated
+    /// A file of environment variables for the function, `NAME=VALUE` a line; may be repeated. A value
+    /// with spaces needs quotes, and `$NAME` stands for a variable except in single quotes
     #[arg(long, global = true, value_name = "FILE")]
     env_file: Vec<PathBuf>,
     /// A line for each invocation, with its duration
@@ -180,6 +182,10 @@ fn say(line: &str) {
 async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> {
     let mut end = End::new()?;
     let paths = cli.serve.watch.take();
+    for path in paths.iter().flatten() {
+        let cannot_watch = |error| format!("cannot watch {}: {error}", path.display());
+        fs::metadata(path).map_err(cannot_watch)?;
+    }
     let prepare = async {
         let origin = match (cli.function.bootstrap.take(), cli.serve.attach) {
             (Some(path), _) => Origin::Bootstrap(path),
@@ -334,12 +340,12 @@ async fn serve(
 fn invitation(emulator: &Emulator, function_name: &str, example: &str) -> String {
     let (invoke, url) = (emulator.invoke_address(), emulator.function_url_address());
     let started = match emulator.pid() {
-        Some(process) => format!("{function_name} is running as process {process}."),
+        Some(process) => format!("{function_name} is running as process {process}. "),
         None => format!("Start {function_name} with\n\n{}\n", exports(emulator)),
     };
     format!(
         "\
-{started} Ctrl-C ends it. Try
+{started}Ctrl-C ends it. Try
 
   aws lambda invoke --endpoint-url http://{invoke} --region us-east-1 --no-sign-request \\
     --function-name {function_name} --cli-binary-format raw-in-base64-out \\

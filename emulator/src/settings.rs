@@ -1,6 +1,8 @@
 //! What to run, and how.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{self, Path, PathBuf};
@@ -114,14 +116,17 @@ impl Settings {
         format!("/aws/lambda/{}", self.function_name)
     }
 
+    /// The last argument, as in RIE.
+    pub(crate) fn handler(&self) -> Cow<'_, str> {
+        let handler = self.arguments.last();
+        handler.map_or("bootstrap".into(), |handler| handler.to_string_lossy())
+    }
+
     /// The variables that Lambda sets, after
     /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html> and RIE.
     pub(crate) fn lambda_environment(&self) -> Vec<(&'static str, String)> {
-        // As in RIE, the handler is the last argument.
-        let handler = self.arguments.last();
-        let handler = handler.map_or("bootstrap".into(), |handler| handler.to_string_lossy());
         let mut variables = vec![
-            ("_HANDLER", handler.into_owned()),
+            ("_HANDLER", self.handler().into_owned()),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("AWS_SESSION_TOKEN", "test".to_owned()),
@@ -162,9 +167,13 @@ impl Settings {
 }
 
 fn function_name(bootstrap: &Path) -> String {
+    // `..` has no name.
+    let directory = bootstrap.parent();
+    let directory =
+        directory.map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
     let named_after = match bootstrap.file_stem() {
         Some(stem) if stem != "bootstrap" => Some(stem),
-        _ => bootstrap.parent().and_then(Path::file_name),
+        _ => directory.as_deref().and_then(Path::file_name),
     };
     let name = named_after.unwrap_or_default().to_string_lossy();
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';

@@ -86,6 +86,24 @@ async fn invoke_prints_nothing_else_if_the_function_logs_nothing() {
 }
 
 #[tokio::test]
+async fn invoke_prints_what_is_printed_without_the_end_of_a_line() {
+    let function = function().bootstrap;
+    let script = format!("#!/bin/sh\nprintf loading\nexec {}\n", function.display());
+    let bootstrap = executable("unfinished", &script);
+    let arguments = [
+        "invoke",
+        r#"{"echo": 1}"#,
+        "--bootstrap",
+        bootstrap.to_str().unwrap(),
+    ];
+    let output = output(&mut bare(&arguments)).await;
+    assert_eq!(
+        (&*text(&output.stdout), &*text(&output.stderr)),
+        ("1\n", "loading\n")
+    );
+}
+
+#[tokio::test]
 async fn invoke_fails_if_the_function_does() {
     let output = output(&mut cargo_local(&["invoke", r#"{"fail": "no such luck"}"#])).await;
     assert_eq!(output.status.code(), Some(1));
@@ -536,6 +554,7 @@ async fn serves_a_function_that_is_started_by_hand() {
     let mut command = bare(&["--attach=127.0.0.1:0", "--env", "GREETING=it's me"]);
     command.args(["--function-name", "function"]);
     let served = serve_command(&mut command, Stdio::null()).await;
+    assert!(served.said.contains("\nCtrl-C ends it"), "{}", served.said);
     let is_export = |line: &&str| line.trim().starts_with("export ");
     let variables: Vec<_> = served.said.lines().filter(is_export).collect();
     let variables = variables.join("\n");
@@ -566,6 +585,34 @@ async fn serves_a_function_that_is_started_by_hand() {
     drop(second);
 }
 
+/// Packages that link to each other make such a circle.
+#[tokio::test]
+async fn watches_a_folder_with_links_to_itself() {
+    let directory = scratch("circle");
+    fs::create_dir_all(&directory).unwrap();
+    for name in ["one", "two"] {
+        let _ = std::os::unix::fs::symlink(".", directory.join(name));
+    }
+    let mut command = cargo_local(&[]);
+    command.args(["--watch".as_ref(), directory.as_os_str()]);
+    let mut served = serve_command(&mut command, Stdio::piped()).await;
+    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    fs::write(directory.join("app.py"), "").unwrap();
+    told(&mut stderr, "app.py changed: starting the function again").await;
+}
+
+#[tokio::test]
+async fn refuses_to_watch_what_does_not_exist() {
+    let command = &mut cargo_local(&["--watch", "/no/such"]);
+    assert!(error(&output(command).await).starts_with("error: cannot watch /no/such: "));
+}
+
+#[tokio::test]
+async fn takes_a_negative_number_for_an_event() {
+    let reply = output(&mut cargo_local(&["invoke", "-5"])).await;
+    assert_eq!(text(&reply.stdout), "-5\n");
+}
+
 #[tokio::test]
 async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
     let directory = scratch("interpreted");
@@ -593,9 +640,15 @@ async fn names_a_bootstrap_after_its_folder() {
     fs::create_dir_all(&directory).unwrap();
     let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
     executable("named/bootstrap", &script);
-    for bootstrap in ["bootstrap", "./bootstrap", "../named/bootstrap"] {
+    fs::create_dir_all(directory.join("inner")).unwrap();
+    for (from, bootstrap) in [
+        (".", "bootstrap"),
+        (".", "./bootstrap"),
+        (".", "../named/bootstrap"),
+        ("inner", "../bootstrap"),
+    ] {
         let arguments = ["invoke", ENVIRONMENT, "--bootstrap", bootstrap];
-        let environment = environment(bare(&arguments).current_dir(&directory)).await;
+        let environment = environment(bare(&arguments).current_dir(directory.join(from))).await;
         assert_eq!(
             environment["AWS_LAMBDA_FUNCTION_NAME"], "named",
             "{bootstrap}"

@@ -344,7 +344,25 @@ async fn shows_the_lines_without_a_request_id() {
     assert!(without.ends_with(&output.iter().map(|line| &**line).collect::<Vec<_>>()));
     assert!(output.len() < without.len());
     let message = get(&emulator, "/console/live").await.json();
-    assert_eq!(message["printed"], without.len());
+    assert_eq!(message["printed"], json!([without.len(), 0]));
+}
+
+#[tokio::test]
+async fn shows_what_is_printed_without_the_end_of_a_line() {
+    let mut settings = workers(1);
+    let function = settings.bootstrap.display();
+    let script = format!("#!/bin/sh\nprintf 'loading'\nexec {function}\n");
+    settings.bootstrap = executable("loads", &script);
+    let emulator = start(settings).await;
+    let log = json!({ "log": "hello" }).to_string();
+    let until_invoked = get(&emulator, "/console/output").await;
+    assert_eq!(until_invoked.json()["lines"], json!(["loading"]));
+    let message = get(&emulator, "/console/live").await.json();
+    assert_eq!(message["printed"], json!([0, "loading".len()]));
+    // The rest of that line, which the function prints, has a request id.
+    call(&emulator, log).await;
+    let whole = get(&emulator, "/console/output").await;
+    assert_eq!(whole.json()["lines"], json!([r#"{"message":"hello"}"#]));
 }
 
 #[tokio::test]

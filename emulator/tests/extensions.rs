@@ -29,7 +29,9 @@ async fn become_ready(runtime_api: SocketAddr, registered: &Response) {
 
 #[tokio::test]
 async fn registers_an_internal_extension() {
-    Function::start_after(workers(1), async |runtime_api| {
+    let mut settings = workers(1);
+    settings.arguments = vec!["app.handler".into()];
+    Function::start_after(settings, async |runtime_api| {
         let registered = register(runtime_api, NAME, r#"{"events":[]}"#).await;
         assert_eq!(registered.status, 200);
         let id = registered.header("lambda-extension-identifier").unwrap();
@@ -37,7 +39,7 @@ async fn registers_an_internal_extension() {
         let expected = json!({
             "functionName": "function",
             "functionVersion": "$LATEST.PUBLISHED",
-            "handler": "bootstrap",
+            "handler": "app.handler",
         });
         assert_eq!(registered.json(), expected);
         become_ready(runtime_api, &registered).await;
