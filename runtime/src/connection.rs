@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::http::{Socket, Stream, invalid};
+use crate::http::{Socket, Stream, in_time, invalid};
 use crate::log::excerpt;
 use crate::{Invocation, Reply};
 
@@ -105,8 +105,8 @@ impl<S: Socket> Connection<S> {
         self.poll == Poll::OutOfOrder
     }
 
-    /// Receives the next event into `invocation`, which is empty. Waits for its first byte without a
-    /// deadline. Polls for it unless a poll is under way; returns `false` if it may not.
+    /// Receives the next event into `invocation`, which is empty. Waits for as long as the connection
+    /// lives. Polls for it unless a poll is under way; returns `false` if it may not.
     /// `set_in_flight` hears whether an event has begun.
     ///
     /// # Errors
@@ -158,18 +158,7 @@ impl<S: Socket> Connection<S> {
             }
             set_in_flight(true);
             let head = stream.receive_head(|name, value| invocation.take_header(name, value));
-            let (len, head) = match head.await {
-                // What has begun is an interim response, or the late one.
-                Err(problem)
-                    if is_timeout(&problem)
-                        && (poll == Poll::BehindLateResponse || !stream.has_unused()) =>
-                {
-                    self.keep(stream, poll);
-                    set_in_flight(false);
-                    continue;
-                }
-                head => head?,
-            };
+            let (len, head) = head.await?;
             let is_event = head.status == 200 && !invocation.request_id.is_empty();
             if poll == Poll::BehindLateResponse && !is_event {
                 // This is the late response. The reply has been posted again meanwhile.
@@ -336,11 +325,11 @@ impl<S: Socket> Connection<S> {
         if let Err(problem) = sent {
             // A server may refuse a post before it has read all of it.
             if !is_timeout(&problem)
-                && let Ok((len, head)) = stream.receive_head(|_, _| ()).await
+                && let Ok((len, head)) = in_time(stream.receive_head(|_, _| ())).await
             {
                 stream.use_head(len, &head);
                 self.refusal.clear();
-                let _ = stream.receive_start(&mut self.refusal).await;
+                let _ = in_time(stream.receive_start(&mut self.refusal)).await;
                 return Ok(head.status);
             }
             return Err(problem);
@@ -349,7 +338,7 @@ impl<S: Socket> Connection<S> {
 
         let mut has_request_id = false;
         let head = stream.receive_head(|name, _| has_request_id |= is_request_id(name));
-        let (len, head) = match head.await {
+        let (len, head) = match in_time(head).await {
             Err(problem) if is_pipelined && is_timeout(&problem) => {
                 self.keep(stream, Poll::BehindLateResponse);
                 return Err(problem);
@@ -371,7 +360,7 @@ impl<S: Socket> Connection<S> {
         }
         stream.use_head(len, &head);
         self.refusal.clear();
-        let goes_on = match stream.receive_start(&mut self.refusal).await {
+        let goes_on = match in_time(stream.receive_start(&mut self.refusal)).await {
             Ok(()) => is_pipelined || !stream.has_unused(),
             Err(problem) => is_pipelined && is_timeout(&problem),
         };

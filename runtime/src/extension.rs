@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::connection::{MAX_REFUSAL_LEN, USER_AGENT};
-use crate::http::{Head, Socket, Stream, invalid};
+use crate::http::{Head, Socket, Stream, in_time, invalid};
 use crate::log::excerpt;
 
 /// Unique among the extensions of a function.
@@ -66,7 +66,7 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
         }
         attempt += 1;
     };
-    let ping = receive_response(&mut stream, |_, _| ()).await;
+    let ping = in_time(receive_response(&mut stream, |_, _| ())).await;
     let pipelines = head.keeps_alive && ping.is_ok_and(|(head, _)| head.keeps_alive);
     if head.status != 200 || id.is_empty() {
         let body = excerpt(&body);
@@ -115,18 +115,13 @@ async fn request_registration<S: Socket>(
         .send(&mut [IoSlice::new(requests.as_bytes())])
         .await?;
     let mut id = String::new();
-    let mut on_header = |name: &str, value: &str| {
+    let on_header = |name: &str, value: &str| {
         if name.eq_ignore_ascii_case("lambda-extension-identifier") {
             value.clone_into(&mut id);
         }
     };
     // However long it takes: the limit of the init phase is Lambda's.
-    let (head, body) = loop {
-        match receive_response(stream, &mut on_header).await {
-            Err(problem) if problem.kind() == io::ErrorKind::TimedOut => {}
-            response => break response?,
-        }
-    };
+    let (head, body) = receive_response(stream, on_header).await?;
     Ok((head, id, body))
 }
 

@@ -1,9 +1,9 @@
 //! As much of HTTP/1.1 as a client of the Runtime API needs ([RFC 9112]): responses whose bodies
 //! have a `Content-Length` or come in chunks.
 //!
-//! Anything else is an error, after which the connection is not used again. A deadline that elapses
-//! is one, too, but [`Stream::receive_head`] and [`Stream::receive_start`] can then be called again
-//! and go on where they were.
+//! Anything else is an error, after which the connection is not used again. What receives has no
+//! deadline. Whoever sets one with [`in_time`] can call [`Stream::receive_head`] and
+//! [`Stream::receive_start`] again, which go on where they were.
 //!
 //! [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112
 
@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::Invocation;
 
 /// How long a connection that should move may stand still.
 const STALL_LIMIT: Duration = Duration::from_secs(1);
+/// tokio's shortest timer that always waits for the runtime to look at its sockets.
+const ONE_LOOK: Duration = Duration::from_millis(1);
 /// In bytes.
 const MAX_HEAD_LEN: usize = 64 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -129,14 +130,10 @@ impl<S: Socket> Stream<S> {
         Ok(())
     }
 
-    /// Waits, without a deadline, until a response begins.
+    /// Waits until a response begins.
     pub(crate) async fn response_begins(&mut self) -> io::Result<()> {
         // What may be missing of the response before.
-        while let Err(problem) = self.receive_start(&mut Vec::new()).await {
-            if problem.kind() != io::ErrorKind::TimedOut {
-                return Err(problem);
-            }
-        }
+        self.receive_start(&mut Vec::new()).await?;
         if self.has_unused() {
             return Ok(());
         }
@@ -152,7 +149,7 @@ impl<S: Socket> Stream<S> {
     ) -> io::Result<(usize, Head)> {
         loop {
             match Head::parse(self.unused(), &mut on_header)? {
-                Parsed::Partial => self.receive_more_in_time().await?,
+                Parsed::Partial => self.receive_more().await?,
                 Parsed::Interim(len) => self.used += len,
                 Parsed::Final(len, head) => return Ok((len, head)),
             }
@@ -215,7 +212,7 @@ impl<S: Socket> Stream<S> {
             missing -= available;
             while missing > 0 {
                 let mut rest = (&mut self.socket).take(missing as u64);
-                match in_time(rest.read_buf(body)).await? {
+                match rest.read_buf(body).await? {
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                     received => missing -= received,
                 }
@@ -232,7 +229,7 @@ impl<S: Socket> Stream<S> {
                 return Ok(());
             }
             if !self.has_unused() {
-                self.receive_more_in_time().await?;
+                self.receive_more().await?;
             }
             let available = self.unused().len().min(missing);
             let kept = available.min(start.capacity() - start.len());
@@ -286,7 +283,7 @@ impl<S: Socket> Stream<S> {
                     self.used += len;
                     return usize::try_from(size).map_err(invalid);
                 }
-                Ok(httparse::Status::Partial) => self.receive_more_in_time().await?,
+                Ok(httparse::Status::Partial) => self.receive_more().await?,
                 _ => return Err(invalid("not the size of a chunk")),
             }
         }
@@ -299,7 +296,7 @@ impl<S: Socket> Stream<S> {
                 self.used += len + 2;
                 return Ok(len);
             }
-            self.receive_more_in_time().await?;
+            self.receive_more().await?;
         }
     }
 
@@ -307,14 +304,10 @@ impl<S: Socket> Stream<S> {
         &self.received[self.used..]
     }
 
-    async fn receive_more_in_time(&mut self) -> io::Result<()> {
+    async fn receive_more(&mut self) -> io::Result<()> {
         if self.unused().len() > MAX_HEAD_LEN {
             return Err(invalid("a head or a line without an end"));
         }
-        in_time(self.receive_more()).await
-    }
-
-    async fn receive_more(&mut self) -> io::Result<()> {
         self.received.drain(..self.used);
         self.used = 0;
         if self.received.len() == self.received.capacity() {
@@ -387,22 +380,21 @@ pub(crate) fn headers(head: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Ends what does not move for 1 s.
+/// Ends what takes longer than 1 s.
 ///
 /// If the process stood still meanwhile, the deadline has elapsed whatever has arrived. So the
 /// runtime then looks at its sockets once more, and what they hold counts.
-async fn in_time<T>(progress: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let mut progress = pin!(progress);
-    if let Ok(result) = timeout(STALL_LIMIT, &mut progress).await {
-        return result;
+pub(crate) async fn in_time<T>(receiving: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let mut receiving = pin!(receiving);
+    for limit in [STALL_LIMIT, ONE_LOOK] {
+        if let Ok(result) = timeout(limit, &mut receiving).await {
+            return result;
+        }
     }
-    yield_now().await; // the runtime looks at its sockets before it goes on with this
-    timeout(Duration::ZERO, progress).await.unwrap_or_else(|_| {
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "no progress for 1 s",
-        ))
-    })
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "no progress for 1 s",
+    ))
 }
 
 pub(crate) fn invalid(problem: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {

@@ -32,13 +32,10 @@ enum OnConnect {
 enum OnPoll {
     Event,
     EventThenClose,
+    /// The rest takes longer than any deadline.
     EventInParts(Cut),
     /// The start of an event, then the end of the connection.
     EventCut(Cut),
-    /// The rest arrives while the process stands still.
-    EventEndsUnseen(Cut),
-    /// The start of an event, then nothing.
-    EventStalls(Cut),
     /// An event on which the handler panics.
     Panic,
     TooLarge,
@@ -49,7 +46,7 @@ enum OnPoll {
 /// Where an event is cut in two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cut {
-    /// The event follows an interim response, at leisure.
+    /// The event follows an interim response.
     AfterInterim,
     AfterFirstByte,
     InHead,
@@ -131,12 +128,6 @@ const ALL: Alphabet = Alphabet {
         OnPoll::EventCut(Cut::InHead),
         OnPoll::EventCut(Cut::AfterHead),
         OnPoll::EventCut(Cut::InPayload),
-        OnPoll::EventEndsUnseen(Cut::InHead),
-        OnPoll::EventEndsUnseen(Cut::InPayload),
-        OnPoll::EventStalls(Cut::AfterFirstByte),
-        OnPoll::EventStalls(Cut::InHead),
-        OnPoll::EventStalls(Cut::AfterHead),
-        OnPoll::EventStalls(Cut::InPayload),
         OnPoll::Panic,
         OnPoll::TooLarge,
         OnPoll::Close,

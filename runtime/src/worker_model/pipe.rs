@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{
@@ -44,7 +44,6 @@ impl Connect {
         let pipe = Pipe {
             stream,
             is_unseen: Rc::clone(&is_unseen),
-            look: None,
             _open: is_open,
         };
         // If it has given up meanwhile, the connection is closed.
@@ -153,7 +152,6 @@ pub(super) struct Pipe {
     /// Whether something has arrived while the process stood still. A runtime sees that only when it
     /// looks at its sockets; until then, its timers may elapse.
     is_unseen: Rc<Cell<bool>>,
-    look: Option<Pin<Box<dyn Future<Output = ()>>>>,
     _open: oneshot::Receiver<()>,
 }
 
@@ -180,10 +178,13 @@ impl AsyncRead for Pipe {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.is_unseen.get() {
-            let look = self.look.get_or_insert_with(|| Box::pin(task::yield_now()));
-            ready!(look.as_mut().poll(context));
-            self.look = None;
-            self.is_unseen.set(false);
+            let (is_unseen, waker) = (Rc::clone(&self.is_unseen), context.waker().clone());
+            task::spawn_local(async move {
+                task::yield_now().await;
+                is_unseen.set(false);
+                waker.wake();
+            });
+            return Poll::Pending;
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }

@@ -401,7 +401,6 @@ impl<'a> RuntimeApi<'a> {
             OnLateResponse::ArrivesSayingClose => poll.connection.owed.replacen("\r\n", CLOSE, 1),
             OnLateResponse::Never => String::new(),
         };
-        let mut pause = ALMOST_A_STALL;
         let mut on_poll = match on_late_response {
             OnLateResponse::ArrivesSayingClose => OnPoll::Close,
             _ if is_early => self.choices.choose(EARLY_POLLS),
@@ -409,18 +408,12 @@ impl<'a> RuntimeApi<'a> {
         };
         if on_late_response == OnLateResponse::Never {
             poll.connection.is_spent = true;
-            match on_poll {
-                // It may be the late response, for which the worker waits as long as it takes.
-                OnPoll::EventStalls(cut @ (Cut::AfterFirstByte | Cut::InHead)) => {
-                    pause = 2 * STALL_LIMIT;
-                    on_poll = OnPoll::EventInParts(cut);
-                }
-                // It passes for the late response.
-                OnPoll::Respond(response) if response.starts_with("HTTP") => {
-                    response.clone_into(&mut owed);
-                    on_poll = OnPoll::Close;
-                }
-                _ => {}
+            // It passes for the late response.
+            if let OnPoll::Respond(response) = on_poll
+                && response.starts_with("HTTP")
+            {
+                response.clone_into(&mut owed);
+                on_poll = OnPoll::Close;
             }
         }
         let (payload, len) = match on_poll {
@@ -432,13 +425,9 @@ impl<'a> RuntimeApi<'a> {
         let mut interim = "";
         if on_poll == OnPoll::EventInParts(Cut::AfterInterim) {
             interim = INTERIM;
-            pause = 2 * STALL_LIMIT;
         }
         let (first, rest) = match on_poll {
-            OnPoll::EventInParts(cut)
-            | OnPoll::EventCut(cut)
-            | OnPoll::EventEndsUnseen(cut)
-            | OnPoll::EventStalls(cut) => {
+            OnPoll::EventInParts(cut) | OnPoll::EventCut(cut) => {
                 let event = format!("{interim}{head}{payload}");
                 let (first, rest) = event.split_at(match cut {
                     Cut::AfterInterim => interim.len(),
@@ -457,11 +446,7 @@ impl<'a> RuntimeApi<'a> {
         let is_accepted = first.contains(&id) && first.len() >= head.len();
         let is_whole = matches!(
             on_poll,
-            OnPoll::Event
-                | OnPoll::EventThenClose
-                | OnPoll::EventInParts(_)
-                | OnPoll::EventEndsUnseen(_)
-                | OnPoll::Panic
+            OnPoll::Event | OnPoll::EventThenClose | OnPoll::EventInParts(_) | OnPoll::Panic
         );
         let accepted = Accepted {
             is_error: !is_whole || on_poll == OnPoll::Panic,
@@ -485,13 +470,8 @@ impl<'a> RuntimeApi<'a> {
         let may_be_closed = poll.connection.has_responded || poll.is_pipelined;
         match on_poll {
             OnPoll::EventInParts(_) => {
-                sleep(pause).await;
+                sleep(2 * STALL_LIMIT).await;
                 send(&mut poll.connection, &rest).await;
-                poll.connection.has_responded = true;
-                self.receive(poll.connection, None);
-            }
-            OnPoll::EventEndsUnseen(_) => {
-                self.send_while_stopped(&mut poll.connection, &rest).await;
                 poll.connection.has_responded = true;
                 self.receive(poll.connection, None);
             }
@@ -506,7 +486,6 @@ impl<'a> RuntimeApi<'a> {
                     self.in_flight(worker).unwrap().1.attempts += 1;
                 }
             }
-            OnPoll::EventStalls(_) => assert_given_up(&mut poll.connection).await,
             _ => drop(poll.connection),
         }
         if on_poll == OnPoll::Close && may_be_closed {

@@ -64,6 +64,25 @@ fn fails_if_an_attempt_that_broke_has_registered_it() {
 }
 
 #[test]
+fn waits_for_an_event_and_for_the_rest_of_one() {
+    in_every_mode(|command, _| {
+        let function = Function::start(command);
+        let poll = function.poll();
+        let event = event("a", "1");
+        let (start, rest) = event.split_at(event.len() / 2);
+        function.assert_no_poll_for(LONGER_THAN_A_STALL);
+        poll.respond(start);
+        function.assert_no_poll_for(LONGER_THAN_A_STALL);
+        poll.respond(rest);
+        let post = function.post();
+        assert_eq!(post.body, reply("1"));
+        post.accept();
+        function.poll();
+        assert_eq!(function.terminate(), NO_LINES);
+    });
+}
+
+#[test]
 fn loses_nothing_while_it_stands_still() {
     in_every_mode(|command, pipelining| {
         let function = Function::start(command);

@@ -1,8 +1,5 @@
 //! What the function and the Runtime API send to each other, byte by byte.
 
-use std::io::Read;
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
 use test_support::{Function, PIPELINING, REGISTERED, event};
 
@@ -346,25 +343,6 @@ fn replies_to_each_of_the_invocations_in_flight_at_once() {
             }
         }
     }
-}
-
-#[test]
-fn waits_for_an_event_without_a_deadline_but_not_for_the_rest_of_one() {
-    in_every_mode(|command, _| {
-        let function = Function::start(command);
-        let poll = function.poll();
-        function.assert_no_poll_for(Duration::from_millis(1500));
-        let begun = Instant::now();
-        poll.respond("H");
-
-        let retry = function.poll();
-        assert!(begun.elapsed() >= Duration::from_secs(1));
-        assert_eq!((&poll.connection).read(&mut [0]).unwrap(), 0, "closed");
-        let line = function.json_line();
-        assert_eq!(line["fields"]["problem"], "no progress for 1 s");
-        retry.dispatch("a", "1");
-        assert_eq!(function.post().body, reply("1"));
-    });
 }
 
 #[test]
