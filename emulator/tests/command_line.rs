@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
 use crate::support::{
-    Gate, Response, closed, executable, function, http, request, response, scratch, told, told_all,
-    within,
+    Gate, Response, closed, executable, folder, function, function_after, http, request, response,
+    scratch, signal, told, told_all, within,
 };
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 
 const POST: &str = "POST /2015-03-31/functions/function/invocations HTTP/1.1";
 const ENVIRONMENT: &str = r#"{"environment": {}}"#;
@@ -66,41 +65,16 @@ fn error(output: &Output) -> String {
 
 #[tokio::test]
 async fn invoke_prints_the_reply_and_only_the_invocations_log() {
-    let output = output(&mut cargo_local(&["invoke", r#"{"log": "a line"}"#])).await;
-    assert_eq!(
-        (output.status.code(), &*text(&output.stdout)),
-        (Some(0), "null\n")
-    );
-    let log = text(&output.stderr);
-    assert_eq!(log.lines().count(), 2, "{log}");
-    assert!(log.lines().all(|line| line.contains("a line")), "{log}");
-}
-
-#[tokio::test]
-async fn invoke_prints_nothing_else_if_the_function_logs_nothing() {
-    let output = output(&mut cargo_local(&["invoke", r#"{"echo": 1}"#])).await;
-    assert_eq!(
-        (&*text(&output.stdout), &*text(&output.stderr)),
-        ("1\n", "")
-    );
-}
-
-#[tokio::test]
-async fn invoke_prints_what_is_printed_without_the_end_of_a_line() {
-    let function = function().bootstrap;
-    let script = format!("#!/bin/sh\nprintf loading\nexec {}\n", function.display());
-    let bootstrap = executable("unfinished", &script);
-    let arguments = [
-        "invoke",
-        r#"{"echo": 1}"#,
-        "--bootstrap",
-        bootstrap.to_str().unwrap(),
-    ];
-    let output = output(&mut bare(&arguments)).await;
-    assert_eq!(
-        (&*text(&output.stdout), &*text(&output.stderr)),
-        ("1\n", "loading\n")
-    );
+    for (event, reply, log) in [
+        (r#"{"echo": 1}"#, "1\n", ""),
+        ("-5", "-5\n", ""),
+        (r#"{"lines": 1}"#, "null\n", "line 0 of 1\n"),
+    ] {
+        let output = output(&mut cargo_local(&["invoke", event])).await;
+        assert_eq!(output.status.code(), Some(0), "{event}");
+        let printed = (&*text(&output.stdout), &*text(&output.stderr));
+        assert_eq!(printed, (reply, log));
+    }
 }
 
 #[tokio::test]
@@ -108,6 +82,15 @@ async fn invoke_fails_if_the_function_does() {
     let output = output(&mut cargo_local(&["invoke", r#"{"fail": "no such luck"}"#])).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("no such luck"));
+}
+
+#[tokio::test]
+async fn invoke_prints_what_is_printed_without_the_end_of_a_line() {
+    let bootstrap = function_after("unfinished", "printf loading");
+    let mut command = bare(&["invoke", r#"{"echo": 1}"#]);
+    let output = output(command.arg("--bootstrap").arg(bootstrap)).await;
+    let printed = (&*text(&output.stdout), &*text(&output.stderr));
+    assert_eq!(printed, ("1\n", "loading\n"));
 }
 
 #[tokio::test]
@@ -230,9 +213,15 @@ async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
     }
 }
 
-fn send(process: &Child, signal: Signal) {
-    let pid = process.id().and_then(|pid| pid.try_into().ok()).unwrap();
-    kill(Pid::from_raw(pid), signal).unwrap();
+impl Served {
+    /// What it says on standard error, if that is a pipe.
+    fn stderr(&mut self) -> Lines<BufReader<ChildStderr>> {
+        BufReader::new(self.process.stderr.take().unwrap()).lines()
+    }
+}
+
+fn send(process: &Child, end: Signal) {
+    signal(process.id().unwrap(), end);
 }
 
 async fn status(mut process: Child) -> Option<i32> {
@@ -309,16 +298,12 @@ async fn warns_where_aws_would_do_more() {
     http(served.function_url, preflight, b"").await;
     let event = format!("{POST}\nx-amz-invocation-type: Event");
     http(served.invoke, &event, br#"{"fail": "no luck"}"#).await;
-    let stderr = served.process.stderr.take().unwrap();
-    let mut lines = BufReader::new(stderr).lines();
+    let mut stderr = served.stderr();
     for warning in [
         "cargo local does not have CORS settings",
         "Lambda would retry it twice and then send it to its destination, cargo local does not",
     ] {
-        within(warning, async {
-            while !lines.next_line().await.unwrap().unwrap().contains(warning) {}
-        })
-        .await;
+        told(&mut stderr, warning).await;
     }
 }
 
@@ -326,7 +311,7 @@ async fn warns_where_aws_would_do_more() {
 #[tokio::test]
 async fn says_what_became_of_an_invocation() {
     let mut served = serve(&["--queue", "9", "--verbose"], Stdio::piped()).await;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     for (event, what) in [
         ("{}", "took "),
         (r#"{"fail": "no\nluck"}"#, ": no luck"),
@@ -339,7 +324,7 @@ async fn says_what_became_of_an_invocation() {
     }
     let arguments = ["--concurrency", "1", "--timeout", "1"];
     let mut served = serve(&arguments, Stdio::piped()).await;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     let gate = Gate::new().await;
     let mut held = request(served.invoke, POST, gate.event().as_bytes()).await;
     let _inside = gate.entered().await;
@@ -363,7 +348,7 @@ async fn says_that_it_is_out_of_file_descriptors() {
         .args(["--concurrency", "1", "--bootstrap"])
         .arg(function);
     let mut served = serve_command(&mut command, Stdio::piped()).await;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     let mut open = Vec::new();
     for _ in 0..40 {
         open.push(TcpStream::connect(served.invoke).await.unwrap());
@@ -392,29 +377,34 @@ async fn goes_on_if_nothing_can_be_written_to_standard_error() {
     }
 }
 
+/// After SIGKILL, the guard kills the function.
 #[tokio::test]
 async fn ends_with_the_function_on_every_signal() {
-    for end in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for (end, code) in [
+        (Signal::SIGINT, Some(0)),
+        (Signal::SIGTERM, Some(0)),
+        (Signal::SIGHUP, Some(0)),
+        (Signal::SIGKILL, None),
+    ] {
         let served = serve(&[], Stdio::inherit()).await;
         let gate = Gate::new().await;
-        let event = gate.event();
-        let (response, ()) = tokio::join!(http(served.invoke, POST, event.as_bytes()), async {
-            let inside = gate.entered().await;
-            send(&served.process, end);
-            // The function holds the other end until it is gone.
-            closed(inside).await;
-        });
-        assert_eq!(response.json()["errorType"], "Runtime.ExitError");
-        assert_eq!(status(served.process).await, Some(0), "{end}");
+        let mut caller = request(served.invoke, POST, gate.event().as_bytes()).await;
+        let inside = gate.entered().await;
+        send(&served.process, end);
+        // The function holds the other end until it is gone.
+        closed(inside).await;
+        if code.is_some() {
+            let reply = response(&mut caller).await.json();
+            assert_eq!(reply["errorType"], "Runtime.ExitError");
+        }
+        assert_eq!(status(served.process).await, code, "{end}");
     }
 }
 
 /// With one thread, as on one CPU.
 #[tokio::test]
 async fn serves_and_ends_while_the_function_prints_without_pause() {
-    let function = function().bootstrap;
-    let script = format!("#!/bin/sh\nyes '' &\nexec {}\n", function.display());
-    let bootstrap = executable("prints-without-pause", &script);
+    let bootstrap = function_after("prints-without-pause", "yes '' &");
     let mut command = bare(&["--bootstrap", bootstrap.to_str().unwrap()]);
     command
         .args(["--function-name", "function"])
@@ -424,19 +414,6 @@ async fn serves_and_ends_while_the_function_prints_without_pause() {
     assert_eq!((response.status, &*response.text()), (200, r#"{"n":10}"#));
     send(&served.process, Signal::SIGINT);
     assert_eq!(status(served.process).await, Some(0));
-}
-
-/// The guard kills the function, whatever becomes of the emulator.
-#[tokio::test]
-async fn leaves_no_function_behind_when_it_is_killed() {
-    let served = serve(&[], Stdio::inherit()).await;
-    let gate = Gate::new().await;
-    let event = gate.event();
-    let _caller = request(served.invoke, POST, event.as_bytes()).await;
-    let inside = gate.entered().await;
-    send(&served.process, Signal::SIGKILL);
-    closed(inside).await;
-    assert_eq!(status(served.process).await, None);
 }
 
 #[tokio::test]
@@ -508,38 +485,37 @@ async fn ends_on_a_signal_during_the_build() {
 /// The executable of `--bootstrap` is replaced while it runs, and so is a file beside it.
 #[tokio::test]
 async fn watches_the_executable() {
-    let install = |script: &str| executable("watched", script);
     let beside = scratch("beside");
     fs::write(&beside, "a").unwrap();
-    let run = |version: &str| {
-        let (function, beside) = (function().bootstrap, beside.display());
-        format!(
-            "#!/bin/sh\nexport VERSION={version}$(cat {beside})\nexec {}\n",
-            function.display()
+    let install = |version: &str| {
+        let beside = beside.display();
+        function_after(
+            "watched",
+            &format!("export VERSION={version}$(cat {beside})"),
         )
     };
-    let bootstrap = install(&run("1"));
+    let bootstrap = install("1");
     let mut command = bare(&["--bootstrap", bootstrap.to_str().unwrap()]);
     command
         .args(["--function-name", "function"])
         .args(["--watch".as_ref(), beside.as_os_str()]);
     let mut served = serve_command(&mut command, Stdio::piped()).await;
     let invoke = served.invoke;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     let version = async || {
         let response = http(invoke, POST, ENVIRONMENT.as_bytes()).await;
         response.json()["VERSION"].as_str().unwrap().to_owned()
     };
     assert_eq!(version().await, "1a");
-    install(&run("2"));
+    install("2");
     told(&mut stderr, "watched changed: starting the function again").await;
     told(&mut stderr, "the new function is running").await;
     assert_eq!(version().await, "2a");
-    install("#!/bin/sh\nexit 3\n");
+    executable("watched", "#!/bin/sh\nexit 3\n");
     let line = told(&mut stderr, "the old function keeps running").await;
     assert!(line.contains("before its first poll"), "{line}");
     assert_eq!(version().await, "2a");
-    install(&run("4"));
+    install("4");
     told(&mut stderr, "the new function is running").await;
     assert_eq!(version().await, "4a");
     fs::write(&beside, "bb").unwrap();
@@ -588,15 +564,14 @@ async fn serves_a_function_that_is_started_by_hand() {
 /// Packages that link to each other make such a circle.
 #[tokio::test]
 async fn watches_a_folder_with_links_to_itself() {
-    let directory = scratch("circle");
-    fs::create_dir_all(&directory).unwrap();
+    let directory = folder("circle");
     for name in ["one", "two"] {
-        let _ = std::os::unix::fs::symlink(".", directory.join(name));
+        std::os::unix::fs::symlink(".", directory.join(name)).unwrap();
     }
     let mut command = cargo_local(&[]);
     command.args(["--watch".as_ref(), directory.as_os_str()]);
     let mut served = serve_command(&mut command, Stdio::piped()).await;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     fs::write(directory.join("app.py"), "").unwrap();
     told(&mut stderr, "app.py changed: starting the function again").await;
 }
@@ -608,27 +583,11 @@ async fn refuses_to_watch_what_does_not_exist() {
 }
 
 #[tokio::test]
-async fn takes_a_negative_number_for_an_event() {
-    let reply = output(&mut cargo_local(&["invoke", "-5"])).await;
-    assert_eq!(text(&reply.stdout), "-5\n");
-}
-
-#[tokio::test]
 async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
-    let directory = scratch("interpreted");
-    fs::create_dir_all(&directory).unwrap();
-    let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
-    fs::write(directory.join("app.sh"), script).unwrap();
-    let arguments = [
-        "local",
-        "invoke",
-        ENVIRONMENT,
-        "--bootstrap",
-        "sh",
-        "--",
-        "app.sh",
-    ];
-    let environment = environment(bare(&arguments).current_dir(&directory)).await;
+    let directory = folder("interpreted");
+    function_after("interpreted/app.sh", "");
+    let mut command = bare(&["local", "invoke", ENVIRONMENT, "--bootstrap", "sh", "--"]);
+    let environment = environment(command.arg("app.sh").current_dir(&directory)).await;
     assert_eq!(environment["AWS_LAMBDA_FUNCTION_NAME"], "interpreted");
     assert_eq!(environment["LAMBDA_TASK_ROOT"], directory.to_str().unwrap());
     assert_eq!(environment["_HANDLER"], "app.sh");
@@ -636,11 +595,9 @@ async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
 
 #[tokio::test]
 async fn names_a_bootstrap_after_its_folder() {
-    let directory = scratch("named");
-    fs::create_dir_all(&directory).unwrap();
-    let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
-    executable("named/bootstrap", &script);
-    fs::create_dir_all(directory.join("inner")).unwrap();
+    let directory = folder("named");
+    function_after("named/bootstrap", "");
+    folder("named/inner");
     for (from, bootstrap) in [
         (".", "bootstrap"),
         (".", "./bootstrap"),
@@ -649,10 +606,8 @@ async fn names_a_bootstrap_after_its_folder() {
     ] {
         let arguments = ["invoke", ENVIRONMENT, "--bootstrap", bootstrap];
         let environment = environment(bare(&arguments).current_dir(directory.join(from))).await;
-        assert_eq!(
-            environment["AWS_LAMBDA_FUNCTION_NAME"], "named",
-            "{bootstrap}"
-        );
+        let name = &environment["AWS_LAMBDA_FUNCTION_NAME"];
+        assert_eq!(name, "named", "{bootstrap}");
     }
 }
 

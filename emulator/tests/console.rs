@@ -1,17 +1,16 @@
 //! The console, in a browser and without.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::browser::{Browser, open};
-use crate::support::worker::{Function, NEXT};
+use crate::support::worker::Function;
 use crate::support::{
-    Gate, PATIENCE, Response, all_poll, call, executable, function, http, invoke, payload, request,
-    scratch, start, start_workers, within, workers,
+    Gate, PATIENCE, Response, all_poll, call, folder, function, function_after, hold, http, invoke,
+    payload, request, start, start_workers, terminate, within, workers,
 };
-use emulator::Emulator;
+use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
@@ -45,10 +44,9 @@ async fn sample(emulator: &Emulator, what: &str, wanted: impl Fn(&Value) -> bool
     samples(emulator, what, is_last).await
 }
 
-fn folder(name: &str) -> PathBuf {
-    let folder = scratch(name);
-    fs::create_dir(&folder).unwrap();
-    folder
+/// The whole of one of the last invocations.
+async fn whole(emulator: &Emulator, request_id: &str) -> Response {
+    get(emulator, &format!("/console/invocations/{request_id}")).await
 }
 
 async fn listed(emulator: &Emulator) -> Vec<Value> {
@@ -58,15 +56,15 @@ async fn listed(emulator: &Emulator) -> Vec<Value> {
 
 #[tokio::test]
 async fn serves_one_page_that_needs_nothing_else() {
-    let mut settings = function();
-    settings.function_name = "</script>".to_owned();
+    let settings = Settings {
+        function_name: "</script>".to_owned(),
+        ..function()
+    };
     let emulator = start(settings).await;
     let page = get(&emulator, "/").await;
     assert_eq!(page.status, 200);
-    assert_eq!(
-        page.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    let content_type = page.header("content-type");
+    assert_eq!(content_type, Some("text/html; charset=utf-8"));
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     let html = page.text();
@@ -177,15 +175,11 @@ async fn samples_durations_errors_and_memory() {
 
 #[tokio::test]
 async fn adds_the_memory_of_child_processes() {
-    let function = function().bootstrap;
-    let script = format!(
-        "#!/bin/sh\n\
-         (head -c 30000000 /dev/zero | tail -c 30000000 | (sleep 1000; cat)) >/dev/null &\n\
-         exec '{}'\n",
-        function.display()
-    );
-    let mut settings = workers(1);
-    settings.bootstrap = executable("with-a-child", &script);
+    let child = "(head -c 30000000 /dev/zero | tail -c 30000000 | (sleep 1000; cat)) >/dev/null &";
+    let settings = Settings {
+        bootstrap: function_after("with-a-child", child),
+        ..workers(1)
+    };
     let emulator = start(settings).await;
     sample(&emulator, "the child's 30 MB", |sample| {
         sample["memory"].as_u64() > Some(30_000_000)
@@ -201,22 +195,17 @@ async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
     settings.return_limit = Duration::from_millis(100);
     let emulator = start(settings).await;
     all_poll(&emulator, 2).await;
-    let gate = Gate::new().await;
-    tokio::join!(call(&emulator, gate.event()), async {
-        let inside = gate.entered().await;
-        sample(&emulator, "one busy, one gone", |sample| {
-            sample["busy"] == 1 && sample["gone"] == 1
-        })
-        .await;
-        drop(inside);
-    });
+    let _held = hold(&emulator).await;
+    sample(&emulator, "one busy, one gone", |sample| {
+        sample["busy"] == 1 && sample["gone"] == 1
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
-    let mut settings = workers(1);
-    settings.timeout = Duration::from_millis(100);
-    let mut function = Function::start(settings).await;
+    let limit = Duration::from_millis(100);
+    let mut function = Function::start_with(|it| it.timeout = limit, async |_| {}).await;
     let timed_out = function.call("{}");
     function.next().await;
     let reply = payload(&within("a time-out", timed_out).await.unwrap());
@@ -225,7 +214,7 @@ async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
         sample["busy"] == 0 && sample["gone"] == 1
     })
     .await;
-    let _poll = request(function.runtime_api, NEXT, b"").await;
+    function.poll().await;
     sample(&function.emulator, "no worker gone", |one| one["gone"] == 0).await;
 }
 
@@ -250,72 +239,60 @@ async fn lists_the_last_invocations() {
         assert!(one["ended"].as_u64().unwrap() > 1_700_000_000_000);
     }
 
-    let path = format!("/console/invocations/{}", first.request_id);
-    let whole = get(&emulator, &path).await.json();
-    assert_eq!(
-        (&whole["event"], &whole["reply"]),
-        (&json!(r#"{"log": "first"}"#), &json!("null"))
-    );
-    let id = "156cb537-e2d4-11e8-9b34-d36013741fb9";
-    let unknown = get(&emulator, &format!("/console/invocations/{id}")).await;
+    let first = whole(&emulator, &first.request_id.to_string()).await.json();
+    assert_eq!(first["event"], r#"{"log": "first"}"#);
+    assert_eq!(first["reply"], "null");
+    let unknown = whole(&emulator, "156cb537-e2d4-11e8-9b34-d36013741fb9").await;
     assert_eq!(unknown.status, 404);
 }
 
 #[tokio::test]
 async fn lists_what_was_throttled_or_refused() {
     let emulator = start_workers(1).await;
-    let gate = Gate::new().await;
-    let ((), held) = tokio::join!(
-        async {
-            let inside = gate.entered().await;
-            for (event, status, error) in [
-                ("{}", 429, "TooManyRequestsException"),
-                ("{", 400, "InvalidRequestContentException"),
-            ] {
-                let response = invoke(&emulator, "", event.as_bytes()).await;
-                assert_eq!(response.status, status);
-                let newest = listed(&emulator).await.remove(0);
-                let id = response.header("x-amzn-requestid").unwrap();
-                assert_eq!(newest["requestId"], id);
-                assert_eq!(newest["event"], event);
-                assert_eq!(newest["refused"]["status"], status);
-                assert_eq!(newest["refused"]["type"], error);
-                let whole = get(&emulator, &format!("/console/invocations/{id}")).await;
-                assert!(whole.json()["refused"]["message"].is_string());
-            }
-            drop(inside);
-        },
-        call(&emulator, gate.event())
-    );
-    assert!(!held.function_error);
+    let held = hold(&emulator).await;
+    for (event, status, error) in [
+        ("{}", 429, "TooManyRequestsException"),
+        ("{", 400, "InvalidRequestContentException"),
+    ] {
+        let response = invoke(&emulator, "", event.as_bytes()).await;
+        assert_eq!(response.status, status);
+        let newest = listed(&emulator).await.remove(0);
+        let id = response.header("x-amzn-requestid").unwrap();
+        assert_eq!(newest["requestId"], id);
+        assert_eq!(newest["event"], event);
+        assert_eq!(newest["refused"]["status"], status);
+        assert_eq!(newest["refused"]["type"], error);
+        let whole = whole(&emulator, id).await.json();
+        assert!(whole["refused"]["message"].is_string());
+    }
+    assert!(!held.release().await.function_error);
     assert_eq!(listed(&emulator).await.len(), 3);
     let large = vec![b' '; 7 << 20];
     let url = emulator.function_url_address();
     let response = http(url, "POST / HTTP/1.1", &large).await;
     let newest = listed(&emulator).await.remove(0);
-    assert_eq!(
-        newest["requestId"],
-        response.header("x-amzn-requestid").unwrap()
-    );
+    let id = response.header("x-amzn-requestid").unwrap();
+    assert_eq!(newest["requestId"], id);
     assert_eq!(newest["refused"]["status"], 413);
 }
 
 /// However the lines of invocations that follow each other closely come in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tells_the_log_of_one_invocation_from_the_next() {
-    let mut settings = workers(1);
-    settings.queue = 4;
-    let emulator = Arc::new(start(settings).await);
+    let settings = Settings {
+        queue: 4,
+        ..workers(1)
+    };
+    let emulator = start(settings).await;
     let mut callers = JoinSet::new();
     for caller in 0..4 {
-        let emulator = Arc::clone(&emulator);
+        let emulator = std::sync::Arc::clone(&emulator);
         callers.spawn(async move {
             for number in 0..10 {
                 let text = format!("{number} of caller {caller}");
                 let reply = call(&emulator, json!({ "log": text }).to_string()).await;
-                let path = format!("/console/invocations/{}", reply.request_id);
-                let log = get(&emulator, &path).await.json()["log"].take();
                 let id = reply.request_id.to_string();
+                let log = whole(&emulator, &id).await.json()["log"].take();
                 let line = json!({ "requestId": id, "message": text });
                 assert_eq!(log, json!([line.to_string()]));
             }
@@ -349,10 +326,10 @@ async fn shows_the_lines_without_a_request_id() {
 
 #[tokio::test]
 async fn shows_what_is_printed_without_the_end_of_a_line() {
-    let mut settings = workers(1);
-    let function = settings.bootstrap.display();
-    let script = format!("#!/bin/sh\nprintf 'loading'\nexec {function}\n");
-    settings.bootstrap = executable("loads", &script);
+    let settings = Settings {
+        bootstrap: function_after("loads", "printf 'loading'"),
+        ..workers(1)
+    };
     let emulator = start(settings).await;
     let log = json!({ "log": "hello" }).to_string();
     let until_invoked = get(&emulator, "/console/output").await;
@@ -381,11 +358,10 @@ async fn keeps_no_more_than_50_invocations_of_a_kind_and_16_mb() {
     // Each takes 10 MB.
     let listed = listed(&emulator).await;
     assert_eq!(listed.len(), 1);
-    let path = |id: &str| format!("/console/invocations/{id}");
-    let gone = get(&emulator, &path(&last.request_id.to_string())).await;
+    let gone = whole(&emulator, &last.request_id.to_string()).await;
     assert_eq!(gone.status, 404);
     assert_eq!(listed[0]["event"].as_str().unwrap().len(), 200);
-    let newest = get(&emulator, &path(listed[0]["requestId"].as_str().unwrap())).await;
+    let newest = whole(&emulator, listed[0]["requestId"].as_str().unwrap()).await;
     assert_eq!(newest.json()["event"], large);
 }
 
@@ -516,10 +492,7 @@ async fn goes_on_after_the_function_has_crashed() {
     );
     browser.wait(&state).await;
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
-    assert_eq!(
-        browser.invoke(r#"{"echo": 1}"#).await,
-        "The function replied."
-    );
+    browser.expect_reply(r#"{"echo": 1}"#).await;
 }
 
 #[tokio::test]
@@ -552,7 +525,7 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
     let mut settings = workers(3);
     settings.invoke_address = emulator.invoke_address();
-    emulator.terminate().await;
+    terminate(emulator).await;
     browser
         .wait("$('#state').textContent.startsWith('No live data')")
         .await;
@@ -568,10 +541,7 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     })
     .await;
     counts(&mut browser, "0 busy, 3 polling, 0 gone").await;
-    assert_eq!(
-        browser.invoke(r#"{"echo": 1}"#).await,
-        "The function replied."
-    );
+    browser.expect_reply(r#"{"echo": 1}"#).await;
 }
 
 #[tokio::test]
@@ -584,10 +554,7 @@ async fn works_in_many_tabs_and_rests_in_hidden_ones() {
         tabs.push(browser.open_tab(&url).await);
     }
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
-    assert_eq!(
-        browser.invoke(r#"{"echo": 1}"#).await,
-        "The function replied."
-    );
+    browser.expect_reply(r#"{"echo": 1}"#).await;
     let requests = "performance.getEntriesByName(`${location.origin}/console/live`).length";
     let visible = browser.go_to_tab(tabs.pop().unwrap());
     browser.wait("document.hidden").await;
@@ -608,8 +575,9 @@ async fn works_in_many_tabs_and_rests_in_hidden_ones() {
 async fn shows_what_is_sent_as_text_and_not_all_of_it() {
     let (_emulator, mut browser) = open(function()).await;
     let html = "<img src=x onerror=alert(1)>";
-    let outcome = browser.invoke(&json!({ "echo": html }).to_string()).await;
-    assert_eq!(outcome, "The function replied.");
+    browser
+        .expect_reply(&json!({ "echo": html }).to_string())
+        .await;
     let details = browser.text("#details").await;
     assert!(details.contains(&format!("{html:?}")), "{details}");
     browser.invoke(&json!({ "log": html }).to_string()).await;

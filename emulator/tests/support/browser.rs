@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
@@ -156,6 +157,11 @@ impl Browser {
         self.text("#outcome").await
     }
 
+    /// Invokes the function, which must reply.
+    pub(crate) async fn expect_reply(&mut self, event: &str) {
+        assert_eq!(self.invoke(event).await, "The function replied.");
+    }
+
     /// Gives the page another size, in CSS pixels.
     pub(crate) async fn resize(&mut self, width: u32, height: u32) {
         let metrics = json!({
@@ -184,7 +190,7 @@ impl Browser {
 }
 
 /// Starts a function and opens its console.
-pub(crate) async fn open(settings: Settings) -> (Emulator, Browser) {
+pub(crate) async fn open(settings: Settings) -> (Arc<Emulator>, Browser) {
     let emulator = start(settings).await;
     let browser = Browser::open(&format!("http://{}/", emulator.invoke_address())).await;
     (emulator, browser)
