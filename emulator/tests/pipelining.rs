@@ -3,6 +3,7 @@
 use crate::support::worker::{Connection, Function, NEXT, kept_alive, post_request};
 use crate::support::{all_poll, within};
 use emulator::{Fault, Settings};
+use tokio::io::AsyncReadExt;
 
 fn poll() -> String {
     kept_alive(NEXT, "")
@@ -90,6 +91,23 @@ async fn serves_the_poll_behind_a_reply_unless_the_connection_breaks() {
         (Fault::PollDiscarded, &[Some(202)]),
     ] {
         assert_eq!(statuses_after(fault).await, statuses, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn breaks_off_in_the_head_of_an_event_or_behind_it() {
+    for (fault, has_whole_head) in [(Fault::EventHeadCut, false), (Fault::EventBodyCut, true)] {
+        let mut function = Function::start().await;
+        function.emulator.inject([fault]);
+        let _call = function.call("{}");
+        let mut poll = function.poll.take().unwrap();
+        let mut received = Vec::new();
+        let end = poll.read_to_end(&mut received);
+        within("the end of the connection", end).await.unwrap();
+        let received = String::from_utf8(received).unwrap();
+        assert!(received.starts_with("HTTP/1.1 20"), "{received}");
+        let end = received.find("\r\n\r\n").map(|end| end + 4);
+        assert_eq!(end, has_whole_head.then_some(received.len()), "{received}");
     }
 }
 
