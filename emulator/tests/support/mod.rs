@@ -1,8 +1,5 @@
 //! The test function, raw HTTP, and waits with a bound.
 
-// Not every test file uses all of it.
-#![allow(dead_code, missing_docs)]
-
 pub(crate) mod browser;
 pub(crate) mod worker;
 
