@@ -23,34 +23,30 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    pub(crate) fn invalid_parameter(message: &str) -> Self {
+    pub(crate) fn new(status: StatusCode, error_type: &'static str, message: String) -> Self {
         Self {
-            status: StatusCode::BAD_REQUEST,
-            error_type: "InvalidParameterValueException",
-            message: message.to_owned(),
+            status,
+            error_type,
+            message,
         }
+    }
+
+    pub(crate) fn invalid_parameter(message: &str) -> Self {
+        let error_type = "InvalidParameterValueException";
+        Self::new(StatusCode::BAD_REQUEST, error_type, message.to_owned())
     }
 
     /// Some members violate constraints of the API model.
     pub(crate) fn validation(violations: &[String]) -> Self {
         let count = violations.len();
         let plural = if count == 1 { "" } else { "s" };
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            error_type: "ValidationException",
-            message: format!(
-                "{count} validation error{plural} detected: {}",
-                violations.join("; ")
-            ),
-        }
+        let violations = violations.join("; ");
+        let message = format!("{count} validation error{plural} detected: {violations}");
+        Self::new(StatusCode::BAD_REQUEST, "ValidationException", message)
     }
 
     pub(crate) fn not_found(message: String) -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            error_type: "ResourceNotFoundException",
-            message,
-        }
+        Self::new(StatusCode::NOT_FOUND, "ResourceNotFoundException", message)
     }
 
     pub(crate) fn function_not_found(name: &str, qualifier: Option<&str>) -> Self {
@@ -58,36 +54,27 @@ impl ApiError {
         Self::not_found(format!("Function not found: {}{qualifier}", arn(name)))
     }
 
+    fn forbidden(message: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
+    }
+
     /// The resource belongs to another account.
     pub(crate) fn access_denied(action: &str, resource: &str) -> Self {
-        Self {
-            status: StatusCode::FORBIDDEN,
-            error_type: "AccessDeniedException",
-            message: format!(
-                "User: arn:aws:iam::{ACCOUNT_ID}:user/local is not authorized to perform: {action} \
-                 on resource: {resource} because no resource-based policy allows the {action} action"
-            ),
-        }
+        Self::forbidden(format!(
+            "User: arn:aws:iam::{ACCOUNT_ID}:user/local is not authorized to perform: {action} on \
+             resource: {resource} because no resource-based policy allows the {action} action"
+        ))
     }
 
     /// A request that a web page of another origin may have sent.
     pub(crate) fn foreign_page() -> Self {
-        Self {
-            status: StatusCode::FORBIDDEN,
-            error_type: "AccessDeniedException",
-            message:
-                "Web pages of other origins may not send this request. Use localhost or an IP \
-                      address in place of the host's name"
-                    .to_owned(),
-        }
+        let message = "Web pages of other origins may not send this request. Use localhost or an IP \
+                       address in place of the host's name";
+        Self::forbidden(message.to_owned())
     }
 
     pub(crate) fn unknown_operation(status: StatusCode, message: String) -> Self {
-        Self {
-            status,
-            error_type: "UnknownOperationException",
-            message,
-        }
+        Self::new(status, "UnknownOperationException", message)
     }
 }
 
@@ -105,11 +92,7 @@ impl From<InvokeError> for ApiError {
             }
             InvokeError::Terminated => (StatusCode::INTERNAL_SERVER_ERROR, "ServiceException"),
         };
-        Self {
-            status,
-            error_type,
-            message: error.to_string(),
-        }
+        Self::new(status, error_type, error.to_string())
     }
 }
 
@@ -119,11 +102,10 @@ impl From<BodyError> for ApiError {
             BodyError::TooLarge(limit) => InvokeError::too_large(limit).into(),
             BodyError::NoRoom => InvokeError::TooManyRequests.into(),
             BodyError::Broken(_) => InvokeError::InvalidRequestContent(error.to_string()).into(),
-            BodyError::TimedOut(_) => Self {
-                status: StatusCode::REQUEST_TIMEOUT,
-                error_type: "RequestTimeoutException",
-                message: error.to_string(),
-            },
+            BodyError::TimedOut(_) => {
+                let status = StatusCode::REQUEST_TIMEOUT;
+                Self::new(status, "RequestTimeoutException", error.to_string())
+            }
         }
     }
 }

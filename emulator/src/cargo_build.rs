@@ -41,44 +41,27 @@ pub struct Build {
     pub features: Vec<String>,
 }
 
-/// Why a function could not be built.
+/// Why a function could not be built, in words for its user: Cargo cannot be run or fails, there is no
+/// package here, or not exactly one function of those that were asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// Cargo could not be run.
-    #[error("cannot run cargo: {0}")]
-    Cargo(#[from] io::Error),
-    /// Cargo does not know of a package here, or cannot read its manifest.
-    #[error("{0}; go to a Rust package, or give an executable with --bootstrap")]
-    Repository(String),
-    /// There is no such package, binary or example.
-    #[error("there is no {what} {name:?} here{}", but(others))]
-    Missing {
-        /// `package`, `binary` or `example`.
-        what: &'static str,
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        others: Vec<String>,
-    },
-    /// There is more than one binary, or none, and none was asked for.
-    #[error("{}", which(.0))]
-    Ambiguous(Vec<String>),
-    /// Cargo failed. It said why on standard error.
-    #[error("`{0}` failed: see its messages above")]
-    Failed(String),
-}
+#[error("{0}")]
+pub struct BuildError(String);
 
-fn but(others: &[String]) -> String {
-    match others {
-        [] => String::new(),
-        others => format!(", but {}", others.join(", ")),
+impl BuildError {
+    /// There is no such package, binary or example among those that there are.
+    fn missing(what: &str, name: &str, others: impl Iterator<Item = String>) -> Self {
+        let others: Vec<_> = others.collect();
+        let but = if others.is_empty() { "" } else { ", but " };
+        Self(format!(
+            "there is no {what} {name:?} here{but}{}",
+            others.join(", ")
+        ))
     }
 }
 
-fn which(candidates: &[String]) -> String {
-    match candidates {
-        [] => "there is no binary here; give an executable with --bootstrap".to_owned(),
-        candidates => format!("choose a function: {}", candidates.join(" or ")),
+impl From<io::Error> for BuildError {
+    fn from(error: io::Error) -> Self {
+        Self(format!("cannot run cargo: {error}"))
     }
 }
 
@@ -178,16 +161,23 @@ impl Build {
                 local_packages: metadata.local_packages(package, kind == "example"),
                 workspace_root: metadata.workspace_root.clone(),
             }),
-            ([], Some(name)) => Err(BuildError::Missing {
-                what: if kind == "bin" { "binary" } else { kind },
-                name: name.clone(),
-                others: all().map(|(_, target)| target.name.clone()).collect(),
-            }),
-            _ => Err(BuildError::Ambiguous(
-                (found.iter())
-                    .map(|(package, one)| format!("-p {} --{kind} {}", package.name, one.name))
-                    .collect(),
+            ([], Some(name)) => {
+                let what = if kind == "bin" { "binary" } else { kind };
+                let others = all().map(|(_, target)| target.name.clone());
+                Err(BuildError::missing(what, name, others))
+            }
+            ([], None) => Err(BuildError(
+                "there is no binary here; give an executable with --bootstrap".to_owned(),
             )),
+            _ => {
+                let arguments = (found.iter())
+                    .map(|(package, one)| format!("-p {} --{kind} {}", package.name, one.name));
+                let candidates: Vec<_> = arguments.collect();
+                Err(BuildError(format!(
+                    "choose a function: {}",
+                    candidates.join(" or ")
+                )))
+            }
         }
     }
 
@@ -202,11 +192,7 @@ impl Build {
             let others = metadata.packages.iter().map(|one| one.name.clone());
             return found
                 .map(|one| vec![one])
-                .ok_or_else(|| BuildError::Missing {
-                    what: "package",
-                    name: name.clone(),
-                    others: others.collect(),
-                });
+                .ok_or_else(|| BuildError::missing("package", name, others));
         }
         let around = |package: &&Package| directory.starts_with(package.directory());
         let depth = |package: &&Package| package.directory().components().count();
@@ -253,11 +239,14 @@ fn metadata(directory: &Path) -> Result<Metadata, BuildError> {
     serde_json::from_slice(&output.stdout).map_err(|error| {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let said = said.trim().trim_start_matches("error: ").replace('\n', " ");
-        BuildError::Repository(if said.is_empty() {
+        let reason = if said.is_empty() {
             format!("cargo metadata: {error}")
         } else {
             said
-        })
+        };
+        BuildError(format!(
+            "{reason}; go to a Rust package, or give an executable with --bootstrap"
+        ))
     })
 }
 
@@ -307,8 +296,9 @@ impl Target {
         let succeeded = cargo.wait()?.success();
         executable.filter(|_| succeeded).ok_or_else(|| {
             let (profile, package) = (&self.build.profile, &self.package.name);
-            BuildError::Failed(format!(
-                "cargo build --profile {profile} -p {package} --{kind} {name}"
+            BuildError(format!(
+                "`cargo build --profile {profile} -p {package} --{kind} {name}` failed: see its \
+                 messages above"
             ))
         })
     }

@@ -1,7 +1,7 @@
 //! The function's connections to the Runtime API. Their numbers tell workers apart, and a fault can
 //! break them.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,19 +18,9 @@ use crate::lock::lock;
 
 /// Accepts connections that can be made to break, and numbers them from 1.
 pub(crate) struct BreakableListener {
-    tcp: TcpListener,
-    accepted: u64,
-    open: Arc<OpenConnections>,
-}
-
-impl BreakableListener {
-    pub(crate) fn new(tcp: TcpListener, open: Arc<OpenConnections>) -> Self {
-        Self {
-            tcp,
-            accepted: 0,
-            open,
-        }
-    }
+    pub(crate) tcp: TcpListener,
+    pub(crate) accepted: u64,
+    pub(crate) open: Arc<OpenConnections>,
 }
 
 /// The connections of a function that somebody else starts. Nothing but their end shows that it has
@@ -89,7 +79,8 @@ pub(crate) enum Breakage {
     None,
     /// The connection is reset.
     Reset,
-    /// A quarter of the response's head is written, and nothing after it.
+    /// A quarter of the response is written, and nothing after it: a part of the head, because the
+    /// body is short.
     CutInHead,
     /// The response's head is written, and nothing after it.
     CutAfterHead,
@@ -130,11 +121,11 @@ impl Drop for BreakableStream {
 }
 
 impl BreakableStream {
-    /// How many of the `available` bytes to write now. They begin with `start`.
-    fn writable(&self, start: &[u8], available: usize) -> io::Result<usize> {
+    /// How many of these bytes to write now.
+    fn writable(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut breakage = lock(&self.connection.breakage);
         let length = match *breakage {
-            Breakage::None => return Ok(available),
+            Breakage::None => return Ok(bytes.len()),
             Breakage::Broken => return Err(io::ErrorKind::BrokenPipe.into()),
             Breakage::Reset => {
                 *breakage = Breakage::Broken;
@@ -142,13 +133,13 @@ impl BreakableStream {
                 self.tcp.set_zero_linger()?;
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
-            Breakage::CutInHead => start.len() / 4,
+            Breakage::CutInHead => bytes.len() / 4,
             Breakage::CutAfterHead => {
-                let end = start.windows(4).position(|window| window == b"\r\n\r\n");
-                end.map_or(start.len(), |end| end + 4)
+                let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+                end.map_or(bytes.len(), |end| end + 4)
             }
             // The response to a post is small enough for one write.
-            Breakage::CutAfterResponse => available,
+            Breakage::CutAfterResponse => bytes.len(),
         };
         *breakage = Breakage::Broken;
         Ok(length)
@@ -174,27 +165,8 @@ impl AsyncWrite for BreakableStream {
         context: &mut Context,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let length = self.writable(bytes, bytes.len())?;
+        let length = self.writable(bytes)?;
         Pin::new(&mut self.tcp).poll_write(context, &bytes[..length])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context,
-        slices: &[IoSlice],
-    ) -> Poll<io::Result<usize>> {
-        let start = slices.first().map_or(&[][..], |slice| slice);
-        let available = slices.iter().map(|slice| slice.len()).sum();
-        let length = self.writable(start, available)?;
-        if length == available {
-            Pin::new(&mut self.tcp).poll_write_vectored(context, slices)
-        } else {
-            Pin::new(&mut self.tcp).poll_write(context, &start[..length])
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {

@@ -73,7 +73,7 @@ impl Emulator {
         let shared = Arc::new(Shared {
             invocations: Arc::clone(&invocations),
             logs,
-            faults: Arc::new(Faults::new()),
+            faults: Faults::default(),
         });
         let (environment, variables) = match settings.attach {
             Some(address) => Environment::attach(&settings, address, &shared).await?,
@@ -252,9 +252,7 @@ impl Emulator {
 
     /// Waits until every injected fault has happened.
     pub async fn wait_for_faults(&self) {
-        let mut left = self.shared.faults.left();
-        // The sender is in `self`, so this cannot fail.
-        let _ = left.wait_for(|left| *left == 0).await;
+        self.shared.faults.wait_for_all().await;
     }
 
     /// Ends the function as Lambda does: with SIGTERM to all its processes if it has registered an

@@ -40,7 +40,7 @@ const INHERITED: [&str; 5] = [
 pub(crate) struct Shared {
     pub(crate) invocations: Arc<Invocations>,
     pub(crate) logs: Arc<Logs>,
-    pub(crate) faults: Arc<Faults>,
+    pub(crate) faults: Faults,
 }
 
 /// One execution environment, or all of them in turn if somebody else starts the function.

@@ -1,11 +1,8 @@
 //! Faults of the Runtime API, to see how a function copes with them.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 
 use tokio::sync::watch;
-
-use crate::lock::lock;
 
 /// What goes wrong, once, with a request to the Runtime API.
 ///
@@ -60,40 +57,29 @@ impl Fault {
     }
 }
 
-/// The faults that are still to happen.
-pub(crate) struct Faults {
-    faults: Mutex<VecDeque<Fault>>,
-    left: watch::Sender<usize>,
-}
+/// The faults that are still to happen, the oldest first.
+#[derive(Default)]
+pub(crate) struct Faults(watch::Sender<VecDeque<Fault>>);
 
 impl Faults {
-    pub(crate) fn new() -> Self {
-        Self {
-            faults: Mutex::default(),
-            left: watch::Sender::new(0),
-        }
-    }
-
     pub(crate) fn inject(&self, new: impl IntoIterator<Item = Fault>) {
-        let mut faults = lock(&self.faults);
-        faults.extend(new);
-        self.left.send_replace(faults.len());
+        self.0.send_modify(|faults| faults.extend(new));
     }
 
     /// Removes and returns the oldest fault of a kind, for it to happen now.
     pub(crate) fn take(&self, is_of_kind: impl Fn(Fault) -> bool) -> Option<Fault> {
-        if *self.left.borrow() == 0 {
-            return None;
-        }
-        let mut faults = lock(&self.faults);
-        let place = faults.iter().position(|fault| is_of_kind(*fault))?;
-        let fault = faults.remove(place);
-        self.left.send_replace(faults.len());
-        fault
+        let mut taken = None;
+        self.0.send_if_modified(|faults| {
+            let place = faults.iter().position(|fault| is_of_kind(*fault));
+            taken = place.and_then(|place| faults.remove(place));
+            taken.is_some()
+        });
+        taken
     }
 
-    /// How many faults are still to happen.
-    pub(crate) fn left(&self) -> watch::Receiver<usize> {
-        self.left.subscribe()
+    /// Waits until all have happened.
+    pub(crate) async fn wait_for_all(&self) {
+        // The sender is ours, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(VecDeque::is_empty).await;
     }
 }

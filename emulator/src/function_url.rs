@@ -70,11 +70,9 @@ async fn handle(
         .await
         .unwrap_or_else(|status| {
             if status.is_client_error() {
-                let error = ApiError {
-                    status,
-                    error_type: status.canonical_reason().unwrap_or_default(),
-                    message: "The function URL refused the request".to_owned(),
-                };
+                let error_type = status.canonical_reason().unwrap_or_default();
+                let message = "The function URL refused the request".to_owned();
+                let error = ApiError::new(status, error_type, message);
                 (function_url.api).note_refusal(request_id, &Bytes::new(), &error);
             }
             refuse(status)

@@ -14,7 +14,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -46,18 +46,21 @@ pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
     Router::new()
         .route(functions, get(list_functions))
         .route(&format!("{functions}/"), get(list_functions))
-        .route(&format!("{functions}/{{name}}"), get(get_function))
+        .route(
+            &format!("{functions}/{{name}}"),
+            read("lambda:GetFunction", function),
+        )
         .route(
             &format!("{functions}/{{name}}/configuration"),
-            get(get_function_configuration),
+            read("lambda:GetFunctionConfiguration", |_, it| it.clone()),
         )
         .route(
             "/2021-10-31/functions/{name}/url",
-            get(get_function_url_config),
+            read("lambda:GetFunctionUrlConfig", function_url_config),
         )
         .route(
             "/2025-11-30/functions/{name}/function-scaling-config",
-            get(get_function_scaling_config),
+            read("lambda:GetFunctionScalingConfig", function_scaling_config),
         )
         .route(
             "/2025-11-30/capacity-providers/{name}",
@@ -70,62 +73,52 @@ pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
 
 type Api = State<Arc<FunctionsApi>>;
 
-async fn get_function(
-    State(api): Api,
-    name: Result<Path<String>, PathRejection>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
-    let configuration = api.configuration(name, query, "lambda:GetFunction")?;
+/// An operation that describes the version that a request names, given its configuration.
+fn read(
+    action: &'static str,
+    describe: fn(&FunctionsApi, &Value) -> Value,
+) -> MethodRouter<Arc<FunctionsApi>> {
+    get(
+        async move |State(api): Api,
+                    name: Result<Path<String>, PathRejection>,
+                    RawQuery(query): RawQuery| {
+            let configuration = api.configuration(name, query, action)?;
+            Ok::<_, ApiError>(respond(&describe(&api, &configuration)))
+        },
+    )
+}
+
+fn function(api: &FunctionsApi, configuration: &Value) -> Value {
     let bootstrap = &api.settings.bootstrap;
     // A file URL holds an absolute path.
     let path = path::absolute(bootstrap).unwrap_or_else(|_| bootstrap.clone());
     let location = format!("file://{}", path.display());
-    Ok(respond(&json!({
+    json!({
         "Configuration": configuration,
         "Code": { "RepositoryType": "local", "Location": location },
-    })))
+    })
 }
 
-async fn get_function_configuration(
-    State(api): Api,
-    name: Result<Path<String>, PathRejection>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
-    let action = "lambda:GetFunctionConfiguration";
-    api.configuration(name, query, action)
-        .map(|configuration| respond(&configuration))
-}
-
-async fn get_function_url_config(
-    State(api): Api,
-    name: Result<Path<String>, PathRejection>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
-    let configuration = api.configuration(name, query, "lambda:GetFunctionUrlConfig")?;
+fn function_url_config(api: &FunctionsApi, configuration: &Value) -> Value {
     let modified = &configuration["LastModified"];
-    Ok(respond(&json!({
+    json!({
         "FunctionUrl": format!("http://{}/", api.function_url),
         "FunctionArn": configuration["FunctionArn"],
         "AuthType": "NONE",
         "InvokeMode": "BUFFERED",
         "CreationTime": modified,
         "LastModifiedTime": modified,
-    })))
+    })
 }
 
 /// There is always exactly one execution environment.
-async fn get_function_scaling_config(
-    State(api): Api,
-    name: Result<Path<String>, PathRejection>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
-    let configuration = api.configuration(name, query, "lambda:GetFunctionScalingConfig")?;
+fn function_scaling_config(_: &FunctionsApi, configuration: &Value) -> Value {
     let scaling = json!({ "MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 1 });
-    Ok(respond(&json!({
+    json!({
         "FunctionArn": configuration["FunctionArn"],
         "AppliedFunctionScalingConfig": scaling,
         "RequestedFunctionScalingConfig": scaling,
-    })))
+    })
 }
 
 async fn get_capacity_provider(

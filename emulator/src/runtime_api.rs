@@ -137,7 +137,11 @@ pub(crate) async fn serve_attached(listener: TcpListener, api: RuntimeApi) {
 
 async fn serve_router(listener: TcpListener, connections: Arc<OpenConnections>, router: Router) {
     let service = router.into_make_service_with_connect_info::<Connection>();
-    let listener = BreakableListener::new(listener, connections);
+    let listener = BreakableListener {
+        tcp: listener,
+        accepted: 0,
+        open: connections,
+    };
     // It never returns.
     let _ = axum::serve(listener, service).await;
 }

@@ -37,36 +37,39 @@ fn cargo_local(directory: &Path) -> Command {
     command
 }
 
-/// What `cargo local` says of the function here.
-async fn local(directory: &Path, change: impl FnOnce(&mut Command)) -> String {
-    let mut command = cargo_local(directory);
-    command.args(["invoke", "{}"]);
-    change(&mut command);
+/// What a command that fails says.
+async fn says(command: &mut Command) -> String {
     let output = within("a build", command.output()).await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn was_run(said: &str, name: &str) -> bool {
-    said.contains(&format!("it last printed: this is {name}"))
+/// What `cargo local` says of the function here.
+async fn local(directory: &Path, arguments: &[&str]) -> String {
+    let mut command = cargo_local(directory);
+    says(command.args(["invoke", "{}"]).args(arguments)).await
+}
+
+/// Asserts that the function that prints this was run.
+fn was_run(said: &str, name: &str) {
+    let expected = format!("it last printed: this is {name}");
+    assert!(said.contains(&expected), "not {name}: {said}");
 }
 
 #[tokio::test]
 async fn shows_what_cargo_builds() {
-    let said = local(&checkout("progress"), |_| {}).await;
+    let said = local(&checkout("progress"), &[]).await;
     assert!(said.contains("Compiling progress"), "{said}");
-    assert!(was_run(&said, "progress"), "{said}");
+    was_run(&said, "progress");
 }
 
 #[tokio::test]
 async fn builds_a_checkout_that_was_moved() {
     let before = checkout("moved");
-    let said = local(&before.join("src"), |_| {}).await;
-    assert!(was_run(&said, "moved"), "{said}");
+    was_run(&local(&before.join("src"), &[]).await, "moved");
     let after = before.with_file_name("moved-elsewhere");
     fs::rename(&before, &after).unwrap();
-    let said = local(&after, |_| {}).await;
-    assert!(was_run(&said, "moved"), "{said}");
+    was_run(&local(&after, &[]).await, "moved");
 }
 
 /// Cargo itself takes one's executable for the other's.
@@ -76,20 +79,20 @@ async fn runs_each_checkouts_function_when_they_share_a_target_directory() {
     // The same package, but for what it prints.
     fs::copy(first.join("Cargo.toml"), second.join("Cargo.toml")).unwrap();
     let shared = first.with_file_name("shared-target");
-    let share = |command: &mut Command| {
-        command.env("CARGO_TARGET_DIR", &shared);
-    };
     for _ in 0..2 {
-        let said = local(&first, share).await;
-        assert!(was_run(&said, "first"), "{said}");
-        let said = local(&second, share).await;
-        assert!(was_run(&said, "second"), "{said}");
+        for (checkout, name) in [(&first, "first"), (&second, "second")] {
+            let mut command = cargo_local(checkout);
+            command
+                .args(["invoke", "{}"])
+                .env("CARGO_TARGET_DIR", &shared);
+            was_run(&says(&mut command).await, name);
+        }
     }
 }
 
 #[tokio::test]
 async fn says_that_it_is_outside_a_repository() {
-    let said = local(Path::new("/"), |_| {}).await;
+    let said = local(Path::new("/"), &[]).await;
     assert_eq!(
         said,
         "error: could not find `Cargo.toml` in `/` or any parent directory; go to a Rust package, or \
@@ -102,11 +105,8 @@ fn workspace() -> PathBuf {
     let directory = scratch("workspace");
     let members = "[workspace]\nmembers = [\"one\", \"two\"]\nresolver = \"3\"\n";
     write(&directory, "Cargo.toml", members);
-    write(
-        &directory,
-        "one/Cargo.toml",
-        "[package]\nname = \"one\"\nedition = \"2024\"\n",
-    );
+    let one = "[package]\nname = \"one\"\nedition = \"2024\"\n";
+    write(&directory, "one/Cargo.toml", one);
     write(&directory, "one/src/main.rs", &prints("one"));
     let two = "[package]\nname = \"two\"\nedition = \"2024\"\n[features]\nloud = []\n";
     write(&directory, "two/Cargo.toml", two);
@@ -131,50 +131,32 @@ async fn finds_the_function_or_lists_what_could_be_it() {
         (&two, &["--bin", "right", "--profile", "dev"], "debug right"),
         (&one, &["-p", "two", "--example", "sample"], "sample"),
     ] {
-        let said = local(directory, |command| {
-            command.args(arguments);
-        });
-        let said = said.await;
-        assert!(was_run(&said, what), "{arguments:?}: {said}");
+        was_run(&local(directory, arguments).await, what);
     }
+    let in_two = "-p two --bin left or -p two --bin right";
+    let in_all = format!("choose a function: -p one --bin one or {in_two}");
+    let in_two = format!("choose a function: {in_two}");
+    let no_package = "there is no package \"three\" here, but one, two";
+    let no_binary = "there is no binary \"up\" here, but left, right";
     for (directory, arguments, error) in [
-        (
-            &root,
-            &[][..],
-            "choose a function: -p one --bin one or -p two --bin left or -p two --bin right",
-        ),
-        (
-            &two,
-            &[],
-            "choose a function: -p two --bin left or -p two --bin right",
-        ),
-        (
-            &root,
-            &["-p", "three"],
-            "there is no package \"three\" here, but one, two",
-        ),
-        (
-            &two,
-            &["--bin", "up"],
-            "there is no binary \"up\" here, but left, right",
-        ),
+        (&root, &[][..], &*in_all),
+        (&two, &[], &in_two),
+        (&root, &["-p", "three"], no_package),
+        (&two, &["--bin", "up"], no_binary),
     ] {
-        let said = local(directory, |command| {
-            command.args(arguments);
-        });
-        assert_eq!(said.await, format!("error: {error}\n"), "{arguments:?}");
+        let said = local(directory, arguments).await;
+        assert_eq!(said, format!("error: {error}\n"), "{arguments:?}");
     }
     let two = "[package]\nname = \"two\"\nedition = \"2024\"\ndefault-run = \"right\"\n";
     write(&root, "two/Cargo.toml", two);
-    let said = local(&root.join("two/src"), |_| {}).await;
-    assert!(was_run(&said, "right"), "{said}");
+    was_run(&local(&root.join("two/src"), &[]).await, "right");
 }
 
 #[tokio::test]
 async fn says_that_the_build_failed() {
     let repository = checkout("broken");
     fs::write(repository.join("src/main.rs"), "fn main() { nonsense }").unwrap();
-    let said = local(&repository, |_| {}).await;
+    let said = local(&repository, &[]).await;
     assert!(said.contains("cannot find value `nonsense`"), "{said}");
     let error = "error: `cargo build --profile release -p broken --bin broken` failed: see its messages above\n";
     assert!(said.ends_with(error), "{said}");
@@ -206,10 +188,8 @@ async fn watches_the_sources() {
     let package = "[package]\nname = \"watched-sources\"\nedition = \"2024\"\n";
     let helper = "[dependencies]\nhelper.path = \"helper\"\n[workspace]\n";
     write("Cargo.toml", &format!("{package}{helper}"));
-    write(
-        "helper/Cargo.toml",
-        &package.replace("watched-sources", "helper"),
-    );
+    let helper = package.replace("watched-sources", "helper");
+    write("helper/Cargo.toml", &helper);
     write("helper/src/lib.rs", "");
     let mut process = cargo_local(&repository)
         .args(["--watch", "--concurrency", "1"])
@@ -229,33 +209,21 @@ async fn watches_the_sources() {
     write("src/main.rs", &source("the second"));
     told(stderr, "main.rs changed: building the function").await;
     // Its line and the emulator's come on different ways.
-    told_all(
-        stderr,
-        &["this is the second", "the new function is running"],
-    )
-    .await;
+    let is_running = "the new function is running";
+    told_all(stderr, &["this is the second", is_running]).await;
 
     write("src/main.rs", "fn main() { nonsense }");
     told(stderr, "cannot find value `nonsense`").await;
-    told(
-        stderr,
-        "failed: see its messages above; the old function keeps running",
-    )
-    .await;
+    let goes_on = "failed: see its messages above; the old function keeps running";
+    told(stderr, goes_on).await;
 
     // A new file counts, and so does one that is deleted.
     write("src/part.rs", "");
-    write(
-        "src/main.rs",
-        &format!("mod part;\n{}", source("the third")),
-    );
+    let third = format!("mod part;\n{}", source("the third"));
+    write("src/main.rs", &third);
     let line = told(stderr, "part.rs changed: building the function").await;
     assert!(line.matches("main.rs").count() <= 1, "{line}");
-    told_all(
-        stderr,
-        &["this is the third", "the new function is running"],
-    )
-    .await;
+    told_all(stderr, &["this is the third", is_running]).await;
     fs::remove_file(repository.join("src/part.rs")).unwrap();
     told(stderr, "part.rs changed: building the function").await;
     told(stderr, "the old function keeps running").await;
@@ -284,9 +252,5 @@ async fn watches_the_sources() {
     });
     told(stderr, "the new function is running").await;
     told(stderr, "main.rs changed: building the function").await;
-    told_all(
-        stderr,
-        &["this is the fifth", "the new function is running"],
-    )
-    .await;
+    told_all(stderr, &["this is the fifth", is_running]).await;
 }

@@ -1,13 +1,13 @@
 //! Clients and runtimes that nobody here wrote: boto3, the AWS CLI, and AWS's for Python and Go.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::{
-    Gate, PATIENCE, all_poll, call, executable, function, payload, scratch, start, within, workers,
+    all_poll, call, executable, folder, function, hold, patient, payload, scratch, start,
+    terminate, within, workers,
 };
 use emulator::{Emulator, Settings};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::process::Command;
 
 /// Runs a client and returns its exit status, standard output and standard error.
@@ -86,7 +86,6 @@ for name in ('arn:aws:lambda:us-east-1:123456789012:function:function', '1234567
 #[ignore = "needs boto3"]
 async fn boto3_raises_the_exceptions_that_it_raises_for_aws() {
     let emulator = start(workers(1)).await;
-    let gate = Gate::new().await;
     let script = r"
 def refused(exception, **arguments):
     try:
@@ -108,10 +107,8 @@ refused(botocore.exceptions.ClientError, FunctionName='a b')
 refused(botocore.exceptions.ClientError, FunctionName='210987654321:function:function')
 refused(exceptions.TooManyRequestsException, FunctionName='function')
 ";
-    let (_held, output) = tokio::join!(call(&emulator, gate.event()), async {
-        let _inside = gate.entered().await;
-        python(&emulator, script).await
-    });
+    let _held = hold(&emulator).await;
+    let output = python(&emulator, script).await;
     let starts = [
         "InvalidRequestContentException InvalidRequestContentException 400 None Could not parse \
          request body into json: Could not parse payload into json: ",
@@ -178,114 +175,48 @@ except client.exceptions.ResourceNotFoundException as error:
     assert_eq!(python(&emulator, script).await, expected);
 }
 
-fn aws_cli() -> &'static str {
+/// Runs commands of the AWS CLI as the README writes them, and prints the reply in between.
+#[tokio::test]
+#[ignore = "needs the AWS CLI version 2"]
+async fn the_aws_cli_waits_for_and_invokes_the_function_and_reports_errors() {
+    let emulator = start(function()).await;
     // Version 2 may not be the first in the path.
-    if Path::new("/usr/bin/aws").exists() {
-        "/usr/bin/aws"
-    } else {
-        "aws"
-    }
-}
-
-/// Runs `aws lambda invoke` as the README writes it. Returns the exit status, what it prints, and the
-/// reply or the error.
-async fn aws(
-    emulator: &Emulator,
-    arguments: &[&str],
-    reply: &str,
-) -> (Option<i32>, String, String) {
-    let reply = scratch(reply);
-    let endpoint = format!("http://{}", emulator.invoke_address());
-    let reply = reply.to_str().unwrap();
-    let mut all = vec![
-        "lambda",
-        "invoke",
-        "--endpoint-url",
-        &endpoint,
-        "--region",
-        "us-east-1",
+    let script = r#"
+        [ -x /usr/bin/aws ] && PATH=/usr/bin:$PATH
+        options="--endpoint-url $AWS_ENDPOINT_URL --region us-east-1 --no-sign-request"
+        invoke() {
+            aws lambda invoke $options --cli-binary-format raw-in-base64-out "$reply" \
+                --function-name "$1" --payload "$2"
+        }
+        reply=$1
+        aws lambda wait function-active-v2 $options --function-name function || exit
+        invoke 'function:$LATEST.PUBLISHED' '{"echo": {"n": 10}}' && echo && cat "$reply"
+        invoke function '{' || echo " $?"
+        invoke other '{}' || echo " $?"
+    "#;
+    let reply = scratch("cli-reply");
+    let arguments = ["-c", script, "sh", reply.to_str().unwrap()];
+    let (_, output, error) = run(&emulator, "sh", &arguments).await;
+    let output: String = output.split_whitespace().collect();
+    let expected = r#"{"StatusCode":200,"ExecutedVersion":"$LATEST.PUBLISHED"}{"n":10}254254"#;
+    assert_eq!(output, expected);
+    let errors: Vec<_> = error.lines().filter(|line| !line.is_empty()).collect();
+    let expected = [
+        "An error occurred (InvalidRequestContentException) when calling the Invoke operation: \
+         Could not parse request body into json: Could not parse payload into json: EOF while parsing \
+         an object at line 1 column 1",
+        "An error occurred (ResourceNotFoundException) when calling the Invoke operation: Function \
+         not found: arn:aws:lambda:us-east-1:123456789012:function:other:$LATEST",
     ];
-    all.extend([
-        "--no-sign-request",
-        "--cli-binary-format",
-        "raw-in-base64-out",
-    ]);
-    all.extend(arguments);
-    all.push(reply);
-    let (status, output, error) = run(emulator, aws_cli(), &all).await;
-    if status != Some(0) {
-        return (status, output, error);
-    }
-    (status, output, std::fs::read_to_string(reply).unwrap())
-}
-
-#[tokio::test]
-#[ignore = "needs the AWS CLI version 2"]
-async fn the_aws_cli_invokes_the_function() {
-    let emulator = start(function()).await;
-    let arguments = [
-        "--function-name",
-        "function:$LATEST.PUBLISHED",
-        "--payload",
-        r#"{"echo": {"n": 10}}"#,
-    ];
-    let (status, output, reply) = aws(&emulator, &arguments, "cli-reply").await;
-    let printed: Value = serde_json::from_str(&output).unwrap();
-    let expected = json!({ "StatusCode": 200, "ExecutedVersion": "$LATEST.PUBLISHED" });
-    assert_eq!(
-        (status, printed, &*reply),
-        (Some(0), expected, r#"{"n":10}"#)
-    );
-}
-
-#[tokio::test]
-#[ignore = "needs the AWS CLI version 2"]
-async fn the_aws_cli_reports_the_errors_that_it_reports_for_aws() {
-    let emulator = start(function()).await;
-    for (function_name, payload, message) in [
-        (
-            "function",
-            "{",
-            "An error occurred (InvalidRequestContentException) when calling the Invoke operation: \
-             Could not parse request body into json: Could not parse payload into json: \
-             EOF while parsing an object at line 1 column 1",
-        ),
-        (
-            "other",
-            "{}",
-            "An error occurred (ResourceNotFoundException) when calling the Invoke operation: \
-             Function not found: arn:aws:lambda:us-east-1:123456789012:function:other:$LATEST",
-        ),
-    ] {
-        let arguments = ["--function-name", function_name, "--payload", payload];
-        let (status, _, error) = aws(&emulator, &arguments, "cli-none").await;
-        assert_eq!((status, error.trim()), (Some(254), message));
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs the AWS CLI version 2"]
-async fn the_aws_cli_waits_for_the_function() {
-    let emulator = start(function()).await;
-    let endpoint = format!("http://{}", emulator.invoke_address());
-    let mut arguments = vec!["lambda", "wait", "function-active-v2"];
-    arguments.extend(["--endpoint-url", &endpoint, "--region", "us-east-1"]);
-    arguments.extend(["--no-sign-request", "--function-name", "function"]);
-    let (status, _, error) = run(&emulator, aws_cli(), &arguments).await;
-    assert_eq!(status, Some(0), "{error}");
+    assert_eq!(errors, expected);
 }
 
 /// Settings for AWS's runtime interface client for Python, which starts a process for each worker. It
 /// runs `app.py` in a folder of this name.
 fn python_function(name: &str, app: &str) -> Settings {
-    let directory = scratch(name);
-    std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join("app.py"), app).unwrap();
+    std::fs::write(folder(name).join("app.py"), app).unwrap();
     let script = "#!/bin/sh\nexec python3 -m awslambdaric app.handler\n";
-    let mut settings = Settings::new(executable(&format!("{name}/bootstrap"), script));
-    settings.return_limit = PATIENCE;
-    settings.termination_grace = PATIENCE;
-    settings
+    patient(&executable(&format!("{name}/bootstrap"), script))
 }
 
 #[tokio::test]
@@ -294,8 +225,9 @@ async fn runs_a_python_function() {
     let app = "def handler(event, context):\n    \
                if event.get('fail'): raise ValueError(event['fail'])\n    \
                return {'event': event, 'id': context.aws_request_id, 'arn': context.invoked_function_arn}\n";
+    let settings = python_function("python", app);
     for workers in [None, 2.try_into().ok()] {
-        let mut settings = python_function("python", app);
+        let mut settings = settings.clone();
         settings.max_concurrency = workers;
         let emulator = start(settings).await;
         all_poll(&emulator, workers.map_or(1, std::num::NonZero::get)).await;
@@ -310,7 +242,7 @@ async fn runs_a_python_function() {
         let failed = call(&emulator, r#"{"fail": "no such luck"}"#).await;
         assert!(failed.function_error);
         assert_eq!(payload(&failed)["errorType"], "ValueError");
-        within("the function to end", emulator.terminate()).await;
+        terminate(emulator).await;
     }
 }
 
@@ -348,7 +280,7 @@ def handler(event, context):
     settings.environment = vec![("AWS_EXECUTION_ENV".into(), "AWS_Lambda_python3.12".into())];
     let emulator = start(settings).await;
     all_poll(&emulator, 3).await;
-    within("the function to end", emulator.terminate()).await;
+    terminate(emulator).await;
     let files = std::fs::read_dir(scratch("hooks")).unwrap().flatten();
     let ended = files.filter(|file| file.file_name().to_string_lossy().starts_with("ended-"));
     assert_eq!(ended.count(), 3);
@@ -358,8 +290,7 @@ def handler(event, context):
 #[tokio::test]
 #[ignore = "needs Go"]
 async fn runs_a_go_function() {
-    let directory = scratch("go");
-    std::fs::create_dir_all(&directory).unwrap();
+    let directory = folder("go");
     let main = "package main\n\
                 import \"github.com/aws/aws-lambda-go/lambda\"\n\
                 func main() { lambda.Start(func(event map[string]any) (any, error) { return event, nil }) }\n";
@@ -374,11 +305,11 @@ async fn runs_a_go_function() {
     let output = within("go build", build.output()).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let mut settings = Settings::new(directory.join("bootstrap"));
+    let mut settings = patient(&directory.join("bootstrap"));
     settings.max_concurrency = 3.try_into().ok();
     let emulator = start(settings).await;
     all_poll(&emulator, 3).await;
     let reply = call(&emulator, r#"{"n": 10}"#).await;
     assert_eq!(&reply.payload[..], br#"{"n":10}"#);
-    within("the function to end", emulator.terminate()).await;
+    terminate(emulator).await;
 }

@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
 use crate::support::{
-    Gate, Response, closed, executable, function, http, request, response, scratch, told, told_all,
-    within,
+    Gate, Response, closed, executable, folder, function, function_after, http, request, response,
+    scratch, signal, told, told_all, within,
 };
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 
 const POST: &str = "POST /2015-03-31/functions/function/invocations HTTP/1.1";
 const ENVIRONMENT: &str = r#"{"environment": {}}"#;
@@ -43,64 +42,26 @@ async fn environment(command: &mut Command) -> Value {
 }
 
 async fn output(command: &mut Command) -> Output {
-    within("cargo local to end", command.output())
-        .await
-        .unwrap()
+    let output = within("cargo local to end", command.output()).await;
+    output.unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The one line that says what is wrong.
-fn error(output: &Output) -> String {
-    assert_eq!(
-        (output.status.code(), &*text(&output.stdout)),
-        (Some(1), "")
-    );
-    let error = text(&output.stderr);
-    let line = error.lines().rfind(|line| line.starts_with("error: "));
-    line.unwrap_or_else(|| panic!("no error in {error}"))
-        .to_owned()
-}
-
 #[tokio::test]
 async fn invoke_prints_the_reply_and_only_the_invocations_log() {
-    let output = output(&mut cargo_local(&["invoke", r#"{"log": "a line"}"#])).await;
-    assert_eq!(
-        (output.status.code(), &*text(&output.stdout)),
-        (Some(0), "null\n")
-    );
-    let log = text(&output.stderr);
-    assert_eq!(log.lines().count(), 2, "{log}");
-    assert!(log.lines().all(|line| line.contains("a line")), "{log}");
-}
-
-#[tokio::test]
-async fn invoke_prints_nothing_else_if_the_function_logs_nothing() {
-    let output = output(&mut cargo_local(&["invoke", r#"{"echo": 1}"#])).await;
-    assert_eq!(
-        (&*text(&output.stdout), &*text(&output.stderr)),
-        ("1\n", "")
-    );
-}
-
-#[tokio::test]
-async fn invoke_prints_what_is_printed_without_the_end_of_a_line() {
-    let function = function().bootstrap;
-    let script = format!("#!/bin/sh\nprintf loading\nexec {}\n", function.display());
-    let bootstrap = executable("unfinished", &script);
-    let arguments = [
-        "invoke",
-        r#"{"echo": 1}"#,
-        "--bootstrap",
-        bootstrap.to_str().unwrap(),
-    ];
-    let output = output(&mut bare(&arguments)).await;
-    assert_eq!(
-        (&*text(&output.stdout), &*text(&output.stderr)),
-        ("1\n", "loading\n")
-    );
+    for (event, reply, log) in [
+        (r#"{"echo": 1}"#, "1\n", ""),
+        ("-5", "-5\n", ""),
+        (r#"{"lines": 1}"#, "null\n", "line 0 of 1\n"),
+    ] {
+        let output = output(&mut cargo_local(&["invoke", event])).await;
+        assert_eq!(output.status.code(), Some(0), "{event}");
+        let printed = (&*text(&output.stdout), &*text(&output.stderr));
+        assert_eq!(printed, (reply, log));
+    }
 }
 
 #[tokio::test]
@@ -108,6 +69,15 @@ async fn invoke_fails_if_the_function_does() {
     let output = output(&mut cargo_local(&["invoke", r#"{"fail": "no such luck"}"#])).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("no such luck"));
+}
+
+#[tokio::test]
+async fn invoke_prints_what_is_printed_without_the_end_of_a_line() {
+    let bootstrap = function_after("unfinished", "printf loading");
+    let mut command = bare(&["invoke", r#"{"echo": 1}"#]);
+    let output = output(command.arg("--bootstrap").arg(bootstrap)).await;
+    let printed = (&*text(&output.stdout), &*text(&output.stderr));
+    assert_eq!(printed, ("1\n", "loading\n"));
 }
 
 #[tokio::test]
@@ -124,10 +94,8 @@ async fn invoke_reads_the_event_from_a_file_or_standard_input() {
         .spawn()
         .unwrap();
     let mut stdin = process.stdin.take().unwrap();
-    stdin
-        .write_all(br#"{"echo": "from standard input"}"#)
-        .await
-        .unwrap();
+    let event = br#"{"echo": "from standard input"}"#;
+    stdin.write_all(event).await.unwrap();
     drop(stdin);
     let printed = within("cargo local to end", process.wait_with_output()).await;
     assert_eq!(text(&printed.unwrap().stdout), "\"from standard input\"\n");
@@ -135,25 +103,38 @@ async fn invoke_reads_the_event_from_a_file_or_standard_input() {
 
 #[tokio::test]
 async fn says_in_one_line_what_is_wrong() {
-    let refused = output(&mut cargo_local(&["invoke", "{"])).await;
-    assert!(error(&refused).starts_with("error: Could not parse request body into json"));
-    let refused = output(&mut cargo_local(&["invoke", "@/no/such/file"])).await;
-    assert_eq!(
-        error(&refused),
-        "error: cannot read /no/such/file: No such file or directory (os error 2)"
-    );
-    let behaviour = ["invoke", "--env", "BEHAVIOUR=exit", "{}"];
-    let refused = output(&mut cargo_local(&behaviour)).await;
-    assert_eq!(
-        error(&refused),
-        "error: the function ended before its first poll (exit status: 7); \
-         it last printed: cannot find my table"
-    );
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let refused = output(&mut cargo_local(&["--listen", &address])).await;
-    let expected = format!("error: cannot listen on {address} for the Invoke API: ");
-    assert!(error(&refused).starts_with(&expected));
+    let is_taken = format!("cannot listen on {address} for the Invoke API: ");
+    let ended = "the function ended before its first poll (exit status: 7); it last printed: cannot \
+                 find my table\n";
+    let no_file = "No such file or directory (os error 2)\n";
+    for (arguments, expected) in [
+        (
+            &["invoke", "{"][..],
+            "Could not parse request body into json",
+        ),
+        (
+            &["invoke", "@/no/such"],
+            &format!("cannot read /no/such: {no_file}"),
+        ),
+        (&["invoke", "{}", "--env", "BEHAVIOUR=exit"], ended),
+        (&["--listen", &address], &is_taken),
+        (
+            &["--watch", "/no/such"],
+            &format!("cannot watch /no/such: {no_file}"),
+        ),
+        (&["--env-file", "/no/such"], "cannot read /no/such: "),
+    ] {
+        let refused = output(&mut cargo_local(arguments)).await;
+        let printed = text(&refused.stdout);
+        assert_eq!((refused.status.code(), &*printed), (Some(1), ""));
+        let said = text(&refused.stderr);
+        let error = said.find("error: ").map(|start| &said[start + 7..]);
+        let error = error.unwrap_or_else(|| panic!("no error in {said}"));
+        assert!(error.starts_with(expected), "{arguments:?}: {said}");
+        assert_eq!(error.lines().count(), 1, "{said}");
+    }
 }
 
 #[tokio::test]
@@ -165,10 +146,7 @@ async fn refuses_settings_that_aws_refuses() {
         (["--function-name", "a b"], "1 to 64 letters, digits"),
         (["--function-name", ""], "1 to 64 letters, digits"),
         (["--env", "=x"], "it must be NAME=VALUE or NAME"),
-        (
-            ["--env", "NOT_SET_HERE"],
-            "give it a value: NOT_SET_HERE=VALUE",
-        ),
+        (["--env", "NOT_SET"], "give it a value: NOT_SET=VALUE"),
     ] {
         let refused = output(&mut cargo_local(&arguments)).await;
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
@@ -208,31 +186,44 @@ async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
         }
     })
     .await;
-    let after = |mark: &str| {
-        let rest = said.split(mark).nth(1).unwrap();
-        rest[..rest.find(['/', ' ']).unwrap()].parse().unwrap()
+    let address = |number: usize| {
+        let after = said.split("curl http://").nth(number).unwrap();
+        after[..after.find('/').unwrap()].parse().unwrap()
     };
     Served {
-        invoke: after("curl http://"),
-        function_url: said
-            .lines()
-            .find_map(|line| {
-                let address = line
-                    .trim()
-                    .strip_prefix("curl http://")?
-                    .strip_suffix('/')?;
-                address.parse().ok()
-            })
-            .unwrap(),
+        invoke: address(1),
+        function_url: address(2),
         process,
         said,
         _stdout: stdout,
     }
 }
 
-fn send(process: &Child, signal: Signal) {
-    let pid = process.id().and_then(|pid| pid.try_into().ok()).unwrap();
-    kill(Pid::from_raw(pid), signal).unwrap();
+impl Served {
+    /// What it says on standard error, if that is a pipe.
+    fn stderr(&mut self) -> Lines<BufReader<ChildStderr>> {
+        BufReader::new(self.process.stderr.take().unwrap()).lines()
+    }
+
+    async fn post(&self, event: &str) -> Response {
+        http(self.invoke, POST, event.as_bytes()).await
+    }
+
+    /// Asserts that an invocation gets its reply.
+    async fn serves(&self) {
+        let response = self.post(r#"{"n": 10}"#).await;
+        assert_eq!((response.status, &*response.text()), (200, r#"{"n":10}"#));
+    }
+
+    /// Sends a signal and waits for the end.
+    async fn end(self, end: Signal) -> Option<i32> {
+        send(&self.process, end);
+        status(self.process).await
+    }
+}
+
+fn send(process: &Child, end: Signal) {
+    signal(process.id().unwrap(), end);
 }
 
 async fn status(mut process: Child) -> Option<i32> {
@@ -243,8 +234,7 @@ async fn status(mut process: Child) -> Option<i32> {
 #[tokio::test]
 async fn serves_where_it_says() {
     let served = serve(&[], Stdio::inherit()).await;
-    let response = http(served.invoke, POST, br#"{"n": 10}"#).await;
-    assert_eq!((response.status, &*response.text()), (200, r#"{"n":10}"#));
+    served.serves().await;
     let response = http(served.function_url, "GET /?n=10 HTTP/1.1", b"").await;
     assert_eq!(response.json()["queryStringParameters"]["n"], "10");
 }
@@ -253,7 +243,7 @@ async fn serves_where_it_says() {
 async fn serves_the_function_under_a_name() {
     let served = serve(&["--function-name", "Other_name-2"], Stdio::inherit()).await;
     assert!(served.said.contains("--function-name Other_name-2"));
-    assert_eq!(http(served.invoke, POST, b"{}").await.status, 404);
+    assert_eq!(served.post("{}").await.status, 404);
     let head = "POST /2015-03-31/functions/Other_name-2/invocations HTTP/1.1";
     let response = http(served.invoke, head, ENVIRONMENT.as_bytes()).await;
     assert_eq!(response.json()["AWS_LAMBDA_FUNCTION_NAME"], "Other_name-2");
@@ -262,7 +252,7 @@ async fn serves_the_function_under_a_name() {
 #[tokio::test]
 async fn tells_the_function_a_deadline_in_a_year_if_there_is_none() {
     let served = serve(&["--timeout", "0"], Stdio::inherit()).await;
-    let response = http(served.invoke, POST, br#"{"context": {}}"#).await;
+    let response = served.post(r#"{"context": {}}"#).await;
     let deadline = response.json()["deadline"].as_u64().unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let days = (u128::from(deadline) - now) / (24 * 3_600_000);
@@ -272,10 +262,10 @@ async fn tells_the_function_a_deadline_in_a_year_if_there_is_none() {
 /// Invokes the function often enough to fill any pipe with its log.
 async fn fill(served: &Served) {
     for _ in 0..40 {
-        let response = http(served.invoke, POST, br#"{"lines": 4000}"#).await;
+        let response = served.post(r#"{"lines": 4000}"#).await;
         assert_eq!((response.status, &*response.text()), (200, "null"));
         // Its own warnings go the same way.
-        assert_eq!(http(served.invoke, POST, b"{").await.status, 400);
+        assert_eq!(served.post("{").await.status, 400);
     }
 }
 
@@ -296,8 +286,7 @@ async fn goes_on_and_ends_if_nobody_reads_standard_error() {
     })
     .await;
     fill(&served).await;
-    send(&served.process, Signal::SIGTERM);
-    assert_eq!(status(served.process).await, Some(0));
+    assert_eq!(served.end(Signal::SIGTERM).await, Some(0));
     drop(stderr);
 }
 
@@ -309,16 +298,12 @@ async fn warns_where_aws_would_do_more() {
     http(served.function_url, preflight, b"").await;
     let event = format!("{POST}\nx-amz-invocation-type: Event");
     http(served.invoke, &event, br#"{"fail": "no luck"}"#).await;
-    let stderr = served.process.stderr.take().unwrap();
-    let mut lines = BufReader::new(stderr).lines();
+    let mut stderr = served.stderr();
     for warning in [
         "cargo local does not have CORS settings",
         "Lambda would retry it twice and then send it to its destination, cargo local does not",
     ] {
-        within(warning, async {
-            while !lines.next_line().await.unwrap().unwrap().contains(warning) {}
-        })
-        .await;
+        told(&mut stderr, warning).await;
     }
 }
 
@@ -326,24 +311,24 @@ async fn warns_where_aws_would_do_more() {
 #[tokio::test]
 async fn says_what_became_of_an_invocation() {
     let mut served = serve(&["--queue", "9", "--verbose"], Stdio::piped()).await;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     for (event, what) in [
         ("{}", "took "),
         (r#"{"fail": "no\nluck"}"#, ": no luck"),
         (r#"{"exit": 3}"#, "Runtime.ExitError: "),
     ] {
-        let id = http(served.invoke, POST, event.as_bytes()).await;
+        let id = served.post(event).await;
         let id = id.header("x-amzn-requestid").unwrap().to_owned();
         let line = told(&mut stderr, &format!("invocation {id} ")).await;
         assert!(line.contains(what), "{line}");
     }
     let arguments = ["--concurrency", "1", "--timeout", "1"];
     let mut served = serve(&arguments, Stdio::piped()).await;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     let gate = Gate::new().await;
     let mut held = request(served.invoke, POST, gate.event().as_bytes()).await;
     let _inside = gate.entered().await;
-    let throttled = http(served.invoke, POST, b"{}").await;
+    let throttled = served.post("{}").await;
     assert_eq!(throttled.status, 429);
     let late = response(&mut held).await;
     let id = |response: &Response| response.header("x-amzn-requestid").unwrap().to_owned();
@@ -355,24 +340,20 @@ async fn says_what_became_of_an_invocation() {
 
 #[tokio::test]
 async fn says_that_it_is_out_of_file_descriptors() {
-    let function = function().bootstrap;
     let script = "ulimit -n 40; exec \"$@\"";
     let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_cargo-local")]);
     command
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_cargo-local")])
         .args(["--concurrency", "1", "--bootstrap"])
-        .arg(function);
+        .arg(function().bootstrap);
     let mut served = serve_command(&mut command, Stdio::piped()).await;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     let mut open = Vec::new();
     for _ in 0..40 {
         open.push(TcpStream::connect(served.invoke).await.unwrap());
     }
-    told(
-        &mut stderr,
-        "cannot accept a connection: Too many open files",
-    )
-    .await;
+    let warning = "cannot accept a connection: Too many open files";
+    told(&mut stderr, warning).await;
 }
 
 #[tokio::test]
@@ -383,60 +364,48 @@ async fn goes_on_if_nothing_can_be_written_to_standard_error() {
     for stderr in [Stdio::from(full), Stdio::from(closed)] {
         let served = serve(&[], stderr).await;
         fill(&served).await;
-        let ended = http(served.invoke, POST, br#"{"exit": 1}"#).await;
+        let ended = served.post(r#"{"exit": 1}"#).await;
         assert_eq!(ended.json()["errorType"], "Runtime.ExitError");
-        let response = http(served.invoke, POST, br#"{"n": 10}"#).await;
-        assert_eq!((response.status, &*response.text()), (200, r#"{"n":10}"#));
-        send(&served.process, Signal::SIGINT);
-        assert_eq!(status(served.process).await, Some(0));
+        served.serves().await;
+        assert_eq!(served.end(Signal::SIGINT).await, Some(0));
     }
 }
 
+/// After SIGKILL, the guard kills the function.
 #[tokio::test]
 async fn ends_with_the_function_on_every_signal() {
-    for end in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for (end, code) in [
+        (Signal::SIGINT, Some(0)),
+        (Signal::SIGTERM, Some(0)),
+        (Signal::SIGHUP, Some(0)),
+        (Signal::SIGKILL, None),
+    ] {
         let served = serve(&[], Stdio::inherit()).await;
         let gate = Gate::new().await;
-        let event = gate.event();
-        let (response, ()) = tokio::join!(http(served.invoke, POST, event.as_bytes()), async {
-            let inside = gate.entered().await;
-            send(&served.process, end);
-            // The function holds the other end until it is gone.
-            closed(inside).await;
-        });
-        assert_eq!(response.json()["errorType"], "Runtime.ExitError");
-        assert_eq!(status(served.process).await, Some(0), "{end}");
+        let mut caller = request(served.invoke, POST, gate.event().as_bytes()).await;
+        let inside = gate.entered().await;
+        send(&served.process, end);
+        // The function holds the other end until it is gone.
+        closed(inside).await;
+        if code.is_some() {
+            let reply = response(&mut caller).await.json();
+            assert_eq!(reply["errorType"], "Runtime.ExitError");
+        }
+        assert_eq!(status(served.process).await, code, "{end}");
     }
 }
 
 /// With one thread, as on one CPU.
 #[tokio::test]
 async fn serves_and_ends_while_the_function_prints_without_pause() {
-    let function = function().bootstrap;
-    let script = format!("#!/bin/sh\nyes '' &\nexec {}\n", function.display());
-    let bootstrap = executable("prints-without-pause", &script);
-    let mut command = bare(&["--bootstrap", bootstrap.to_str().unwrap()]);
+    let bootstrap = function_after("prints-without-pause", "yes '' &");
+    let mut command = bare(&["--function-name", "function"]);
     command
-        .args(["--function-name", "function"])
+        .args(["--bootstrap".as_ref(), bootstrap.as_os_str()])
         .env("TOKIO_WORKER_THREADS", "1");
     let served = serve_command(&mut command, Stdio::null()).await;
-    let response = http(served.invoke, POST, br#"{"n": 10}"#).await;
-    assert_eq!((response.status, &*response.text()), (200, r#"{"n":10}"#));
-    send(&served.process, Signal::SIGINT);
-    assert_eq!(status(served.process).await, Some(0));
-}
-
-/// The guard kills the function, whatever becomes of the emulator.
-#[tokio::test]
-async fn leaves_no_function_behind_when_it_is_killed() {
-    let served = serve(&[], Stdio::inherit()).await;
-    let gate = Gate::new().await;
-    let event = gate.event();
-    let _caller = request(served.invoke, POST, event.as_bytes()).await;
-    let inside = gate.entered().await;
-    send(&served.process, Signal::SIGKILL);
-    closed(inside).await;
-    assert_eq!(status(served.process).await, None);
+    served.serves().await;
+    assert_eq!(served.end(Signal::SIGINT).await, Some(0));
 }
 
 #[tokio::test]
@@ -508,38 +477,37 @@ async fn ends_on_a_signal_during_the_build() {
 /// The executable of `--bootstrap` is replaced while it runs, and so is a file beside it.
 #[tokio::test]
 async fn watches_the_executable() {
-    let install = |script: &str| executable("watched", script);
     let beside = scratch("beside");
     fs::write(&beside, "a").unwrap();
-    let run = |version: &str| {
-        let (function, beside) = (function().bootstrap, beside.display());
-        format!(
-            "#!/bin/sh\nexport VERSION={version}$(cat {beside})\nexec {}\n",
-            function.display()
+    let install = |version: &str| {
+        let beside = beside.display();
+        function_after(
+            "watched",
+            &format!("export VERSION={version}$(cat {beside})"),
         )
     };
-    let bootstrap = install(&run("1"));
+    let bootstrap = install("1");
     let mut command = bare(&["--bootstrap", bootstrap.to_str().unwrap()]);
     command
         .args(["--function-name", "function"])
         .args(["--watch".as_ref(), beside.as_os_str()]);
     let mut served = serve_command(&mut command, Stdio::piped()).await;
     let invoke = served.invoke;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     let version = async || {
         let response = http(invoke, POST, ENVIRONMENT.as_bytes()).await;
         response.json()["VERSION"].as_str().unwrap().to_owned()
     };
     assert_eq!(version().await, "1a");
-    install(&run("2"));
+    install("2");
     told(&mut stderr, "watched changed: starting the function again").await;
     told(&mut stderr, "the new function is running").await;
     assert_eq!(version().await, "2a");
-    install("#!/bin/sh\nexit 3\n");
+    executable("watched", "#!/bin/sh\nexit 3\n");
     let line = told(&mut stderr, "the old function keeps running").await;
     assert!(line.contains("before its first poll"), "{line}");
     assert_eq!(version().await, "2a");
-    install(&run("4"));
+    install("4");
     told(&mut stderr, "the new function is running").await;
     assert_eq!(version().await, "4a");
     fs::write(&beside, "bb").unwrap();
@@ -576,59 +544,33 @@ async fn serves_a_function_that_is_started_by_hand() {
     first.kill().await.unwrap();
     closed(inside).await;
     let second = start();
-    assert_eq!(
-        response(&mut held).await.json()["errorType"],
-        "Runtime.ExitError"
-    );
-    let reply = http(served.invoke, POST, br#"{"n": 10}"#).await;
-    assert_eq!((reply.status, &*reply.text()), (200, r#"{"n":10}"#));
+    let reply = response(&mut held).await.json();
+    assert_eq!(reply["errorType"], "Runtime.ExitError");
+    served.serves().await;
     drop(second);
 }
 
 /// Packages that link to each other make such a circle.
 #[tokio::test]
 async fn watches_a_folder_with_links_to_itself() {
-    let directory = scratch("circle");
-    fs::create_dir_all(&directory).unwrap();
+    let directory = folder("circle");
     for name in ["one", "two"] {
-        let _ = std::os::unix::fs::symlink(".", directory.join(name));
+        std::os::unix::fs::symlink(".", directory.join(name)).unwrap();
     }
     let mut command = cargo_local(&[]);
     command.args(["--watch".as_ref(), directory.as_os_str()]);
     let mut served = serve_command(&mut command, Stdio::piped()).await;
-    let mut stderr = BufReader::new(served.process.stderr.take().unwrap()).lines();
+    let mut stderr = served.stderr();
     fs::write(directory.join("app.py"), "").unwrap();
     told(&mut stderr, "app.py changed: starting the function again").await;
 }
 
 #[tokio::test]
-async fn refuses_to_watch_what_does_not_exist() {
-    let command = &mut cargo_local(&["--watch", "/no/such"]);
-    assert!(error(&output(command).await).starts_with("error: cannot watch /no/such: "));
-}
-
-#[tokio::test]
-async fn takes_a_negative_number_for_an_event() {
-    let reply = output(&mut cargo_local(&["invoke", "-5"])).await;
-    assert_eq!(text(&reply.stdout), "-5\n");
-}
-
-#[tokio::test]
 async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
-    let directory = scratch("interpreted");
-    fs::create_dir_all(&directory).unwrap();
-    let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
-    fs::write(directory.join("app.sh"), script).unwrap();
-    let arguments = [
-        "local",
-        "invoke",
-        ENVIRONMENT,
-        "--bootstrap",
-        "sh",
-        "--",
-        "app.sh",
-    ];
-    let environment = environment(bare(&arguments).current_dir(&directory)).await;
+    let directory = folder("interpreted");
+    function_after("interpreted/app.sh", "");
+    let mut command = bare(&["local", "invoke", ENVIRONMENT, "--bootstrap", "sh", "--"]);
+    let environment = environment(command.arg("app.sh").current_dir(&directory)).await;
     assert_eq!(environment["AWS_LAMBDA_FUNCTION_NAME"], "interpreted");
     assert_eq!(environment["LAMBDA_TASK_ROOT"], directory.to_str().unwrap());
     assert_eq!(environment["_HANDLER"], "app.sh");
@@ -636,11 +578,9 @@ async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
 
 #[tokio::test]
 async fn names_a_bootstrap_after_its_folder() {
-    let directory = scratch("named");
-    fs::create_dir_all(&directory).unwrap();
-    let script = format!("#!/bin/sh\nexec {}\n", function().bootstrap.display());
-    executable("named/bootstrap", &script);
-    fs::create_dir_all(directory.join("inner")).unwrap();
+    let directory = folder("named");
+    function_after("named/bootstrap", "");
+    folder("named/inner");
     for (from, bootstrap) in [
         (".", "bootstrap"),
         (".", "./bootstrap"),
@@ -649,10 +589,8 @@ async fn names_a_bootstrap_after_its_folder() {
     ] {
         let arguments = ["invoke", ENVIRONMENT, "--bootstrap", bootstrap];
         let environment = environment(bare(&arguments).current_dir(directory.join(from))).await;
-        assert_eq!(
-            environment["AWS_LAMBDA_FUNCTION_NAME"], "named",
-            "{bootstrap}"
-        );
+        let name = &environment["AWS_LAMBDA_FUNCTION_NAME"];
+        assert_eq!(name, "named", "{bootstrap}");
     }
 }
 
@@ -674,7 +612,4 @@ async fn passes_variables_on() {
     ] {
         assert_eq!(environment[name], value, "{name}");
     }
-    let arguments = ["invoke", "{}", "--env-file", "/no/such"];
-    let missing = output(&mut cargo_local(&arguments)).await;
-    assert!(error(&missing).starts_with("error: cannot read /no/such: "));
 }

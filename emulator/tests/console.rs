@@ -1,17 +1,16 @@
 //! The console, in a browser and without.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::browser::{Browser, open};
-use crate::support::worker::{Function, NEXT};
+use crate::support::worker::Function;
 use crate::support::{
-    Gate, PATIENCE, Response, all_poll, call, executable, function, http, invoke, payload, request,
-    scratch, start, start_workers, within, workers,
+    Gate, PATIENCE, Response, all_poll, call, folder, function, function_after, hold, http, invoke,
+    payload, request, start, start_workers, terminate, within, workers,
 };
-use emulator::Emulator;
+use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
@@ -45,10 +44,9 @@ async fn sample(emulator: &Emulator, what: &str, wanted: impl Fn(&Value) -> bool
     samples(emulator, what, is_last).await
 }
 
-fn folder(name: &str) -> PathBuf {
-    let folder = scratch(name);
-    fs::create_dir(&folder).unwrap();
-    folder
+/// The whole of one of the last invocations.
+async fn whole(emulator: &Emulator, request_id: &str) -> Response {
+    get(emulator, &format!("/console/invocations/{request_id}")).await
 }
 
 async fn listed(emulator: &Emulator) -> Vec<Value> {
@@ -58,15 +56,15 @@ async fn listed(emulator: &Emulator) -> Vec<Value> {
 
 #[tokio::test]
 async fn serves_one_page_that_needs_nothing_else() {
-    let mut settings = function();
-    settings.function_name = "</script>".to_owned();
+    let settings = Settings {
+        function_name: "</script>".to_owned(),
+        ..function()
+    };
     let emulator = start(settings).await;
     let page = get(&emulator, "/").await;
     assert_eq!(page.status, 200);
-    assert_eq!(
-        page.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    let content_type = page.header("content-type");
+    assert_eq!(content_type, Some("text/html; charset=utf-8"));
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     let html = page.text();
@@ -84,8 +82,10 @@ async fn offers_the_events_in_a_folder() {
     fs::write(folder.join("second.json"), "[]").unwrap();
     fs::write(folder.join("notes.txt"), "[]").unwrap();
     fs::write(folder.join("large.json"), "1".repeat(65 * 1024)).unwrap();
-    let mut settings = function();
-    settings.events = Some(folder.clone());
+    let settings = Settings {
+        events: Some(folder.clone()),
+        ..function()
+    };
     let emulator = start(settings).await;
     let page = get(&emulator, "/").await.text();
     assert!(page.contains(r#"{"attached":false,"examples":[["second","[]"]],"#));
@@ -177,15 +177,11 @@ async fn samples_durations_errors_and_memory() {
 
 #[tokio::test]
 async fn adds_the_memory_of_child_processes() {
-    let function = function().bootstrap;
-    let script = format!(
-        "#!/bin/sh\n\
-         (head -c 30000000 /dev/zero | tail -c 30000000 | (sleep 1000; cat)) >/dev/null &\n\
-         exec '{}'\n",
-        function.display()
-    );
-    let mut settings = workers(1);
-    settings.bootstrap = executable("with-a-child", &script);
+    let child = "(head -c 30000000 /dev/zero | tail -c 30000000 | (sleep 1000; cat)) >/dev/null &";
+    let settings = Settings {
+        bootstrap: function_after("with-a-child", child),
+        ..workers(1)
+    };
     let emulator = start(settings).await;
     sample(&emulator, "the child's 30 MB", |sample| {
         sample["memory"].as_u64() > Some(30_000_000)
@@ -201,22 +197,17 @@ async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
     settings.return_limit = Duration::from_millis(100);
     let emulator = start(settings).await;
     all_poll(&emulator, 2).await;
-    let gate = Gate::new().await;
-    tokio::join!(call(&emulator, gate.event()), async {
-        let inside = gate.entered().await;
-        sample(&emulator, "one busy, one gone", |sample| {
-            sample["busy"] == 1 && sample["gone"] == 1
-        })
-        .await;
-        drop(inside);
-    });
+    let _held = hold(&emulator).await;
+    sample(&emulator, "one busy, one gone", |sample| {
+        sample["busy"] == 1 && sample["gone"] == 1
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
-    let mut settings = workers(1);
-    settings.timeout = Duration::from_millis(100);
-    let mut function = Function::start(settings).await;
+    let limit = Duration::from_millis(100);
+    let mut function = Function::start_with(|it| it.timeout = limit, async |_| {}).await;
     let timed_out = function.call("{}");
     function.next().await;
     let reply = payload(&within("a time-out", timed_out).await.unwrap());
@@ -225,7 +216,7 @@ async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
         sample["busy"] == 0 && sample["gone"] == 1
     })
     .await;
-    let _poll = request(function.runtime_api, NEXT, b"").await;
+    function.poll().await;
     sample(&function.emulator, "no worker gone", |one| one["gone"] == 0).await;
 }
 
@@ -250,72 +241,60 @@ async fn lists_the_last_invocations() {
         assert!(one["ended"].as_u64().unwrap() > 1_700_000_000_000);
     }
 
-    let path = format!("/console/invocations/{}", first.request_id);
-    let whole = get(&emulator, &path).await.json();
-    assert_eq!(
-        (&whole["event"], &whole["reply"]),
-        (&json!(r#"{"log": "first"}"#), &json!("null"))
-    );
-    let id = "156cb537-e2d4-11e8-9b34-d36013741fb9";
-    let unknown = get(&emulator, &format!("/console/invocations/{id}")).await;
+    let first = whole(&emulator, &first.request_id.to_string()).await.json();
+    assert_eq!(first["event"], r#"{"log": "first"}"#);
+    assert_eq!(first["reply"], "null");
+    let unknown = whole(&emulator, "156cb537-e2d4-11e8-9b34-d36013741fb9").await;
     assert_eq!(unknown.status, 404);
 }
 
 #[tokio::test]
 async fn lists_what_was_throttled_or_refused() {
     let emulator = start_workers(1).await;
-    let gate = Gate::new().await;
-    let ((), held) = tokio::join!(
-        async {
-            let inside = gate.entered().await;
-            for (event, status, error) in [
-                ("{}", 429, "TooManyRequestsException"),
-                ("{", 400, "InvalidRequestContentException"),
-            ] {
-                let response = invoke(&emulator, "", event.as_bytes()).await;
-                assert_eq!(response.status, status);
-                let newest = listed(&emulator).await.remove(0);
-                let id = response.header("x-amzn-requestid").unwrap();
-                assert_eq!(newest["requestId"], id);
-                assert_eq!(newest["event"], event);
-                assert_eq!(newest["refused"]["status"], status);
-                assert_eq!(newest["refused"]["type"], error);
-                let whole = get(&emulator, &format!("/console/invocations/{id}")).await;
-                assert!(whole.json()["refused"]["message"].is_string());
-            }
-            drop(inside);
-        },
-        call(&emulator, gate.event())
-    );
-    assert!(!held.function_error);
+    let held = hold(&emulator).await;
+    for (event, status, error) in [
+        ("{}", 429, "TooManyRequestsException"),
+        ("{", 400, "InvalidRequestContentException"),
+    ] {
+        let response = invoke(&emulator, "", event.as_bytes()).await;
+        assert_eq!(response.status, status);
+        let newest = listed(&emulator).await.remove(0);
+        let id = response.header("x-amzn-requestid").unwrap();
+        assert_eq!(newest["requestId"], id);
+        assert_eq!(newest["event"], event);
+        assert_eq!(newest["refused"]["status"], status);
+        assert_eq!(newest["refused"]["type"], error);
+        let whole = whole(&emulator, id).await.json();
+        assert!(whole["refused"]["message"].is_string());
+    }
+    assert!(!held.release().await.function_error);
     assert_eq!(listed(&emulator).await.len(), 3);
     let large = vec![b' '; 7 << 20];
     let url = emulator.function_url_address();
     let response = http(url, "POST / HTTP/1.1", &large).await;
     let newest = listed(&emulator).await.remove(0);
-    assert_eq!(
-        newest["requestId"],
-        response.header("x-amzn-requestid").unwrap()
-    );
+    let id = response.header("x-amzn-requestid").unwrap();
+    assert_eq!(newest["requestId"], id);
     assert_eq!(newest["refused"]["status"], 413);
 }
 
 /// However the lines of invocations that follow each other closely come in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tells_the_log_of_one_invocation_from_the_next() {
-    let mut settings = workers(1);
-    settings.queue = 4;
-    let emulator = Arc::new(start(settings).await);
+    let settings = Settings {
+        queue: 4,
+        ..workers(1)
+    };
+    let emulator = start(settings).await;
     let mut callers = JoinSet::new();
     for caller in 0..4 {
-        let emulator = Arc::clone(&emulator);
+        let emulator = std::sync::Arc::clone(&emulator);
         callers.spawn(async move {
             for number in 0..10 {
                 let text = format!("{number} of caller {caller}");
                 let reply = call(&emulator, json!({ "log": text }).to_string()).await;
-                let path = format!("/console/invocations/{}", reply.request_id);
-                let log = get(&emulator, &path).await.json()["log"].take();
                 let id = reply.request_id.to_string();
+                let log = whole(&emulator, &id).await.json()["log"].take();
                 let line = json!({ "requestId": id, "message": text });
                 assert_eq!(log, json!([line.to_string()]));
             }
@@ -349,10 +328,10 @@ async fn shows_the_lines_without_a_request_id() {
 
 #[tokio::test]
 async fn shows_what_is_printed_without_the_end_of_a_line() {
-    let mut settings = workers(1);
-    let function = settings.bootstrap.display();
-    let script = format!("#!/bin/sh\nprintf 'loading'\nexec {function}\n");
-    settings.bootstrap = executable("loads", &script);
+    let settings = Settings {
+        bootstrap: function_after("loads", "printf 'loading'"),
+        ..workers(1)
+    };
     let emulator = start(settings).await;
     let log = json!({ "log": "hello" }).to_string();
     let until_invoked = get(&emulator, "/console/output").await;
@@ -381,11 +360,10 @@ async fn keeps_no_more_than_50_invocations_of_a_kind_and_16_mb() {
     // Each takes 10 MB.
     let listed = listed(&emulator).await;
     assert_eq!(listed.len(), 1);
-    let path = |id: &str| format!("/console/invocations/{id}");
-    let gone = get(&emulator, &path(&last.request_id.to_string())).await;
+    let gone = whole(&emulator, &last.request_id.to_string()).await;
     assert_eq!(gone.status, 404);
     assert_eq!(listed[0]["event"].as_str().unwrap().len(), 200);
-    let newest = get(&emulator, &path(listed[0]["requestId"].as_str().unwrap())).await;
+    let newest = whole(&emulator, listed[0]["requestId"].as_str().unwrap()).await;
     assert_eq!(newest.json()["event"], large);
 }
 
@@ -412,30 +390,28 @@ async fn serves_what_can_be_read_only_to_its_own_page() {
         "GET /2015-03-31/functions/function/configuration",
         "GET /2015-03-31/functions/",
     ] {
-        for (headers, expected) in [
-            (String::new(), "200"),
-            (format!("host: localhost:{port}"), "200"),
-            ("host: localhost".to_owned(), "200"),
-            ("host: 192.168.1.7:9000".to_owned(), "200"),
-            ("host: [::1]:9000".to_owned(), "200"),
-            (format!("origin: http://{address}"), "200"),
-            (
-                "host: localhost:80\norigin: http://localhost:80".to_owned(),
-                "200",
-            ),
-            ("host: attacker.example".to_owned(), "403"),
-            (
-                "host: attacker.example\norigin: http://attacker.example".to_owned(),
-                "403",
-            ),
-            ("host: localhost.attacker.example".to_owned(), "403"),
-            ("host:".to_owned(), "403"),
-            ("origin: http://attacker.example".to_owned(), "403"),
-            ("origin: null".to_owned(), "403"),
-            (format!("origin: https://{address}"), "403"),
-            ("origin: http://127.0.0.1:1".to_owned(), "403"),
+        for headers in [
+            String::new(),
+            format!("host: localhost:{port}"),
+            "host: localhost".to_owned(),
+            "host: 192.168.1.7:9000".to_owned(),
+            "host: [::1]:9000".to_owned(),
+            format!("origin: http://{address}"),
+            "host: localhost:80\norigin: http://localhost:80".to_owned(),
         ] {
-            assert_eq!(status(line, &headers).await, expected, "{line} {headers}");
+            assert_eq!(status(line, &headers).await, "200", "{line} {headers}");
+        }
+        for headers in [
+            "host: attacker.example",
+            "host: attacker.example\norigin: http://attacker.example",
+            "host: localhost.attacker.example",
+            "host:",
+            "origin: http://attacker.example",
+            "origin: null",
+            &format!("origin: https://{address}"),
+            "origin: http://127.0.0.1:1",
+        ] {
+            assert_eq!(status(line, headers).await, "403", "{line} {headers}");
         }
     }
 }
@@ -488,15 +464,13 @@ async fn shows_a_burst_fill_the_workers() {
     counts(&mut browser, "8 busy, 0 polling, 0 gone").await;
     drop(inside);
     browser.wait("!$('#burst').ariaDisabled").await;
-    assert_eq!(
-        browser.text("#outcome").await,
-        "Of 64 at once, 8 got a reply, 56 were throttled, 0 failed."
-    );
+    let outcome = "Of 64 at once, 8 got a reply, 56 were throttled, 0 failed.";
+    assert_eq!(browser.text("#outcome").await, outcome);
     // Neither good nor bad.
     assert_eq!(browser.value("outcome.className").await, "warn");
-    browser
-        .wait("$('#charts').innerText.includes('replied 8') && $('#charts').innerText.includes('throttled 56')")
-        .await;
+    for part in ["replied 8", "throttled 56"] {
+        browser.wait_for_text("#charts", part).await;
+    }
     counts(&mut browser, "0 busy, 8 polling, 0 gone").await;
 }
 
@@ -516,10 +490,7 @@ async fn goes_on_after_the_function_has_crashed() {
     );
     browser.wait(&state).await;
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
-    assert_eq!(
-        browser.invoke(r#"{"echo": 1}"#).await,
-        "The function replied."
-    );
+    browser.expect_reply(r#"{"echo": 1}"#).await;
 }
 
 #[tokio::test]
@@ -529,10 +500,8 @@ async fn shows_a_function_that_somebody_else_starts() {
     settings.attach = Some(([127, 0, 0, 1], 0).into());
     let (emulator, mut browser) = open(settings).await;
     counts(&mut browser, "0 busy, 0 polling, 2 gone").await;
-    assert_eq!(
-        browser.text("#state").await,
-        "Start the function: nobody has polled yet."
-    );
+    let state = "Start the function: nobody has polled yet.";
+    assert_eq!(browser.text("#state").await, state);
     let mut process = tokio::process::Command::new(function().bootstrap);
     process.envs(emulator.variables().iter().cloned());
     let process = process.kill_on_drop(true).spawn().unwrap();
@@ -552,10 +521,8 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
     let mut settings = workers(3);
     settings.invoke_address = emulator.invoke_address();
-    emulator.terminate().await;
-    browser
-        .wait("$('#state').textContent.startsWith('No live data')")
-        .await;
+    terminate(emulator).await;
+    browser.wait_for_text("#state", "No live data").await;
     counts(&mut browser, "").await;
     let outcome = browser.invoke("{}").await;
     assert!(outcome.starts_with("No response: "), "{outcome}");
@@ -568,10 +535,7 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     })
     .await;
     counts(&mut browser, "0 busy, 3 polling, 0 gone").await;
-    assert_eq!(
-        browser.invoke(r#"{"echo": 1}"#).await,
-        "The function replied."
-    );
+    browser.expect_reply(r#"{"echo": 1}"#).await;
 }
 
 #[tokio::test]
@@ -584,10 +548,7 @@ async fn works_in_many_tabs_and_rests_in_hidden_ones() {
         tabs.push(browser.open_tab(&url).await);
     }
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
-    assert_eq!(
-        browser.invoke(r#"{"echo": 1}"#).await,
-        "The function replied."
-    );
+    browser.expect_reply(r#"{"echo": 1}"#).await;
     let requests = "performance.getEntriesByName(`${location.origin}/console/live`).length";
     let visible = browser.go_to_tab(tabs.pop().unwrap());
     browser.wait("document.hidden").await;
@@ -608,34 +569,27 @@ async fn works_in_many_tabs_and_rests_in_hidden_ones() {
 async fn shows_what_is_sent_as_text_and_not_all_of_it() {
     let (_emulator, mut browser) = open(function()).await;
     let html = "<img src=x onerror=alert(1)>";
-    let outcome = browser.invoke(&json!({ "echo": html }).to_string()).await;
-    assert_eq!(outcome, "The function replied.");
+    browser
+        .expect_reply(&json!({ "echo": html }).to_string())
+        .await;
     let details = browser.text("#details").await;
     assert!(details.contains(&format!("{html:?}")), "{details}");
     browser.invoke(&json!({ "log": html }).to_string()).await;
     assert!(browser.text("#details").await.contains(html));
-    browser
-        .wait(&format!("$('#lines').innerText.includes({html:?})"))
-        .await;
+    browser.wait_for_text("#lines", html).await;
     browser.invoke(&json!({ "fail": html }).to_string()).await;
     assert!(browser.text("#details").await.contains(html));
     assert_eq!(browser.value("document.images.length").await, 0);
 
     browser.invoke(r#"{"large": 6000000}"#).await;
     let reply = browser.text("#details [aria-label=Reply]").await;
-    assert!(
-        reply.ends_with("(6,000,000 characters in all)"),
-        "{}",
-        reply.len()
-    );
-    browser
-        .value("event.value = `{\"echo\": \"${'x'.repeat(6 << 20)}\"}`; 0")
-        .await;
+    let is_cut = reply.ends_with("(6,000,000 characters in all)");
+    assert!(is_cut, "{}", reply.len());
+    let too_large = "event.value = `{\"echo\": \"${'x'.repeat(6 << 20)}\"}`; 0";
+    browser.value(too_large).await;
     browser.click("button.main").await;
-    assert_eq!(
-        browser.text("#outcome").await,
-        "413 RequestTooLargeException"
-    );
+    let outcome = browser.text("#outcome").await;
+    assert_eq!(outcome, "413 RequestTooLargeException");
 }
 
 #[tokio::test]
@@ -649,16 +603,11 @@ async fn indents_json_and_keeps_every_digit() {
     let indented = "{\n  \"n\": 12345678901234567890.10,\n  \"list\": [],\n  \"text\": \"a, {b: \\\"c\\\"}\"\n}";
     assert_eq!(browser.text("#details [aria-label=Body]").await, indented);
     let text = browser.text("#details [aria-label=Reply]").await;
-    assert!(
-        text.starts_with("{\n  \"") && text.contains(r#"\"n\": 1234"#),
-        "{text}"
-    );
-    assert_eq!(
-        browser
-            .value("pretty('{\"a\": 1') + pretty('[1,[2 , {}]]')")
-            .await,
-        "{\"a\": 1[\n  1,\n  [\n    2,\n    {}\n  ]\n]"
-    );
+    let is_indented = text.starts_with("{\n  \"") && text.contains(r#"\"n\": 1234"#);
+    assert!(is_indented, "{text}");
+    let pretty = "pretty('{\"a\": 1') + pretty('[1,[2 , {}]]')";
+    let expected = "{\"a\": 1[\n  1,\n  [\n    2,\n    {}\n  ]\n]";
+    assert_eq!(browser.value(pretty).await, expected);
 }
 
 #[tokio::test]
@@ -670,13 +619,10 @@ async fn never_says_that_nothing_was_logged_when_something_was() {
     assert!(log.contains("requestId") && log.contains("hello"), "{log}");
     browser.invoke(r#"{"lines": 1}"#).await;
     let log = browser.text("#details [aria-label=Log]").await;
-    assert_eq!(
-        log,
-        "So far, no line of the last 4 MB has this request ID. Lines without one are under “Output without a request ID”."
-    );
-    browser
-        .wait("$('#lines').innerText.endsWith('line 0 of 1')")
-        .await;
+    let elsewhere = "So far, no line of the last 4 MB has this request ID. Lines without one are under \
+                     “Output without a request ID”.";
+    assert_eq!(log, elsewhere);
+    browser.wait_for_text("#lines", "line 0 of 1").await;
 }
 
 /// The page draws what it gets and keeps nothing.
@@ -742,30 +688,20 @@ async fn fits_every_screen() {
             ("forced", ("forced-colors", "active")),
         ] {
             browser.prefer(feature).await;
-            browser
-                .value(
-                    "document.querySelectorAll('details').forEach((one) => { one.open = false })",
-                )
-                .await;
+            let fold =
+                "document.querySelectorAll('details').forEach((one) => { one.open = false })";
+            browser.value(fold).await;
             assert_eq!(browser.value(FITS).await, "fits", "{name}, {mode}");
             let touchable = "[...document.querySelectorAll('button, select, summary')]
                 .every((one) => one.getBoundingClientRect().height >= 44)";
             assert_eq!(browser.value(touchable).await, true, "{name}, {mode}");
-            browser
-                .value("document.querySelector('#last details').open = true; 0")
-                .await;
-            browser
-                .wait("document.querySelector('#last details button')")
-                .await;
-            assert_eq!(
-                browser.value(FITS).await,
-                "fits",
-                "{name}, {mode}, unfolded"
-            );
+            browser.value("$('#last details').open = true; 0").await;
+            browser.wait("$('#last details button')").await;
+            let fits = browser.value(FITS).await;
+            assert_eq!(fits, "fits", "{name}, {mode}, unfolded");
             if let Ok(directory) = std::env::var("SCREENSHOTS") {
-                browser
-                    .screenshot(&format!("{directory}/{name}-{mode}.png"))
-                    .await;
+                let path = format!("{directory}/{name}-{mode}.png");
+                browser.screenshot(&path).await;
             }
         }
     }
@@ -777,22 +713,19 @@ async fn draws_a_single_invocation_large_enough_to_see() {
     let (_emulator, mut browser) = open(workers(1)).await;
     browser.invoke(r#"{"echo": 1}"#).await;
     for curve in [".dots path:first-child", ".dots path:last-child"] {
-        browser
-            .wait(&format!("$('{curve}').getAttribute('d')"))
-            .await;
+        let is_drawn = format!("$('{curve}').getAttribute('d')");
+        browser.wait(&is_drawn).await;
         let width = format!("parseFloat(getComputedStyle($('{curve}')).strokeWidth) >= 5");
         assert_eq!(browser.value(&width).await, true);
     }
     let bar = "$('svg path').getBoundingClientRect()";
-    browser
-        .wait(&format!("{bar}.width >= 3 && {bar}.height >= 3"))
-        .await;
+    let is_seen = format!("{bar}.width >= 3 && {bar}.height >= 3");
+    browser.wait(&is_seen).await;
     let labels = browser.text(".chart").await;
     assert!(labels.contains("replied 1"), "{labels}");
     // Times under the axis, a minute apart.
-    let times = browser
-        .value("[...$('.times').children].map((one) => one.textContent)")
-        .await;
+    let times = "[...$('.times').children].map((one) => one.textContent)";
+    let times = browser.value(times).await;
     assert_eq!(times.as_array().unwrap().len(), 3, "{times}");
 }
 
@@ -804,9 +737,9 @@ async fn shows_more_workers_than_fit_side_by_side() {
     settings.return_limit = Duration::from_millis(100);
     let (_emulator, mut browser) = open(settings).await;
     counts(&mut browser, "0 busy, 2 polling, 1,598 gone").await;
-    let shares = browser
-        .value("[...$('#workers').children].map((one) => one.getBoundingClientRect().width / $('#workers').clientWidth)")
-        .await;
+    let shares = "[...$('#workers').children]
+        .map((one) => one.getBoundingClientRect().width / $('#workers').clientWidth)";
+    let shares = browser.value(shares).await;
     let share = |index: usize| shares[index].as_f64().unwrap();
     assert!((share(1) / share(0) - 799.0).abs() < 40.0, "{shares}");
 }
@@ -817,13 +750,10 @@ async fn sends_an_invocation_again() {
     let (_emulator, mut browser) = open(function()).await;
     browser.invoke(r#"{"echo": "first"}"#).await;
     browser.invoke(r#"{"echo": "second"}"#).await;
-    browser
-        .wait("document.querySelectorAll('#last > li').length === 2")
-        .await;
+    browser.wait_for_rows(2).await;
     let first = "#last > li:last-child";
-    browser
-        .value(&format!("$('{first} summary').click()"))
-        .await;
+    let unfold = format!("$('{first} summary').click()");
+    browser.value(&unfold).await;
     browser.wait(&format!("$('{first} button')")).await;
     let unfolded = browser.text(first).await;
     for part in ["Request ID", "\"echo\": \"first\"", "Reply", "no line"] {
@@ -832,18 +762,12 @@ async fn sends_an_invocation_again() {
     browser.click(&format!("{first} button")).await;
     assert_eq!(browser.text("#outcome").await, "The function replied.");
     assert_eq!(browser.value("event.value").await, r#"{"echo": "first"}"#);
-    assert_eq!(
-        browser.text("#details [aria-label=Reply]").await,
-        "\"first\""
-    );
+    let reply = browser.text("#details [aria-label=Reply]").await;
+    assert_eq!(reply, "\"first\"");
     // It is listed as another one, and the one that was unfolded stays so.
-    browser
-        .wait("document.querySelectorAll('#last > li').length === 3")
-        .await;
-    assert_eq!(
-        browser.value(&format!("$('{first} details').open")).await,
-        true
-    );
+    browser.wait_for_rows(3).await;
+    let is_open = format!("$('{first} details').open");
+    assert_eq!(browser.value(&is_open).await, true);
 }
 
 #[tokio::test]
@@ -854,31 +778,26 @@ async fn lists_failures_apart() {
     browser.invoke(r#"{"fail": "no"}"#).await;
     browser.invoke(r#"{"raw": "{\"statusCode\": 404}"}"#).await;
     browser.invoke("not JSON").await;
-    browser
-        .wait("document.querySelectorAll('#last > li').length === 4")
-        .await;
+    browser.wait_for_rows(4).await;
+    let refused = "400 InvalidRequestContentException";
+    let all = format!("{refused},status 404,failed,replied");
     for (kind, expected) in [
-        (
-            "",
-            "400 InvalidRequestContentException,status 404,failed,replied",
-        ),
+        ("", &*all),
         ("failed", "status 404,failed"),
-        ("refused", "400 InvalidRequestContentException"),
+        ("refused", refused),
     ] {
-        browser
-            .value(&format!("filter.value = '{kind}'; filter.onchange()"))
-            .await;
+        let choose = format!("filter.value = '{kind}'; filter.onchange()");
+        browser.value(&choose).await;
         let rows = "[...document.querySelectorAll('#last > li:not([hidden]) .good, #last > li:not([hidden]) .bad')]
             .filter((one) => one.checkVisibility()).map((one) => one.textContent).join()";
         assert_eq!(browser.value(rows).await, expected);
     }
     // The refusal is explained.
-    browser
-        .value("document.querySelector('#last > li:not([hidden]) summary').click()")
-        .await;
-    browser
-        .wait("$('#last > li:not([hidden])').innerText.includes('Could not parse request body into json')")
-        .await;
+    let listed = "#last > li:not([hidden])";
+    let unfold = format!("$('{listed} summary').click()");
+    browser.value(&unfold).await;
+    let reason = "Could not parse request body into json";
+    browser.wait_for_text(listed, reason).await;
 }
 
 #[tokio::test]
@@ -903,14 +822,10 @@ async fn copies_an_event_as_a_command() {
         .args(["-c", &format!("{shell}\n{command}")])
         .output();
     let output = within("a shell", output).await.unwrap();
-    let url = format!(
-        "http://{}/2015-03-31/functions/function/invocations",
-        emulator.invoke_address()
-    );
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        format!("{url}\n--data-raw\n{event}\n")
-    );
+    let address = emulator.invoke_address();
+    let url = format!("http://{address}/2015-03-31/functions/function/invocations");
+    let expected = format!("{url}\n--data-raw\n{event}\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     // Without a clipboard, the command is there to be selected.
     clipboard(&mut browser, "undefined").await;
     browser.wait("$('form pre')").await;

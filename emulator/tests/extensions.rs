@@ -3,35 +3,44 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::worker::{Function, NEXT};
-use crate::support::{Gate, Response, function, http, request, response, within, workers};
-use emulator::{Emulator, StartError};
+use crate::support::worker::{Function, NEXT, runtime_api};
+use crate::support::{Gate, Response, behaving, http, request, response, within};
+use emulator::{Emulator, Settings, StartError};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use uuid::Uuid;
+
+const NAME: &str = "lambda-extension-name: helper";
 
 async fn register(runtime_api: SocketAddr, headers: &str, body: &str) -> Response {
     let head = format!("POST /2020-01-01/extension/register HTTP/1.1\n{headers}");
     http(runtime_api, &head, body.as_bytes()).await
 }
 
-const NAME: &str = "lambda-extension-name: helper";
+/// The head of a request by a registered extension.
+fn head(line: &str, registered: &Response) -> String {
+    let id = registered.header("lambda-extension-identifier").unwrap();
+    format!("{line} HTTP/1.1\nlambda-extension-identifier: {id}")
+}
 
 /// Asks for the extension's first event, which never comes.
 async fn become_ready(runtime_api: SocketAddr, registered: &Response) {
-    let id = registered.header("lambda-extension-identifier").unwrap();
-    let head = format!(
-        "GET /2020-01-01/extension/event/next HTTP/1.1
-         lambda-extension-identifier: {id}"
-    );
+    let head = head("GET /2020-01-01/extension/event/next", registered);
     std::mem::forget(request(runtime_api, &head, b"").await);
+}
+
+fn outcome(response: &Response) -> (u16, String) {
+    let error_type = response.json()["errorType"].take();
+    (response.status, error_type.as_str().unwrap().to_owned())
+}
+
+fn forbidden(error_type: &str) -> (u16, String) {
+    (403, error_type.to_owned())
 }
 
 #[tokio::test]
 async fn registers_an_internal_extension() {
-    let mut settings = workers(1);
-    settings.arguments = vec!["app.handler".into()];
-    Function::start_after(settings, async |runtime_api| {
+    let handler = |settings: &mut Settings| settings.arguments = vec!["app.handler".into()];
+    let before = async |runtime_api| {
         let registered = register(runtime_api, NAME, r#"{"events":[]}"#).await;
         assert_eq!(registered.status, 200);
         let id = registered.header("lambda-extension-identifier").unwrap();
@@ -49,110 +58,83 @@ async fn registers_an_internal_extension() {
         let registered = register(runtime_api, accept, "{}").await;
         assert_eq!(registered.json()["accountId"], "123456789012");
         become_ready(runtime_api, &registered).await;
-    })
-    .await;
+    };
+    Function::start_with(handler, before).await;
 }
 
 #[tokio::test]
 async fn refuses_the_registrations_that_aws_refuses() {
-    let refused = async |runtime_api, headers: &str, body: &str| {
-        let response = register(runtime_api, headers, body).await;
-        let error_type = response.json()["errorType"].as_str().unwrap().to_owned();
-        (response.status, error_type)
-    };
-    let forbidden = |error_type: &str| (403, error_type.to_owned());
-    let function = Function::start_after(workers(1), async |runtime_api| {
-        for (headers, body, error_type) in [
-            (
-                NAME,
-                r#"{"events":["INVOKE"]}"#,
-                "Extension.InvalidEventType",
-            ),
-            (
-                NAME,
-                r#"{"events":["SHUTDOWN"]}"#,
-                "Extension.InvalidEventType",
-            ),
-            ("", r#"{"events":[]}"#, "Extension.InvalidExtensionName"),
-            (
-                NAME,
-                r#"{"Events":["INVOKE"]}"#,
-                "Extension.InvalidEventType",
-            ),
-            (NAME, r#"{"events":[null]}"#, "Extension.InvalidEventType"),
-            (NAME, "not JSON", "InvalidRequestFormat"),
-            (NAME, "[]", "InvalidRequestFormat"),
-            (NAME, "", "InvalidRequestFormat"),
-            (NAME, "{} {}", "InvalidRequestFormat"),
-            (NAME, r#"{"events":"INVOKE"}"#, "InvalidRequestFormat"),
-            (NAME, r#"{"events":[1]}"#, "InvalidRequestFormat"),
-            (
-                NAME,
-                r#"{"configurationKeys":["A"]}"#,
-                "InvalidRequestFormat",
-            ),
+    let before = async |runtime_api| {
+        let refused = async |headers: &str, body: &str, error_type: &str| {
+            let refused = register(runtime_api, headers, body).await;
+            assert_eq!(outcome(&refused), forbidden(error_type), "{headers} {body}");
+        };
+        refused("", r#"{"events":[]}"#, "Extension.InvalidExtensionName").await;
+        for body in [
+            r#"{"events":["INVOKE"]}"#,
+            r#"{"events":["SHUTDOWN"]}"#,
+            r#"{"Events":["INVOKE"]}"#,
+            r#"{"events":[null]}"#,
         ] {
-            let refusal = refused(runtime_api, headers, body).await;
-            assert_eq!(refusal, forbidden(error_type), "{body}");
+            refused(NAME, body, "Extension.InvalidEventType").await;
+        }
+        for body in [
+            "not JSON",
+            "[]",
+            "",
+            "{} {}",
+            r#"{"events":"INVOKE"}"#,
+            r#"{"events":[1]}"#,
+            r#"{"configurationKeys":["A"]}"#,
+        ] {
+            refused(NAME, body, "InvalidRequestFormat").await;
         }
         let harmless = r#"{"events":["INVOKE"],"events":null,"other":1}"#;
         let registered = register(runtime_api, NAME, harmless).await;
         assert_eq!(registered.status, 200);
         become_ready(runtime_api, &registered).await;
-        let taken = refused(runtime_api, NAME, "{}").await;
-        assert_eq!(taken, forbidden("Extension.InvalidExtensionState"));
+        refused(NAME, "{}", "Extension.InvalidExtensionState").await;
         for number in 1..10 {
             let name = format!("lambda-extension-name: helper{number}");
             become_ready(runtime_api, &register(runtime_api, &name, "{}").await).await;
         }
-        let one_more = refused(runtime_api, "lambda-extension-name: last", "{}").await;
-        assert_eq!(one_more, forbidden("Extension.TooManyExtensions"));
-    })
-    .await;
+        let one_more = "lambda-extension-name: last";
+        refused(one_more, "{}", "Extension.TooManyExtensions").await;
+    };
+    let function = Function::start_with(|_| {}, before).await;
     let late = "lambda-extension-name: late";
-    let closed = refused(function.runtime_api, late, r#"{"events":[]}"#).await;
-    assert_eq!(closed, forbidden("Extension.RegistrationClosed"));
+    let closed = register(function.runtime_api, late, r#"{"events":[]}"#).await;
+    assert_eq!(outcome(&closed), forbidden("Extension.RegistrationClosed"));
 }
 
 #[tokio::test]
 async fn refuses_an_extension_that_it_does_not_know() {
-    let function = Function::start(workers(1)).await;
+    let function = Function::start().await;
     for path in [
         "GET /2020-01-01/extension/event/next",
         "POST /2020-01-01/extension/init/error",
         "POST /2020-01-01/extension/exit/error",
         "PUT /2022-07-01/telemetry",
     ] {
-        for (header, error_type) in [
-            ("", "Extension.MissingExtensionIdentifier"),
-            (
-                "lambda-extension-identifier: me",
-                "Extension.InvalidExtensionIdentifier",
-            ),
-            (
-                "lambda-extension-identifier: 156cb537-e2d4-11e8-9b34-d36013741fb9",
-                "Extension.UnknownExtensionIdentifier",
-            ),
+        for (id, problem) in [
+            (None, "Missing"),
+            (Some("me"), "Invalid"),
+            (Some("156cb537-e2d4-11e8-9b34-d36013741fb9"), "Unknown"),
         ] {
-            let head = format!("{path} HTTP/1.1\n{header}");
+            let header = id.map(|id| format!("lambda-extension-identifier: {id}"));
+            let head = format!("{path} HTTP/1.1\n{}", header.unwrap_or_default());
             let refused = http(function.runtime_api, &head, b"").await;
-            let error_type = json!(error_type);
-            assert_eq!(
-                (refused.status, &refused.json()["errorType"]),
-                (403, &error_type),
-                "{path}"
-            );
+            let error_type = format!("Extension.{problem}ExtensionIdentifier");
+            assert_eq!(outcome(&refused), forbidden(&error_type), "{path}");
         }
     }
 }
 
 #[tokio::test]
 async fn refuses_a_second_request_for_the_first_event() {
-    Function::start_after(workers(1), async |runtime_api| {
+    let before = async |runtime_api| {
         let registered = register(runtime_api, NAME, "{}").await;
-        let id = registered.header("lambda-extension-identifier").unwrap();
-        let next = "GET /2020-01-01/extension/event/next HTTP/1.1";
-        let head = format!("{next}\nlambda-extension-identifier: {id}");
+        let head = head("GET /2020-01-01/extension/event/next", &registered);
         // Whichever of the two comes first, the other is refused.
         let mut one = request(runtime_api, &head, b"").await;
         let mut other = request(runtime_api, &head, b"").await;
@@ -162,37 +144,32 @@ async fn refuses_a_second_request_for_the_first_event() {
         };
         // The other's request stays open.
         std::mem::forget((one, other));
-        let error_type = refused.json()["errorType"].take();
         assert_eq!(
-            (refused.status, error_type),
-            (403, json!("Extension.InvalidExtensionState"))
+            outcome(&refused),
+            forbidden("Extension.InvalidExtensionState")
         );
-    })
-    .await;
+    };
+    Function::start_with(|_| {}, before).await;
 }
 
 #[tokio::test]
-async fn takes_note_of_an_extensions_errors() {
-    Function::start_after(workers(1), async |runtime_api| {
+async fn takes_note_of_an_extensions_errors_and_has_no_telemetry() {
+    let before = async |runtime_api| {
         let registered = register(runtime_api, NAME, "{}").await;
-        let id = registered.header("lambda-extension-identifier").unwrap();
         for path in ["init/error", "exit/error"] {
-            let head = format!(
-                "POST /2020-01-01/extension/{path} HTTP/1.1
-                 lambda-extension-identifier: {id}"
-            );
+            let head = head(&format!("POST /2020-01-01/extension/{path}"), &registered);
             let refused = http(runtime_api, &head, b"{}").await;
-            let error_type = refused.json()["errorType"].take();
-            assert_eq!(
-                (refused.status, error_type),
-                (403, json!("Extension.MissingHeader"))
-            );
+            assert_eq!(outcome(&refused), forbidden("Extension.MissingHeader"));
             let head = format!("{head}\nlambda-extension-function-error-type: Helper.Broken");
             assert_eq!(http(runtime_api, &head, b"{}").await.status, 202);
         }
+        let head = head("PUT /2022-07-01/telemetry", &registered);
+        let telemetry = http(runtime_api, &head, b"{}").await;
+        let expected = (202, "Telemetry.NotSupported".to_owned());
+        assert_eq!(outcome(&telemetry), expected);
         become_ready(runtime_api, &registered).await;
-    })
-    .await;
+    };
+    Function::start_with(|_| {}, before).await;
 }
 
 /// On AWS the init phase does not end before every extension has asked for its first event.
@@ -201,21 +178,19 @@ async fn does_not_start_while_an_extension_is_not_ready() {
     // A slow machine needs more time to come as far as the registration.
     for seconds in [2, 8, 32] {
         let gate = Gate::new().await;
-        let mut settings = function();
-        settings.environment = vec![("BEHAVIOUR".into(), gate.address().to_string().into())];
-        settings.init_timeout = Duration::from_secs(seconds);
+        let settings = Settings {
+            init_timeout: Duration::from_secs(seconds),
+            ..behaving(gate.address())
+        };
         let never_ready = async {
-            let mut process = BufReader::new(gate.entered().await);
-            let mut address = String::new();
-            process.read_line(&mut address).await.ok()?;
-            let runtime_api = address.trim().parse().ok()?;
-            let _registered = register(runtime_api, NAME, "{}").await;
-            let _poll = request(runtime_api, NEXT, b"").await;
-            std::future::pending::<Option<()>>().await
+            let (address, _process) = runtime_api(&gate).await;
+            let _registered = register(address, NAME, "{}").await;
+            let _poll = request(address, NEXT, b"").await;
+            std::future::pending::<()>().await;
         };
         let started = tokio::select! {
             started = within("the start to fail", Emulator::start(settings)) => started,
-            Some(()) = never_ready => unreachable!("it is pending"),
+            () = never_ready => unreachable!("it is pending"),
         };
         let error = started.unwrap_err();
         let StartError::TimedOut { extension, .. } = &error else {
@@ -231,18 +206,4 @@ async fn does_not_start_while_an_extension_is_not_ready() {
         }
     }
     panic!("it never came as far as the registration");
-}
-
-#[tokio::test]
-async fn says_that_there_is_no_telemetry() {
-    Function::start_after(workers(1), async |runtime_api| {
-        let registered = register(runtime_api, NAME, "{}").await;
-        let id = registered.header("lambda-extension-identifier").unwrap();
-        let head = format!("PUT /2022-07-01/telemetry HTTP/1.1\nlambda-extension-identifier: {id}");
-        let response = http(runtime_api, &head, b"{}").await;
-        assert_eq!(response.status, 202);
-        assert_eq!(response.json()["errorType"], "Telemetry.NotSupported");
-        become_ready(runtime_api, &registered).await;
-    })
-    .await;
 }

@@ -7,31 +7,13 @@ use std::time::Duration;
 
 use crate::support::worker::Function;
 use crate::support::{
-    Gate, all_poll, call, closed, function, line, payload, scratch, start, start_workers, within,
-    workers,
+    Gate, all_poll, behaving, call, closed, function, hold, line, payload, scratch, signal,
+    spawn_call, start, start_workers, terminate, within, workers,
 };
-use emulator::{InvokeError, Reply};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::{Value, json};
+use emulator::{Emulator, InvokeError, Settings};
+use nix::sys::signal::Signal;
+use serde_json::json;
 use tokio::task::JoinSet;
-
-fn pid(pid: u32) -> Pid {
-    Pid::from_raw(i32::try_from(pid).expect("process ids fit"))
-}
-
-fn error_type(reply: &Reply) -> Value {
-    assert!(reply.function_error);
-    payload(reply)["errorType"].clone()
-}
-
-#[tokio::test]
-async fn replies_with_what_the_function_returns() {
-    let emulator = start(function()).await;
-    let reply = call(&emulator, r#"{"echo": [1, "two"]}"#).await;
-    assert_eq!(&reply.payload[..], br#"[1,"two"]"#);
-    assert!(!reply.function_error);
-}
 
 #[tokio::test]
 async fn gives_an_empty_payload_as_an_empty_object() {
@@ -52,10 +34,8 @@ async fn refuses_a_payload_that_is_not_json() {
         b"\xef\xbb\xbf{}",
     ] {
         let error = emulator.invoke(payload).await.unwrap_err();
-        assert!(
-            matches!(error, InvokeError::InvalidRequestContent(_)),
-            "{payload:?}: {error}"
-        );
+        let is_invalid = matches!(error, InvokeError::InvalidRequestContent(_));
+        assert!(is_invalid, "{payload:?}: {error}");
     }
 }
 
@@ -70,51 +50,12 @@ async fn passes_json_of_any_depth_and_lone_surrogates() {
 }
 
 #[tokio::test]
-async fn passes_payloads_of_6_mb_and_no_more() {
-    let emulator = start(function()).await;
-    let largest = format!("\"{}\"", "x".repeat(6 * 1024 * 1024 - 2));
-    let reply = call(&emulator, &*largest).await;
-    assert_eq!(reply.payload, largest);
-    let error = emulator.invoke(largest + " ").await.unwrap_err();
-    assert!(matches!(error, InvokeError::RequestTooLarge(_)), "{error}");
-}
-
-#[tokio::test]
-async fn reports_what_the_function_reports() {
-    let emulator = start(function()).await;
-    let reply = call(&emulator, r#"{"fail": "no such luck"}"#).await;
-    assert!(reply.function_error);
-    assert_eq!(payload(&reply)["errorMessage"], "no such luck");
-    let reply = call(&emulator, r#"{"panic": "oh"}"#).await;
-    assert!(reply.function_error);
-    assert!(
-        payload(&reply)["errorMessage"]
-            .as_str()
-            .unwrap()
-            .contains("oh")
-    );
-}
-
-#[tokio::test]
-async fn reports_a_reply_that_is_too_large() {
-    let emulator = start(function()).await;
-    let limit = 6 * 1024 * 1024 + 100;
-    let reply = call(&emulator, json!({ "large": limit }).to_string()).await;
-    assert_eq!((reply.function_error, reply.payload.len()), (false, limit));
-    let reply = call(&emulator, json!({ "large": limit + 1 }).to_string()).await;
-    assert_eq!(error_type(&reply), "Function.ResponseSizeTooLarge");
-    all_poll(&emulator, 8).await;
-}
-
-#[tokio::test]
 async fn keeps_64_invocations_apart_that_are_in_flight_at_once() {
     let emulator = start_workers(64).await;
     let gate = Gate::new().await;
-    let mut calls = JoinSet::new();
-    for _ in 0..64 {
-        let (emulator, event) = (Arc::clone(&emulator), gate.event());
-        calls.spawn(async move { call(&emulator, event).await });
-    }
+    let calls: JoinSet<_> = (0..64)
+        .map(|_| spawn_call(&emulator, gate.event()))
+        .collect();
     let mut inside = Vec::new();
     for _ in 0..64 {
         inside.push(gate.entered().await);
@@ -125,6 +66,7 @@ async fn keeps_64_invocations_apart_that_are_in_flight_at_once() {
     }
     let mut ids = HashSet::new();
     for reply in calls.join_all().await {
+        let reply = reply.unwrap();
         assert!(!reply.function_error);
         ids.insert(reply.request_id);
     }
@@ -137,18 +79,11 @@ async fn keeps_64_invocations_apart_that_are_in_flight_at_once() {
 async fn reports_a_crash_to_everyone_in_flight_and_starts_the_function_again() {
     let emulator = start_workers(3).await;
     let first = emulator.pid().unwrap();
-    let gate = Gate::new().await;
-    let in_flight = tokio::spawn({
-        let (emulator, event) = (Arc::clone(&emulator), gate.event());
-        async move { call(&emulator, event).await }
-    });
-    let _inside = gate.entered().await;
+    let in_flight = hold(&emulator).await;
     let culprit = call(&emulator, r#"{"exit": 3}"#).await;
-    for reply in [culprit, in_flight.await.unwrap()] {
-        let message = format!(
-            "RequestId: {} Error: Runtime exited with error: exit status 3",
-            reply.request_id
-        );
+    for reply in [culprit, in_flight.reply.await.unwrap()] {
+        let reason = "Error: Runtime exited with error: exit status 3";
+        let message = format!("RequestId: {} {reason}", reply.request_id);
         let expected = json!({ "errorType": "Runtime.ExitError", "errorMessage": message });
         assert_eq!((reply.function_error, payload(&reply)), (true, expected));
     }
@@ -162,73 +97,66 @@ async fn reports_a_crash_to_everyone_in_flight_and_starts_the_function_again() {
 #[tokio::test]
 async fn tells_every_caller_when_the_function_is_killed_under_load() {
     let emulator = start_workers(8).await;
-    let callers: Vec<_> = (0..8)
-        .map(|_| {
-            let emulator = Arc::clone(&emulator);
-            tokio::spawn(async move {
-                for number in 0..300 {
-                    let event = json!({ "echo": number }).to_string();
-                    match within("a reply", emulator.invoke(event)).await {
-                        Ok(reply) if reply.function_error => {
-                            assert_eq!(error_type(&reply), "Runtime.ExitError");
-                        }
-                        Ok(reply) => assert_eq!(payload(&reply), number),
-                        // The process was killed between a reply and the next poll.
-                        Err(InvokeError::TooManyRequests) => {}
-                        Err(error) => panic!("{error}"),
-                    }
+    let caller = |emulator: Arc<Emulator>| async move {
+        for number in 0..300 {
+            let event = json!({ "echo": number }).to_string();
+            match within("a reply", emulator.invoke(event)).await {
+                Ok(reply) if reply.function_error => {
+                    assert_eq!(payload(&reply)["errorType"], "Runtime.ExitError");
                 }
-            })
-        })
-        .collect();
+                Ok(reply) => assert_eq!(payload(&reply), number),
+                // The process was killed between a reply and the next poll.
+                Err(InvokeError::TooManyRequests) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let callers: JoinSet<_> = (0..8).map(|_| caller(Arc::clone(&emulator))).collect();
     for _ in 0..3 {
         let current = match emulator.pid() {
             Some(current) => current,
             None => within("the restart", emulator.wait_for_restart(0)).await,
         };
-        kill(pid(current), Signal::SIGKILL).unwrap();
+        signal(current, Signal::SIGKILL);
         within("another restart", emulator.wait_for_restart(current)).await;
     }
-    for caller in callers {
-        caller.await.unwrap();
-    }
+    callers.join_all().await;
     all_poll(&emulator, 8).await;
     assert!(emulator.most_polls() <= 8);
+}
+
+/// Settings for a shell that runs this script, in which `"$0"` is the test function.
+fn shell(script: &str) -> Settings {
+    let function = function();
+    Settings {
+        arguments: vec!["-c".into(), script.into(), function.bootstrap.into()],
+        bootstrap: "/bin/sh".into(),
+        ..function
+    }
 }
 
 #[tokio::test]
 async fn terminates_the_function_in_order() {
     let emulator = start(function()).await;
-    let ended = within("the function to end", emulator.terminate());
-    let status = ended.await.unwrap();
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(terminate(emulator).await.code(), Some(0));
 }
 
 #[tokio::test]
 async fn kills_a_function_that_does_not_heed_sigterm() {
-    let mut settings = function();
-    settings.termination_grace = Duration::from_millis(600);
     // The shell ignores the signal, and goes on when its child has ended.
-    let script = "trap '' TERM; \"$0\" & wait; sleep 600";
-    settings.arguments = vec![
-        "-c".into(),
-        script.into(),
-        settings.bootstrap.clone().into(),
-    ];
-    settings.bootstrap = "/bin/sh".into();
-    let emulator = start(settings).await;
-    let ended = within("the function to end", emulator.terminate());
-    let status = ended.await.unwrap();
+    let settings = Settings {
+        termination_grace: Duration::from_millis(600),
+        ..shell("trap '' TERM; \"$0\" & wait; sleep 600")
+    };
+    let status = terminate(start(settings).await).await;
     assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
 }
 
 /// The test function's `BEHAVIOUR` needs no extension, so that the test is the function.
 #[tokio::test]
 async fn kills_a_function_without_an_extension_at_once() {
-    let function = Function::start(workers(1)).await;
-    let emulator = Arc::into_inner(function.emulator).expect("nobody else has it");
-    let ended = within("the function to end", emulator.terminate());
-    let status = ended.await.unwrap();
+    let function = Function::start().await;
+    let status = terminate(function.emulator).await;
     assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
 }
 
@@ -240,56 +168,34 @@ async fn sends_sigterm_to_every_process_of_a_function_with_an_extension() {
         "trap 'echo > {}; exit' TERM; echo ready; while :; do sleep 1; done",
         marker.display()
     );
-    let script = format!("sh -c \"{child}\" & \"$0\"");
-    let mut settings = function();
-    settings.arguments = vec![
-        "-c".into(),
-        script.into(),
-        settings.bootstrap.clone().into(),
-    ];
-    settings.bootstrap = "/bin/sh".into();
-    let emulator = start(settings).await;
+    let emulator = start(shell(&format!("sh -c \"{child}\" & \"$0\""))).await;
     line(&emulator, "ready").await;
-    within("the function to end", emulator.terminate()).await;
+    terminate(emulator).await;
     assert!(marker.exists());
 }
 
 /// The shell ends when its child does, and only then.
 #[tokio::test]
 async fn leaves_no_process_behind_when_dropped() {
-    let gate = Gate::new().await;
-    let mut settings = function();
-    let script = "trap '' TERM; \"$0\"; true";
-    settings.arguments = vec![
-        "-c".into(),
-        script.into(),
-        settings.bootstrap.clone().into(),
-    ];
-    settings.bootstrap = "/bin/sh".into();
-    let emulator = Arc::new(start(settings).await);
-    let held = tokio::spawn({
-        let (emulator, event) = (Arc::clone(&emulator), gate.event());
-        async move { emulator.invoke(event).await.map(drop) }
-    });
-    let inside = gate.entered().await;
-    held.abort();
-    assert!(held.await.is_err());
-    drop(emulator);
-    closed(inside).await;
+    let emulator = start(shell("trap '' TERM; \"$0\"; true")).await;
+    let held = hold(&emulator).await;
+    held.reply.abort();
+    assert!(held.reply.await.is_err());
+    drop(Arc::into_inner(emulator).expect("nobody else has it"));
+    closed(held.inside).await;
 }
 
 /// A start that fails leaves nothing behind either.
 #[tokio::test]
 async fn leaves_no_process_behind_that_did_not_start() {
     let gate = Gate::new().await;
-    let mut settings = function();
-    settings
-        .environment
-        .push(("BEHAVIOUR".into(), gate.address().to_string().into()));
-    settings.init_timeout = Duration::from_millis(200);
-    let start = emulator::Emulator::start(settings);
-    let error = within("the start to fail", start).await.unwrap_err();
-    assert!(error.to_string().contains("did not poll"), "{error}");
+    let settings = Settings {
+        init_timeout: Duration::from_millis(200),
+        ..behaving(gate.address())
+    };
+    let start = within("the start to fail", Emulator::start(settings)).await;
+    let error = start.unwrap_err().to_string();
+    assert!(error.contains("did not poll"), "{error}");
     // The process may not have got as far as the gate.
     if let Ok(inside) = tokio::time::timeout(Duration::from_millis(1), gate.entered()).await {
         closed(inside).await;
@@ -297,27 +203,9 @@ async fn leaves_no_process_behind_that_did_not_start() {
 }
 
 #[tokio::test]
-async fn keeps_the_lines_that_the_function_prints() {
-    let emulator = start(function()).await;
-    let reply = call(&emulator, r#"{"log": "here"}"#).await;
-    let expected = json!({ "requestId": reply.request_id.to_string(), "message": "here" });
-    assert_eq!(*line(&emulator, "here").await, *expected.to_string());
-    assert_eq!(
-        emulator
-            .lines()
-            .iter()
-            .filter(|line| line.contains("here"))
-            .count(),
-        2
-    );
-}
-
-#[tokio::test]
 async fn gives_the_function_the_environment_of_a_managed_instance() {
     let mut settings = workers(5);
-    settings
-        .environment
-        .push(("TABLE".into(), "fibonacci".into()));
+    settings.environment = vec![("TABLE".into(), "fibonacci".into())];
     let emulator = start(settings).await;
     let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
     for (name, value) in [

@@ -4,12 +4,13 @@ use std::future::ready;
 use std::time::Duration;
 
 use crate::support::{
-    Gate, call, closed, function, http, invoke, line, request, response, start, within, workers,
+    Response, call, cases, closed, function, hold, http, invoke, line, request, response, send,
+    start, within, workers,
 };
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use emulator::{Emulator, InvokeError};
-use serde_json::{Value, json};
+use emulator::{Emulator, InvokeError, Settings};
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
@@ -17,110 +18,108 @@ use uuid::Uuid;
 
 const PATH: &str = "/2015-03-31/functions/function/invocations";
 
+/// Begins an invocation with these headers and this beginning of a body.
+async fn begin(emulator: &Emulator, rest: &str) -> TcpStream {
+    let head = format!("POST {PATH} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{rest}");
+    send(emulator.invoke_address(), head.as_bytes()).await
+}
+
+/// Invokes the function by a name, which may be followed by a query.
+async fn invoke_by(emulator: &Emulator, name: &str, payload: &[u8]) -> Response {
+    let (name, query) = name.split_once('?').unwrap_or((name, ""));
+    let head = format!("POST /2015-03-31/functions/{name}/invocations?{query} HTTP/1.1");
+    http(emulator.invoke_address(), &head, payload).await
+}
+
 #[tokio::test]
 async fn replies_in_the_shape_of_aws() {
     let emulator = start(function()).await;
     let response = invoke(&emulator, "", br#"{"echo": 1}"#).await;
     assert_eq!((response.status, &*response.text()), (200, "1"));
     assert_eq!(response.header("content-type"), Some("application/json"));
-    assert_eq!(
-        response.header("x-amz-executed-version"),
-        Some("$LATEST.PUBLISHED")
-    );
-    let _: Uuid = response
-        .header("x-amzn-requestid")
-        .unwrap()
-        .parse()
-        .unwrap();
+    let version = response.header("x-amz-executed-version");
+    assert_eq!(version, Some("$LATEST.PUBLISHED"));
+    let request_id = response.header("x-amzn-requestid").unwrap();
+    assert!(Uuid::try_parse(request_id).is_ok(), "{request_id}");
     assert_eq!(response.header("x-amz-function-error"), None);
 }
 
 #[tokio::test]
 async fn marks_a_function_error() {
     let emulator = start(function()).await;
-    let response = invoke(&emulator, "", br#"{"fail": "no"}"#).await;
-    assert_eq!(
-        (response.status, &response.json()["errorMessage"]),
-        (200, &json!("no"))
-    );
-    assert_eq!(response.header("x-amz-function-error"), Some("Unhandled"));
+    for (event, message) in [(r#"{"fail": "no"}"#, "no"), (r#"{"panic": "oh"}"#, "oh")] {
+        let response = invoke(&emulator, "", event.as_bytes()).await;
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("x-amz-function-error"), Some("Unhandled"));
+        let told = response.json()["errorMessage"].take();
+        assert!(told.as_str().unwrap().contains(message), "{told}");
+    }
 }
 
 #[tokio::test]
 async fn accepts_an_asynchronous_event_while_all_workers_are_busy() {
     let emulator = start(workers(1)).await;
-    let gate = Gate::new().await;
-    let event = gate.event();
-    let (held, ()) = tokio::join!(invoke(&emulator, "", event.as_bytes()), async {
-        let inside = gate.entered().await;
-        let headers = "x-amz-invocation-type: Event";
-        let response = invoke(&emulator, headers, br#"{"log": "later"}"#).await;
-        assert_eq!((response.status, &*response.text()), (202, ""));
-        let throttled = invoke(&emulator, "", b"{}").await;
-        assert_eq!(throttled.status, 429);
-        drop(inside);
-    });
-    assert_eq!(held.status, 200);
+    let held = hold(&emulator).await;
+    let headers = "x-amz-invocation-type: Event";
+    let response = invoke(&emulator, headers, br#"{"log": "later"}"#).await;
+    assert_eq!((response.status, &*response.text()), (202, ""));
+    assert_eq!(invoke(&emulator, "", b"{}").await.status, 429);
+    assert!(!held.release().await.function_error);
     line(&emulator, "later").await;
 }
 
-/// Whether the queue takes nobody else now.
-async fn is_full(emulator: &Emulator) -> bool {
-    tokio::select! {
-        biased;
-        refused = emulator.invoke("{}") => matches!(refused, Err(InvokeError::TooManyRequests)),
-        () = ready(()) => false,
-    }
+/// Waits until the queue takes nobody else, or does again.
+async fn wait_until_full(emulator: &Emulator, wanted: bool) {
+    let is_full = async || {
+        tokio::select! {
+            biased;
+            refused = emulator.invoke("{}") => matches!(refused, Err(InvokeError::TooManyRequests)),
+            () = ready(()) => false,
+        }
+    };
+    within(&format!("the queue to be full: {wanted}"), async {
+        while is_full().await != wanted {
+            yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn forgets_a_caller_that_hangs_up() {
-    let mut settings = workers(1);
-    settings.queue = 1;
+    let settings = Settings {
+        queue: 1,
+        ..workers(1)
+    };
     let emulator = start(settings).await;
-    let gate = Gate::new().await;
-    let (held, ()) = tokio::join!(call(&emulator, gate.event()), async {
-        let inside = gate.entered().await;
-        let head = format!("POST {PATH} HTTP/1.1");
-        let hung_up = request(emulator.invoke_address(), &head, br#"{"log": "first"}"#).await;
-        within("the event to wait", async {
-            while !is_full(&emulator).await {
-                yield_now().await;
-            }
-        })
-        .await;
-        drop(hung_up);
-        within("the event to be forgotten", async {
-            while is_full(&emulator).await {
-                yield_now().await;
-            }
-        })
-        .await;
-        drop(inside);
-    });
-    assert!(!held.function_error);
+    let held = hold(&emulator).await;
+    let line = format!("POST {PATH} HTTP/1.1");
+    let hung_up = request(emulator.invoke_address(), &line, br#"{"log": "first"}"#).await;
+    wait_until_full(&emulator, true).await;
+    drop(hung_up);
+    wait_until_full(&emulator, false).await;
+    assert!(!held.release().await.function_error);
     assert!(!call(&emulator, "{}").await.function_error);
     assert!(!emulator.lines().iter().any(|line| line.contains("first")));
 }
 
 #[tokio::test]
-async fn refuses_payloads_over_the_limit_of_their_invocation_type() {
+async fn takes_payloads_up_to_the_limit_of_their_invocation_type() {
     let emulator = start(function()).await;
-    for (headers, limit) in [
-        ("", 6 * 1024 * 1024),
-        ("x-amz-invocation-type: Event", 1024 * 1024),
+    for (headers, limit, status) in [
+        ("", 6 * 1024 * 1024, 200),
+        ("x-amz-invocation-type: Event", 1024 * 1024, 202),
     ] {
         let payload = format!("\"{}\"", "x".repeat(limit - 2));
-        assert_ne!(
-            invoke(&emulator, headers, payload.as_bytes()).await.status,
-            413
+        let largest = invoke(&emulator, headers, payload.as_bytes()).await;
+        assert_eq!(largest.status, status);
+        assert_eq!(largest.text(), if status == 200 { &*payload } else { "" });
+        let refused = invoke(&emulator, headers, (payload + " ").as_bytes()).await;
+        let expected = format!(
+            "413 RequestTooLargeException Request must be smaller than {limit} bytes for the \
+             InvokeFunction operation"
         );
-        let response = invoke(&emulator, headers, (payload + " ").as_bytes()).await;
-        assert_eq!(response.status, 413);
-        assert_eq!(
-            response.header("x-amzn-errortype"),
-            Some("RequestTooLargeException")
-        );
+        assert_eq!(refused.refusal(), expected);
     }
 }
 
@@ -137,16 +136,13 @@ async fn reads_the_whole_body_of_a_request_that_it_refuses() {
         ),
         ("POST /elsewhere", 404),
     ] {
-        let mut caller = TcpStream::connect(emulator.invoke_address()).await.unwrap();
         let length = body.len();
         let head = format!(
             "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
         );
-        let sent = async {
-            caller.write_all(head.as_bytes()).await.unwrap();
-            caller.write_all(&body).await.unwrap();
-        };
-        within("the body to be read", sent).await;
+        let mut caller = send(emulator.invoke_address(), head.as_bytes()).await;
+        let sent = within("the body to be read", caller.write_all(&body)).await;
+        sent.unwrap();
         assert_eq!(response(&mut caller).await.status, status, "{line}");
     }
 }
@@ -154,91 +150,68 @@ async fn reads_the_whole_body_of_a_request_that_it_refuses() {
 #[tokio::test]
 async fn refuses_a_chunked_payload_over_the_limit() {
     let emulator = start(function()).await;
-    let address = emulator.invoke_address();
-    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "POST {PATH} HTTP/1.1\r\nhost: here\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
-    );
-    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut caller = begin(&emulator, "transfer-encoding: chunked\r\n\r\n").await;
     let megabyte = format!("100000\r\n{}\r\n", "x".repeat(1024 * 1024));
-    let sent = async {
-        for _ in 0..7 {
-            connection.write_all(megabyte.as_bytes()).await.unwrap();
-        }
-        connection.write_all(b"0\r\n\r\n").await.unwrap();
-    };
-    within("the body to be read", sent).await;
-    assert_eq!(response(&mut connection).await.status, 413);
+    let body = megabyte.repeat(7) + "0\r\n\r\n";
+    let sent = within("the body to be read", caller.write_all(body.as_bytes())).await;
+    sent.unwrap();
+    assert_eq!(response(&mut caller).await.status, 413);
 }
 
 #[tokio::test]
 async fn refuses_a_payload_that_breaks_off() {
     let emulator = start(function()).await;
-    let address = emulator.invoke_address();
     for rest in [
         "transfer-encoding: chunked\r\n\r\nzz\r\n",
         "content-length: 70\r\n\r\n{}",
     ] {
-        let mut connection = TcpStream::connect(address).await.unwrap();
-        let start = format!("POST {PATH} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{rest}");
-        connection.write_all(start.as_bytes()).await.unwrap();
-        connection.shutdown().await.unwrap();
-        assert_eq!(response(&mut connection).await.status, 400, "{rest}");
+        let mut caller = begin(&emulator, rest).await;
+        caller.shutdown().await.unwrap();
+        assert_eq!(response(&mut caller).await.status, 400, "{rest}");
     }
 }
 
 #[tokio::test]
 async fn throttles_in_the_shape_of_aws() {
     let emulator = start(workers(1)).await;
-    let gate = Gate::new().await;
-    let (_held, throttled) = tokio::join!(call(&emulator, gate.event()), async {
-        let _inside = gate.entered().await;
-        invoke(&emulator, "", b"{}").await
-    });
-    assert_eq!(throttled.status, 429);
-    let error_type = throttled.header("x-amzn-errortype");
-    assert_eq!(error_type, Some("TooManyRequestsException"));
-    let body = json!({
-        "Reason": "ConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded.",
-    });
-    assert_eq!(throttled.json(), body);
+    let _held = hold(&emulator).await;
+    let throttled = invoke(&emulator, "", b"{}").await;
+    assert_eq!(
+        throttled.refusal(),
+        "429 TooManyRequestsException Rate Exceeded."
+    );
+    let body = throttled.json();
+    assert_eq!(body["Reason"], "ConcurrentInvocationLimitExceeded");
+    assert_eq!(body["Type"], "User");
 }
 
 #[tokio::test]
 async fn a_caller_that_stalls_holds_up_nobody() {
-    let mut settings = workers(1);
-    settings.read_timeout = Duration::from_secs(1);
+    let settings = Settings {
+        read_timeout: Duration::from_secs(1),
+        ..workers(1)
+    };
     let emulator = start(settings).await;
     let mut stalled = Vec::new();
     for length in [10, 7_000_000].repeat(8) {
-        let mut caller = TcpStream::connect(emulator.invoke_address()).await.unwrap();
-        let start = format!(
-            "POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n1"
-        );
-        caller.write_all(start.as_bytes()).await.unwrap();
-        stalled.push(caller);
+        stalled.push(begin(&emulator, &format!("content-length: {length}\r\n\r\n1")).await);
     }
-    let sound = invoke(&emulator, "", br#"{"echo": 1}"#).await;
-    assert_eq!(sound.text(), "1");
+    assert_eq!(invoke(&emulator, "", br#"{"echo": 1}"#).await.text(), "1");
     for caller in &mut stalled {
-        let response = response(caller).await;
-        let error_type = response.header("x-amzn-errortype");
-        assert_eq!(
-            (response.status, error_type),
-            (408, Some("RequestTimeoutException"))
-        );
+        let error = response(caller).await.refusal();
+        assert!(error.starts_with("408 RequestTimeoutException "), "{error}");
     }
 }
 
 #[tokio::test]
 async fn closes_a_connection_whose_request_does_not_begin() {
-    let mut settings = workers(1);
-    settings.read_timeout = Duration::from_millis(200);
+    let settings = Settings {
+        read_timeout: Duration::from_millis(200),
+        ..workers(1)
+    };
     let emulator = start(settings).await;
     for address in [emulator.invoke_address(), emulator.function_url_address()] {
-        let mut half = TcpStream::connect(address).await.unwrap();
-        half.write_all(b"POST / HTTP/1.1\r\nhost: x").await.unwrap();
-        closed(half).await;
+        closed(send(address, b"POST / HTTP/1.1\r\nhost: x").await).await;
     }
 }
 
@@ -255,34 +228,33 @@ async fn a_dry_run_invokes_nothing_and_reports_no_version() {
 
 #[tokio::test]
 async fn finds_the_function_by_each_of_its_names() {
-    let mut settings = function();
-    settings.function_name = "Generator_2-b".to_owned();
+    let settings = Settings {
+        function_name: "Generator_2-b".to_owned(),
+        ..function()
+    };
     let emulator = start(settings).await;
-    let unqualified = "arn:aws:lambda:us-east-1:123456789012:function:Generator_2-b";
-    let qualified = format!("{unqualified}:$LATEST.PUBLISHED");
-    for (name, arn) in [
-        ("Generator_2-b", unqualified),
-        ("123456789012:function:Generator_2-b", unqualified),
-        (unqualified, unqualified),
-        ("Generator_2-b?Qualifier=", unqualified),
-        ("Generator_2-b:$LATEST.PUBLISHED", &qualified),
-        ("Generator_2-b%3A%24LATEST.PUBLISHED", &qualified),
-        ("Generator_2-b?Qualifier=%24LATEST.PUBLISHED", &qualified),
+    let arn = "arn:aws:lambda:us-east-1:123456789012:function:Generator_2-b";
+    for (qualifier, names) in [
         (
-            "123456789012:function:Generator_2-b:$LATEST.PUBLISHED",
-            &qualified,
+            "",
+            "Generator_2-b 123456789012:function:Generator_2-b {arn} Generator_2-b?Qualifier=",
         ),
-        (&qualified, &qualified),
         (
-            "Generator_2-b:$LATEST.PUBLISHED?Qualifier=$LATEST.PUBLISHED",
-            &qualified,
+            ":$LATEST.PUBLISHED",
+            "Generator_2-b:$LATEST.PUBLISHED \
+             Generator_2-b%3A%24LATEST.PUBLISHED \
+             Generator_2-b?Qualifier=%24LATEST.PUBLISHED \
+             123456789012:function:Generator_2-b:$LATEST.PUBLISHED \
+             {arn}:$LATEST.PUBLISHED \
+             Generator_2-b:$LATEST.PUBLISHED?Qualifier=$LATEST.PUBLISHED",
         ),
     ] {
-        let (path, query) = name.split_once('?').unwrap_or((name, ""));
-        let head = format!("POST /2015-03-31/functions/{path}/invocations?{query} HTTP/1.1");
-        let response = http(emulator.invoke_address(), &head, br#"{"context": {}}"#).await;
-        assert_eq!(response.status, 200, "{name}: {}", response.text());
-        assert_eq!(response.json()["invoked_function_arn"], arn, "{name}");
+        for name in names.replace("{arn}", arn).split(' ') {
+            let response = invoke_by(&emulator, name, br#"{"context": {}}"#).await;
+            assert_eq!(response.status, 200, "{name}: {}", response.text());
+            let invoked = response.json()["invoked_function_arn"].take();
+            assert_eq!(invoked, format!("{arn}{qualifier}"), "{name}");
+        }
     }
 }
 
@@ -292,202 +264,86 @@ const NAME_PATTERN: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-
 async fn refuses_the_names_that_aws_refuses() {
     let emulator = start(function()).await;
     // Its own name is a keyword of ARNs.
-    let head = "POST /2015-03-31/functions/function:$LATEST.PUBLISHED/invocations HTTP/1.1";
-    assert_eq!(
-        http(emulator.invoke_address(), head, b"{}").await.status,
-        200
-    );
-    let mismatch = |value: &str, member: &str, pattern: &str| {
-        format!(
-            "Value '{value}' at '{member}' failed to satisfy constraint: \
-             Member must satisfy regular expression pattern: {pattern}"
-        )
-    };
+    let own = invoke_by(&emulator, "function:$LATEST.PUBLISHED", b"{}").await;
+    assert_eq!(own.status, 200);
     let name_mismatch = |name: &str| {
-        let mismatch = mismatch(name, "functionName", NAME_PATTERN);
-        (
-            400,
-            "ValidationException",
-            format!("1 validation error detected: {mismatch}"),
+        format!(
+            "Value '{name}' at 'functionName' failed to satisfy constraint: Member must satisfy \
+             regular expression pattern: {NAME_PATTERN}"
         )
     };
-    let not_found = |message: &str| (404, "ResourceNotFoundException", message.to_owned());
-    let long = "x".repeat(257);
-    let too_long = format!(
-        "1 validation error detected: Value '{long}' at 'functionName' failed to satisfy \
-         constraint: Member must have length less than or equal to 256"
-    );
-    let both = format!(
-        "2 validation errors detected: {}; {}",
-        mismatch("a b", "functionName", NAME_PATTERN),
-        mismatch(
-            "c d",
-            "qualifier",
-            r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+"
-        ),
-    );
-    let elsewhere = "arn:aws:lambda:eu-west-1:123456789012:function:function";
-    let another = "arn:aws:lambda:us-east-1:210987654321:function:function";
-    for (name, (status, error_type, message)) in [
-        ("a%20b", name_mismatch("a b")),
-        ("a%2Fb", name_mismatch("a/b")),
-        ("function:", name_mismatch("function:")),
-        ("function:a:b:c", name_mismatch("function:a:b:c")),
-        ("%ff", name_mismatch("")),
-        ("arn:aws:s3:::bucket", name_mismatch("arn:aws:s3:::bucket")),
-        ("12345:function:function", name_mismatch("12345:function:function")),
-        (&long, (400, "ValidationException", too_long)),
-        ("a%20b?Qualifier=c%20d", (400, "ValidationException", both)),
-        (
-            "other",
-            not_found("Function not found: arn:aws:lambda:us-east-1:123456789012:function:other:$LATEST"),
-        ),
-        (
-            "function?Qualifier=7",
-            not_found("Function not found: arn:aws:lambda:us-east-1:123456789012:function:function:7"),
-        ),
-        (
-            elsewhere,
-            not_found("Functions from 'eu-west-1' are not reachable in this region ('us-east-1')"),
-        ),
-        (
-            another,
-            (
-                403,
-                "AccessDeniedException",
-                format!(
-                    "User: arn:aws:iam::123456789012:user/local is not authorized to perform: \
-                     lambda:InvokeFunction on resource: {another} because no resource-based policy \
-                     allows the lambda:InvokeFunction action"
-                ),
-            ),
-        ),
-        (
-            "function?Qualifier=%24LATEST",
-            (
-                400,
-                "InvalidParameterValueException",
-                "Managed Instances run published versions: invoke $LATEST.PUBLISHED.".to_owned(),
-            ),
-        ),
-        (
-            "other:1?Qualifier=2",
-            (
-                400,
-                "InvalidParameterValueException",
-                "The derived qualifier from the function name does not match the specified qualifier."
-                    .to_owned(),
-            ),
-        ),
+    let invalid = "400 ValidationException 1 validation error detected:";
+    for (path, name) in [
+        ("a%20b", "a b"),
+        ("a%2Fb", "a/b"),
+        ("%ff", ""),
+        ("function:", "function:"),
+        ("function:a:b:c", "function:a:b:c"),
+        ("arn:aws:s3:::bucket", "arn:aws:s3:::bucket"),
+        ("12345:function:function", "12345:function:function"),
     ] {
-        let (path, query) = name.split_once('?').unwrap_or((name, ""));
-        let head = format!("POST /2015-03-31/functions/{path}/invocations?{query} HTTP/1.1");
-        let response = http(emulator.invoke_address(), &head, b"{}").await;
-        let body = response.json();
-        let words = (body.get("message").or(body.get("Message"))).and_then(|it| it.as_str());
+        let refused = invoke_by(&emulator, path, b"{}").await;
         assert_eq!(
-            (response.status, response.header("x-amzn-errortype"), words),
-            (status, Some(error_type), Some(&*message)),
-            "{name}"
+            refused.refusal(),
+            format!("{invalid} {}", name_mismatch(name))
         );
+    }
+    let long = "x".repeat(257);
+    let refused = invoke_by(&emulator, &long, b"{}").await;
+    let expected = format!(
+        "{invalid} Value '{long}' at 'functionName' failed to satisfy constraint: Member must have \
+         length less than or equal to 256"
+    );
+    assert_eq!(refused.refusal(), expected);
+    let refused = invoke_by(&emulator, "a%20b?Qualifier=c%20d", b"{}").await;
+    let expected = format!(
+        "400 ValidationException 2 validation errors detected: {}; Value 'c d' at 'qualifier' failed \
+         to satisfy constraint: Member must satisfy regular expression pattern: \
+         \\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+",
+        name_mismatch("a b")
+    );
+    assert_eq!(refused.refusal(), expected);
+    let table = r"
+other => 404 ResourceNotFoundException Function not found: arn:aws:lambda:us-east-1:123456789012:function:other:$LATEST
+function?Qualifier=7 => 404 ResourceNotFoundException Function not found: arn:aws:lambda:us-east-1:123456789012:function:function:7
+arn:aws:lambda:eu-west-1:123456789012:function:function => 404 ResourceNotFoundException Functions from 'eu-west-1' are not reachable in this region ('us-east-1')
+arn:aws:lambda:us-east-1:210987654321:function:function => 403 AccessDeniedException User: arn:aws:iam::123456789012:user/local is not authorized to perform: lambda:InvokeFunction on resource: arn:aws:lambda:us-east-1:210987654321:function:function because no resource-based policy allows the lambda:InvokeFunction action
+function?Qualifier=%24LATEST => 400 InvalidParameterValueException Managed Instances run published versions: invoke $LATEST.PUBLISHED.
+other:1?Qualifier=2 => 400 InvalidParameterValueException The derived qualifier from the function name does not match the specified qualifier.
+";
+    for (name, expected) in cases(table) {
+        let refused = invoke_by(&emulator, name, b"{}").await;
+        assert_eq!(refused.refusal(), expected, "{name}");
     }
 }
 
 #[tokio::test]
 async fn refuses_what_aws_refuses() {
     let emulator = start(function()).await;
-    let post = |headers: &str| format!("POST {PATH} HTTP/1.1\n{headers}");
-    for (head, body, status, error_type, message) in [
-        (
-            post(""),
-            "{",
-            400,
-            "InvalidRequestContentException",
-            "Could not parse request body into json: Could not parse payload into json: \
-             EOF while parsing an object at line 1 column 1",
-        ),
-        (
-            post("x-amz-invocation-type: Later"),
-            "{}",
-            400,
-            "ValidationException",
-            "1 validation error detected: Value 'Later' at 'invocationType' failed to satisfy \
-             constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]",
-        ),
-        (
-            post("x-amz-log-type: tail"),
-            "{}",
-            400,
-            "ValidationException",
-            "1 validation error detected: Value 'tail' at 'logType' failed to satisfy constraint: \
-             Member must satisfy enum value set: [None, Tail]",
-        ),
-        (
-            post("x-amz-log-type: Tail"),
-            "{}",
-            400,
-            "InvalidParameterValueException",
-            "Tail logs are not supported for functions configured with capacity provider",
-        ),
-        (
-            post("x-amz-tenant-id: me"),
-            "{}",
-            400,
-            "InvalidParameterValueException",
-            "cargo local does not support tenant isolation.",
-        ),
-        (
-            post("x-amz-durable-execution-name: mine"),
-            "{}",
-            400,
-            "InvalidParameterValueException",
-            "cargo local does not support durable executions.",
-        ),
-        (
-            post(&format!("x-amzn-trace-id: {}", "x".repeat(300_000))),
-            "{}",
-            400,
-            "InvalidParameterValueException",
-            "X-Amzn-Trace-Id must be at most 4096 bytes.",
-        ),
-        (
-            "POST /2015-03-31/elsewhere HTTP/1.1".to_owned(),
-            "{}",
-            404,
-            "UnknownOperationException",
-            "No such operation: POST /2015-03-31/elsewhere",
-        ),
-        (
-            "POST /2021-11-15/functions/function/response-streaming-invocations HTTP/1.1"
-                .to_owned(),
-            "{}",
-            404,
-            "UnknownOperationException",
-            "cargo local does not stream responses: use Invoke",
-        ),
-        (
-            format!("GET {PATH} HTTP/1.1"),
-            "",
-            405,
-            "UnknownOperationException",
-            "No such operation: GET /2015-03-31/functions/function/invocations; to invoke the \
-             function, use POST",
-        ),
-        (
-            "POST / HTTP/1.1".to_owned(),
-            "{}",
-            405,
-            "UnknownOperationException",
-            "No such operation: POST /",
-        ),
-    ] {
-        let response = http(emulator.invoke_address(), &head, body.as_bytes()).await;
-        assert_eq!(
-            (response.status, response.header("x-amzn-errortype")),
-            (status, Some(error_type))
-        );
-        assert_eq!(response.json()["message"], message);
-        assert!(response.header("x-amzn-requestid").is_some());
+    let table = r"
+x-amz-invocation-type: Later => 400 ValidationException 1 validation error detected: Value 'Later' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]
+x-amz-log-type: tail => 400 ValidationException 1 validation error detected: Value 'tail' at 'logType' failed to satisfy constraint: Member must satisfy enum value set: [None, Tail]
+x-amz-log-type: Tail => 400 InvalidParameterValueException Tail logs are not supported for functions configured with capacity provider
+x-amz-tenant-id: me => 400 InvalidParameterValueException cargo local does not support tenant isolation.
+x-amz-durable-execution-name: mine => 400 InvalidParameterValueException cargo local does not support durable executions.
+x-amzn-trace-id: {long} => 400 InvalidParameterValueException X-Amzn-Trace-Id must be at most 4096 bytes.
+";
+    for (header, expected) in cases(table) {
+        let header = header.replace("{long}", &"x".repeat(300_000));
+        let refused = invoke(&emulator, &header, b"{}").await;
+        assert_eq!(refused.refusal(), expected);
+    }
+    let table = r"
+POST /2015-03-31/functions/function/invocations => 400 InvalidRequestContentException Could not parse request body into json: Could not parse payload into json: EOF while parsing an object at line 1 column 1
+POST /2015-03-31/elsewhere => 404 UnknownOperationException No such operation: POST /2015-03-31/elsewhere
+POST /2021-11-15/functions/function/response-streaming-invocations => 404 UnknownOperationException cargo local does not stream responses: use Invoke
+GET /2015-03-31/functions/function/invocations => 405 UnknownOperationException No such operation: GET /2015-03-31/functions/function/invocations; to invoke the function, use POST
+POST / => 405 UnknownOperationException No such operation: POST /
+";
+    for (line, expected) in cases(table) {
+        let refused = http(emulator.invoke_address(), &format!("{line} HTTP/1.1"), b"{").await;
+        assert_eq!(refused.refusal(), expected);
+        assert!(refused.header("x-amzn-requestid").is_some());
     }
 }
 
@@ -503,16 +359,9 @@ async fn refuses_a_client_context_that_is_not_a_json_object() {
         encode("{\"custom\":\"\0\"}"),
     ] {
         let response = invoke(&emulator, &format!("x-amz-client-context: {value}"), b"{}").await;
-        let error_type = response.header("x-amzn-errortype");
-        assert_eq!(
-            error_type,
-            Some("InvalidRequestContentException"),
-            "{value}"
-        );
-        assert_eq!(
-            response.json()["message"],
-            "Client context must be a valid Base64-encoded JSON object."
-        );
+        let expected = "400 InvalidRequestContentException Client context must be a valid \
+                        Base64-encoded JSON object.";
+        assert_eq!(response.refusal(), expected, "{value}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
@@ -23,17 +24,12 @@ impl Browser {
         let script = r#"profile=$(mktemp -d)
             chromium --user-data-dir="$profile" "$@" 3<&0 4>&1 </dev/null >&2
             rm -r "$profile""#;
+        let options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run \
+                       --disable-background-networking --disable-component-update --disable-sync \
+                       --remote-debugging-pipe";
         let mut process = Command::new("sh")
             .args(["-c", script, "chromium"])
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-            ])
-            .args(["--no-first-run", "--disable-background-networking"])
-            .args(["--disable-component-update", "--disable-sync"])
-            .arg("--remote-debugging-pipe")
+            .args(options.split(' '))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -126,6 +122,18 @@ impl Browser {
         assert_eq!(self.value(&expression).await, true, "not true: {condition}");
     }
 
+    /// Waits until an element shows this text.
+    pub(crate) async fn wait_for_text(&mut self, selector: &str, text: &str) {
+        let condition = format!("$({selector:?}).innerText.includes({text:?})");
+        self.wait(&condition).await;
+    }
+
+    /// Waits until this many invocations are listed.
+    pub(crate) async fn wait_for_rows(&mut self, count: usize) {
+        let rows = "document.querySelectorAll('#last > li').length";
+        self.wait(&format!("{rows} === {count}")).await;
+    }
+
     pub(crate) async fn text(&mut self, selector: &str) -> String {
         let text = self
             .value(&format!("document.querySelector({selector:?}).innerText"))
@@ -156,6 +164,11 @@ impl Browser {
         self.text("#outcome").await
     }
 
+    /// Invokes the function, which must reply.
+    pub(crate) async fn expect_reply(&mut self, event: &str) {
+        assert_eq!(self.invoke(event).await, "The function replied.");
+    }
+
     /// Gives the page another size, in CSS pixels.
     pub(crate) async fn resize(&mut self, width: u32, height: u32) {
         let metrics = json!({
@@ -184,7 +197,7 @@ impl Browser {
 }
 
 /// Starts a function and opens its console.
-pub(crate) async fn open(settings: Settings) -> (Emulator, Browser) {
+pub(crate) async fn open(settings: Settings) -> (Arc<Emulator>, Browser) {
     let emulator = start(settings).await;
     let browser = Browser::open(&format!("http://{}/", emulator.invoke_address())).await;
     (emulator, browser)

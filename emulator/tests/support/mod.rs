@@ -1,23 +1,23 @@
 //! The test function, raw HTTP, and waits with a bound.
 
-// Not every test file uses all of it.
-#![allow(dead_code, missing_docs)]
-
 pub(crate) mod browser;
 pub(crate) mod worker;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process::{self, Command, ExitStatus};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use emulator::{Emulator, Reply, Settings};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::ChildStderr;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 /// More than anything takes on a busy machine, and little enough to wait for once.
@@ -47,12 +47,33 @@ pub(crate) fn function() -> Settings {
         );
         path
     });
-    let mut settings = Settings::new(&*EXAMPLE);
-    // No test but those of time-outs depends on how fast the function is.
-    settings.timeout = PATIENCE;
-    settings.return_limit = PATIENCE;
-    settings.termination_grace = PATIENCE;
-    settings
+    patient(&EXAMPLE)
+}
+
+/// Settings for an executable. No test but those of time-outs depends on how fast it is.
+pub(crate) fn patient(bootstrap: &Path) -> Settings {
+    Settings {
+        timeout: PATIENCE,
+        return_limit: PATIENCE,
+        termination_grace: PATIENCE,
+        ..Settings::new(bootstrap)
+    }
+}
+
+pub(crate) fn workers(count: u16) -> Settings {
+    Settings {
+        max_concurrency: count.try_into().ok(),
+        ..function()
+    }
+}
+
+/// A function with one worker, and what its `BEHAVIOUR` is in place of that of a function.
+pub(crate) fn behaving(behaviour: impl std::fmt::Display) -> Settings {
+    let behaviour = format!("{behaviour}").into();
+    Settings {
+        environment: vec![("BEHAVIOUR".into(), behaviour)],
+        ..workers(1)
+    }
 }
 
 /// A directory of this run: two runs in one target directory do not meet. Those of ended runs go.
@@ -66,10 +87,19 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
             }
         }
         let own = all.join(process::id().to_string());
+        // An ended run may have had the same number.
+        let _ = fs::remove_dir_all(&own);
         fs::create_dir_all(&own).expect("a directory");
         own
     });
     DIRECTORY.join(name)
+}
+
+/// An empty folder in the tests' scratch directory.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    let folder = scratch(name);
+    fs::create_dir(&folder).expect("a folder");
+    folder
 }
 
 /// Writes an executable file into the tests' scratch directory. Another process writes it: if this
@@ -84,23 +114,34 @@ pub(crate) fn executable(name: &str, text: &str) -> PathBuf {
     path
 }
 
-pub(crate) fn workers(count: u16) -> Settings {
-    let mut settings = function();
-    settings.max_concurrency = count.try_into().ok();
-    settings
+/// An executable that runs this shell script before it becomes the test function.
+pub(crate) fn function_after(name: &str, script: &str) -> PathBuf {
+    let function = function().bootstrap;
+    let function = function.display();
+    executable(name, &format!("#!/bin/sh\n{script}\nexec {function}\n"))
 }
 
-pub(crate) async fn start(settings: Settings) -> Emulator {
-    within("the function to start", Emulator::start(settings))
-        .await
-        .expect("the function starts")
+pub(crate) async fn start(settings: Settings) -> Arc<Emulator> {
+    let started = within("the function to start", Emulator::start(settings)).await;
+    Arc::new(started.expect("the function starts"))
 }
 
 /// Starts the function and waits until all its workers poll.
 pub(crate) async fn start_workers(count: u16) -> Arc<Emulator> {
     let emulator = start(workers(count)).await;
     all_poll(&emulator, count).await;
-    Arc::new(emulator)
+    emulator
+}
+
+/// Ends a function that no task uses any more.
+pub(crate) async fn terminate(emulator: Arc<Emulator>) -> ExitStatus {
+    let emulator = Arc::into_inner(emulator).expect("nobody else has it");
+    let ended = within("the function to end", emulator.terminate()).await;
+    ended.expect("it has been started")
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).expect("a process");
 }
 
 pub(crate) async fn all_poll(emulator: &Emulator, count: u16) {
@@ -121,6 +162,23 @@ pub(crate) async fn call(emulator: &Emulator, event: impl Into<String>) -> Reply
     within(&what, emulator.invoke(event))
         .await
         .unwrap_or_else(|error| panic!("{error} instead of {what}"))
+}
+
+/// Invokes the function while the test goes on.
+pub(crate) fn spawn_call(emulator: &Arc<Emulator>, event: impl Into<String>) -> JoinHandle<Reply> {
+    let (emulator, event) = (Arc::clone(emulator), event.into());
+    tokio::spawn(async move { call(&emulator, event).await })
+}
+
+/// Callers that each send their next event as soon as they have the reply to the last one.
+pub(crate) fn call_from_each(emulator: &Arc<Emulator>, callers: u16, calls: u32) -> JoinSet<()> {
+    let caller = |emulator: Arc<Emulator>| async move {
+        for number in 0..calls {
+            let reply = call(&emulator, json!({ "echo": number }).to_string()).await;
+            assert_eq!(payload(&reply), number);
+        }
+    };
+    (0..callers).map(|_| caller(Arc::clone(emulator))).collect()
 }
 
 pub(crate) fn payload(reply: &Reply) -> Value {
@@ -152,6 +210,28 @@ impl Gate {
     pub(crate) async fn entered(&self) -> TcpStream {
         let entered = within("an invocation at the gate", self.0.accept()).await;
         entered.expect("the function connects").0
+    }
+}
+
+/// An invocation that keeps a worker busy.
+pub(crate) struct Held {
+    pub(crate) inside: TcpStream,
+    pub(crate) reply: JoinHandle<Reply>,
+}
+
+/// Keeps a worker busy, once it has an event.
+pub(crate) async fn hold(emulator: &Arc<Emulator>) -> Held {
+    let gate = Gate::new().await;
+    let reply = spawn_call(emulator, gate.event());
+    let inside = gate.entered().await;
+    Held { inside, reply }
+}
+
+impl Held {
+    /// Lets it go, and returns its reply.
+    pub(crate) async fn release(self) -> Reply {
+        drop(self.inside);
+        self.reply.await.expect("a reply")
     }
 }
 
@@ -235,6 +315,15 @@ impl Response {
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
+
+    /// An error of the Lambda API: its status, type and message.
+    pub(crate) fn refusal(&self) -> String {
+        let error_type = self.header("x-amzn-errortype").unwrap_or("no error");
+        let body = self.json();
+        let message = body.get("message").or(body.get("Message"));
+        let message = message.and_then(Value::as_str).unwrap_or_default();
+        format!("{} {error_type} {message}", self.status)
+    }
 }
 
 /// Sends a request on a connection of its own and reads the response. `head` is the request line and,
@@ -246,8 +335,6 @@ pub(crate) async fn http(address: SocketAddr, head: &str, body: &[u8]) -> Respon
 
 /// Sends a request without reading the response.
 pub(crate) async fn request(address: SocketAddr, head: &str, body: &[u8]) -> TcpStream {
-    let connect = within("a connection", TcpStream::connect(address));
-    let mut connection = connect.await.expect("it listens");
     let mut lines: Vec<_> = head.trim().lines().map(str::trim).collect();
     let host = format!("host: {address}");
     if !head.to_lowercase().contains("\nhost:") {
@@ -258,12 +345,15 @@ pub(crate) async fn request(address: SocketAddr, head: &str, body: &[u8]) -> Tcp
         "{}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n",
         lines.join("\r\n")
     );
-    let send = async {
-        connection.write_all(head.as_bytes()).await?;
-        connection.write_all(body).await
-    };
+    send(address, &[head.as_bytes(), body].concat()).await
+}
+
+/// Sends these bytes on a connection of their own.
+pub(crate) async fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let connect = within("a connection", TcpStream::connect(address));
+    let mut connection = connect.await.expect("it listens");
     // It may respond before it has read everything.
-    let _ = within("a request to be read", send).await;
+    let _ = within("a request to be read", connection.write_all(bytes)).await;
     connection
 }
 
@@ -272,6 +362,12 @@ pub(crate) async fn response(connection: &mut TcpStream) -> Response {
     let read = connection.read_to_end(&mut bytes);
     within("a response", read).await.expect("it responds");
     Response::parse(bytes)
+}
+
+/// The cases of a table: a line each, what is sent before an arrow and what comes of it behind.
+pub(crate) fn cases(table: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = table.lines().filter(|line| !line.is_empty());
+    lines.map(|line| line.split_once(" => ").expect("an arrow"))
 }
 
 /// Posts an event to the Invoke API.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::{Gate, Response, call, http, request, response, start, within};
+use super::{Gate, Response, behaving, http, request, response, spawn_call, start, within};
 
 pub(crate) const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1";
 
@@ -20,42 +20,61 @@ pub(crate) struct Function {
     _process: BufReader<TcpStream>,
 }
 
+/// Where the Runtime API is, as the function's process tells. It ends with the connection.
+pub(crate) async fn runtime_api(gate: &Gate) -> (SocketAddr, BufReader<TcpStream>) {
+    let mut process = BufReader::new(gate.entered().await);
+    let mut address = String::new();
+    let told = process.read_line(&mut address);
+    within("the Runtime API's address", told).await.unwrap();
+    (address.trim().parse().unwrap(), process)
+}
+
 impl Function {
-    /// Starts a process that leaves the Runtime API to the test, and polls for it.
-    pub(crate) async fn start(settings: Settings) -> Self {
-        Self::start_after(settings, async |_| {}).await
+    /// Starts a process that leaves the Runtime API to the test, and polls for its one worker.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}, async |_| {}).await
     }
 
-    /// Does something with the Runtime API before the first poll.
-    pub(crate) async fn start_after(
-        mut settings: Settings,
+    /// Changes the settings, and does something with the Runtime API before the first poll.
+    pub(crate) async fn start_with(
+        change: impl FnOnce(&mut Settings),
         before: impl AsyncFnOnce(SocketAddr),
     ) -> Self {
         let gate = Gate::new().await;
-        settings
-            .environment
-            .push(("BEHAVIOUR".into(), gate.address().to_string().into()));
+        let mut settings = behaving(gate.address());
+        change(&mut settings);
         let (emulator, (runtime_api, poll, process)) = tokio::join!(start(settings), async {
-            let mut process = BufReader::new(gate.entered().await);
-            let mut address = String::new();
-            let told = process.read_line(&mut address);
-            within("the Runtime API's address", told).await.unwrap();
-            let runtime_api = address.trim().parse().unwrap();
-            before(runtime_api).await;
-            (runtime_api, request(runtime_api, NEXT, b"").await, process)
+            let (address, process) = runtime_api(&gate).await;
+            before(address).await;
+            (address, request(address, NEXT, b"").await, process)
         });
         Self {
-            emulator: Arc::new(emulator),
+            emulator,
             runtime_api,
             poll: Some(poll),
             _process: process,
         }
     }
 
+    /// Starts one that has an event, whose caller waits.
+    pub(crate) async fn start_invoked() -> (Self, JoinHandle<Reply>, Response) {
+        let mut function = Self::start().await;
+        let call = function.call("{}");
+        let event = function.next().await;
+        (function, call, event)
+    }
+
+    /// Serves an invocation from end to end.
+    pub(crate) async fn serve(&mut self) {
+        let call = self.call("{}");
+        let event = self.next().await;
+        self.reply(&event, b"1").await;
+        assert_eq!(&call.await.unwrap().payload[..], b"1");
+    }
+
     /// Invokes the function.
     pub(crate) fn call(&self, event: impl Into<String>) -> JoinHandle<Reply> {
-        let (emulator, event) = (Arc::clone(&self.emulator), event.into());
-        tokio::spawn(async move { call(&emulator, event).await })
+        spawn_call(&self.emulator, event)
     }
 
     /// Takes an event, by the poll that is open or by another.
@@ -65,6 +84,16 @@ impl Function {
             None => request(self.runtime_api, NEXT, b"").await,
         };
         response(&mut poll).await
+    }
+
+    /// Polls ahead of the next event.
+    pub(crate) async fn poll(&mut self) {
+        self.poll = Some(request(self.runtime_api, NEXT, b"").await);
+    }
+
+    /// Replies to an event.
+    pub(crate) async fn reply(&self, event: &Response, body: &[u8]) {
+        assert_eq!(self.post("response", event, body).await.0, 202);
     }
 
     /// Posts the outcome of an event. `what` is `response` or `error`.
@@ -114,6 +143,14 @@ impl Connection {
         let bytes = requests.concat();
         let sent = self.stream.write_all(bytes.as_bytes());
         within("requests to be read", sent).await.unwrap();
+    }
+
+    /// Replies to an event.
+    pub(crate) async fn reply(&mut self, event: &Response, body: &str) -> Response {
+        self.send(&[post_request(event, body)]).await;
+        let accepted = self.receive().await.unwrap();
+        assert_eq!(accepted.status, 202);
+        accepted
     }
 
     /// Reads the next response, or `None` if the connection ends before it is whole.
