@@ -31,62 +31,46 @@ pub(crate) struct Program {
 }
 
 const PROGRAMS: [Program; 11] = [
-    Program {
-        name: "raw",
-        description: "a bare epoll loop that sends the same bytes",
-        colour: "#8b949e",
-    },
-    Program {
-        name: OURS,
-        description: "this function",
-        colour: "#2f81f7",
-    },
-    Program {
-        name: "ours-off",
-        description: "this function without pipelining",
-        colour: "#2f81f7",
-    },
-    Program {
-        name: "no-op",
-        description: "lambda_runtime, which replies {}",
-        colour: "#2da44e",
-    },
-    Program {
-        name: "layer",
-        description: "lambda_runtime, which posts this function's slices",
-        colour: "#1b9aaa",
-    },
-    Program {
-        name: "service",
-        description: "stock's handler on this function's loop",
-        colour: "#bf8700",
-    },
-    Program {
-        name: "stock",
-        description: "lambda_runtime and serde over the same table",
-        colour: "#d9730d",
-    },
-    Program {
-        name: "iterative",
-        description: "as stock, but num-bigint computes the terms",
-        colour: "#a371f7",
-    },
-    Program {
-        name: "python",
-        description: "the Python function, awslambdaric",
-        colour: "#e5534b",
-    },
-    Program {
-        name: "raw-off",
-        description: "raw without pipelining",
-        colour: "#8b949e",
-    },
-    Program {
-        name: "raw-threads",
-        description: "raw with a thread for each CPU",
-        colour: "#8b949e",
-    },
+    program(
+        "raw",
+        "#8b949e",
+        "a bare epoll loop that sends the same bytes",
+    ),
+    program(OURS, "#2f81f7", "this function"),
+    program("ours-off", "#2f81f7", "this function without pipelining"),
+    program("no-op", "#2da44e", "lambda_runtime, which replies {}"),
+    program(
+        "layer",
+        "#1b9aaa",
+        "lambda_runtime, which posts this function's slices",
+    ),
+    program(
+        "service",
+        "#bf8700",
+        "stock's handler on this function's loop",
+    ),
+    program(
+        "stock",
+        "#d9730d",
+        "lambda_runtime and serde over the same table",
+    ),
+    program(
+        "iterative",
+        "#a371f7",
+        "as stock, but num-bigint computes the terms",
+    ),
+    program("python", "#e5534b", "the Python function, awslambdaric"),
+    program("raw-off", "#8b949e", "raw without pipelining"),
+    program("raw-threads", "#8b949e", "raw with a thread for each CPU"),
 ];
+
+const fn program(name: &'static str, colour: &'static str, description: &'static str) -> Program {
+    Program {
+        name,
+        description,
+        colour,
+    }
+}
 
 impl Serialize for Program {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
