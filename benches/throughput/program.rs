@@ -26,50 +26,27 @@ pub(crate) const OURS: &str = "ours";
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
-    /// Of its line in the picture.
-    pub(crate) colour: &'static str,
 }
 
 const PROGRAMS: [Program; 11] = [
-    program(
-        "raw",
-        "#8b949e",
-        "a bare epoll loop that sends the same bytes",
-    ),
-    program(OURS, "#2f81f7", "this function"),
-    program("ours-off", "#2f81f7", "this function without pipelining"),
-    program("no-op", "#2da44e", "lambda_runtime, which replies {}"),
+    program("raw", "a bare epoll loop that sends the same bytes"),
+    program(OURS, "this function"),
+    program("ours-off", "this function without pipelining"),
+    program("no-op", "lambda_runtime, which replies {}"),
     program(
         "layer",
-        "#1b9aaa",
         "lambda_runtime, which posts this function's slices",
     ),
-    program(
-        "service",
-        "#bf8700",
-        "stock's handler on this function's loop",
-    ),
-    program(
-        "stock",
-        "#d9730d",
-        "lambda_runtime and serde over the same table",
-    ),
-    program(
-        "iterative",
-        "#a371f7",
-        "as stock, but num-bigint computes the terms",
-    ),
-    program("python", "#e5534b", "the Python function, awslambdaric"),
-    program("raw-off", "#8b949e", "raw without pipelining"),
-    program("raw-threads", "#8b949e", "raw with a thread for each CPU"),
+    program("service", "stock's handler on this function's loop"),
+    program("stock", "lambda_runtime and serde over the same table"),
+    program("iterative", "as stock, but num-bigint computes the terms"),
+    program("python", "the Python function, awslambdaric"),
+    program("raw-off", "raw without pipelining"),
+    program("raw-threads", "raw with a thread for each CPU"),
 ];
 
-const fn program(name: &'static str, colour: &'static str, description: &'static str) -> Program {
-    Program {
-        name,
-        description,
-        colour,
-    }
+const fn program(name: &'static str, description: &'static str) -> Program {
+    Program { name, description }
 }
 
 impl Serialize for Program {
