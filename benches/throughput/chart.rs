@@ -102,19 +102,14 @@ fn colour(name: &str) -> &'static str {
     }
 }
 
-/// Puts each label beside the end of its line, or as near to it as the other labels allow.
+/// Puts each label beside the end of its line, or as little above it as the labels below allow.
 fn place_labels(lines: &mut [Line], y: &Axis) {
     for line in &mut *lines {
-        line.label_y = line.rows.last().map_or(0.0, |row| y.at(row.cpu_us));
+        line.label_y = line.rows.last().map_or(BOTTOM, |row| y.at(row.cpu_us));
     }
-    lines.sort_by(|a, b| a.label_y.total_cmp(&b.label_y));
-    let mut free = TOP;
-    for line in &mut *lines {
-        line.label_y = line.label_y.max(free);
-        free = line.label_y + LABEL_HEIGHT;
-    }
+    lines.sort_by(|a, b| b.label_y.total_cmp(&a.label_y));
     let mut free = BOTTOM;
-    for line in lines.iter_mut().rev() {
+    for line in lines {
         line.label_y = line.label_y.min(free);
         free = line.label_y - LABEL_HEIGHT;
     }

@@ -37,7 +37,7 @@ pub(crate) struct Row {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     /// Highest resident set size of the program up to this N, in bytes.
-    pub(crate) peak_rss_bytes: u64,
+    pub(crate) peak_rss_bytes: f64,
     /// CPU of the Runtime API per invocation, in microseconds.
     pub(crate) runtime_api_cpu_us: f64,
 }
@@ -65,7 +65,7 @@ struct Sample {
     /// In nanoseconds.
     latencies: Vec<u32>,
     runtime_api_cpu: f64,
-    peak_rss: u64,
+    peak_rss: f64,
 }
 
 impl Setting {

@@ -69,15 +69,15 @@ impl Process {
     }
 
     /// The highest resident set size so far, in bytes, summed over the process and its children.
-    pub(crate) fn peak_rss(&self) -> io::Result<u64> {
-        let mut kib = 0;
+    pub(crate) fn peak_rss(&self) -> io::Result<f64> {
+        let mut kib = 0.0;
         for pid in self.pids()? {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let value = line.and_then(|line| line.split_whitespace().next());
-            kib += value.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
+            kib += value.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0);
         }
-        Ok(kib * 1024)
+        Ok(kib * 1024.0)
     }
 
     fn pids(&self) -> io::Result<Vec<i32>> {
