@@ -3,11 +3,12 @@
 //!
 //! `cargo bench --bench soak -- --duration 3600` runs for an hour.
 
+use std::error::Error;
+use std::fs;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use std::{fs, process};
 
 use clap::Parser;
 use emulator::{Emulator, Settings};
@@ -48,83 +49,74 @@ fn events() -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Resident bytes and open file descriptors of the function's process.
-fn sample(emulator: &Emulator) -> (u64, usize) {
-    let rss = emulator.resident_bytes().expect("the function runs");
-    let pid = emulator.pid().expect("the function runs");
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the function runs");
-    (rss, descriptors.count())
+/// Resident bytes and open file descriptors of the function's process, if it runs.
+fn sample(emulator: &Emulator) -> Option<(u64, usize)> {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", emulator.pid()?)).ok()?;
+    Some((emulator.resident_bytes()?, descriptors.count()))
 }
 
 #[tokio::main]
-async fn main() {
+async fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     if !"soak".contains(&flags.filter) {
-        return;
+        return Ok(());
     }
     let Some(seconds) = flags.duration.or(flags.test.then_some(1)) else {
         println!("soak runs only for a given time: cargo bench --bench soak -- --duration 60");
-        return;
+        return Ok(());
     };
     let duration = Duration::from_secs(seconds);
-    let mut settings = Settings::new(emulator::build_function().expect("the function builds"));
+    let mut settings = Settings::new(emulator::build_function()?);
     settings.max_concurrency = NonZeroU16::new(CONCURRENCY);
     settings.queue = CONCURRENCY.into();
-    let emulator = Arc::new(
-        Emulator::start(settings)
-            .await
-            .expect("the function starts"),
-    );
+    let emulator = Arc::new(Emulator::start(settings).await?);
 
     let events = Arc::new(events());
     let invocations = Arc::new(AtomicU64::new(0));
-    let is_over = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
-    for _ in 0..CONCURRENCY {
+    for caller in 0..CONCURRENCY {
         let (emulator, events) = (Arc::clone(&emulator), Arc::clone(&events));
-        let (invocations, is_over) = (Arc::clone(&invocations), Arc::clone(&is_over));
+        let invocations = Arc::clone(&invocations);
         callers.spawn(async move {
-            while !is_over.load(Relaxed) {
-                let number = invocations.fetch_add(1, Relaxed);
-                // 389 has no factor in common with the number of events, so this reaches all.
-                let index = usize::try_from(number * 389 % events.len() as u64).unwrap_or(0);
+            let mut index = usize::from(caller);
+            loop {
                 let (payload, expected) = &events[index];
                 let reply = emulator.invoke(payload.clone()).await.expect("a reply");
                 assert!(reply.payload == expected[..], "a wrong reply to {payload}");
+                invocations.fetch_add(1, Relaxed);
+                // 389 has no factor in common with the number of events, so this reaches all.
+                index = (index + 389) % events.len();
             }
         });
     }
 
     let begun = Instant::now();
     sleep(duration / WARM_UP_PART).await;
-    let (first_rss, first_descriptors) = sample(&emulator);
+    let (first_rss, first_descriptors) = sample(&emulator).ok_or("the function died")?;
     let (mut most_rss, mut most_descriptors) = (first_rss, first_descriptors);
     let mut ticks = interval(Duration::from_millis(500));
-    while begun.elapsed() < duration && callers.len() == usize::from(CONCURRENCY) {
+    while begun.elapsed() < duration {
         ticks.tick().await;
-        let (rss, descriptors) = sample(&emulator);
+        let (rss, descriptors) = sample(&emulator).ok_or("the function died")?;
         most_rss = most_rss.max(rss);
         most_descriptors = most_descriptors.max(descriptors);
-        if let Some(Err(error)) = callers.try_join_next() {
-            eprintln!("error: {error}");
-            process::exit(1);
+        if let Some(ended) = callers.try_join_next() {
+            ended?;
         }
     }
-    is_over.store(true, Relaxed);
-    callers.join_all().await;
+    callers.shutdown().await;
 
-    let seconds = begun.elapsed().as_secs_f64();
-    let invocations = invocations.load(Relaxed);
     println!(
-        "{invocations} invocations in {seconds:.0} s, 0 wrong, at most {} polls at once",
+        "{} invocations in {:.0} s, 0 wrong, at most {} polls at once",
+        invocations.load(Relaxed),
+        begun.elapsed().as_secs_f64(),
         emulator.most_polls()
     );
     println!("RSS       {first_rss} bytes after a tenth of the time, at most {most_rss} since");
     println!("open file descriptors {first_descriptors}, at most {most_descriptors} since");
     println!("log lines {}", emulator.lines().len());
-    let is_flat = most_rss - first_rss < 1024 * 1024;
-    if !is_flat || most_descriptors > first_descriptors {
-        eprintln!("error: memory grew by 1 MiB or more, or file descriptors by one or more");
-        process::exit(1);
+    if most_rss - first_rss >= 1024 * 1024 || most_descriptors > first_descriptors {
+        return Err("memory grew by 1 MiB or more, or file descriptors by one or more".into());
     }
+    Ok(())
 }

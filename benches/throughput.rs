@@ -16,7 +16,6 @@ mod throughput {
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 use std::{env, fs, io};
 
 use clap::Parser;
@@ -25,8 +24,7 @@ use crate::throughput::measure::{self, Cell, Row, Setting};
 use crate::throughput::process::Process;
 use crate::throughput::program::{self, OURS, Program};
 use crate::throughput::report::{self, USUAL};
-use crate::throughput::runtime_api::{self, RuntimeApi};
-use crate::throughput::{chart, cpu};
+use crate::throughput::{chart, cpu, runtime_api};
 
 /// Measures this function and the alternatives to it, in a minute and a half.
 #[derive(Parser)]
@@ -161,20 +159,16 @@ fn paced(rows: &[Row]) -> Vec<Cell> {
 fn print_starts(programs: &[Program], function: &Path, is_test: bool) -> io::Result<()> {
     println!("\nFrom the start to the first poll, median:\n");
     let cpus = cpu::available_cpus()?;
-    let api_thread = runtime_api::start_thread(cpus.clone());
+    let api_thread = runtime_api::start_thread(cpus.clone())?;
     for program in programs {
         let mut millis = Vec::new();
         for _ in 0..if is_test { 1 } else { 21 } {
-            let runtime_api = RuntimeApi::start(&api_thread)?;
-            let mut command = match program.name {
+            let command = match program.name {
                 OURS => Command::new(function), // without this executable before it
                 _ => program.command(function, &cpus)?,
             };
-            let started = Instant::now();
-            let _process = Process::spawn(&mut command, runtime_api.address, USUAL.concurrency)?;
-            runtime_api.wait_for_polls(USUAL.concurrency);
-            let first_poll = runtime_api.first_poll().expect("all workers poll");
-            millis.push((first_poll - started).as_secs_f64() * 1e3);
+            let process = Process::start(command, USUAL.concurrency, &api_thread)?;
+            millis.push(process.start_time().as_secs_f64() * 1e3);
         }
         println!("{:<11} {:>8.1} ms", program.name, measure::median(millis));
     }

@@ -109,6 +109,63 @@ fn every_test_that_the_requirements_name_exists() {
     }
 }
 
+/// Whether a log macro's text, in which `{…}` stands for a value, gives this message.
+fn gives(text: &str, message: &str) -> bool {
+    text.split_once('{')
+        .map_or(text == message, |(start, rest)| {
+            let (_, end) = rest.split_once('}').unwrap();
+            message.starts_with(start) && message.ends_with(end)
+        })
+}
+
+#[test]
+fn the_table_of_log_lines_has_what_the_function_logs() {
+    let root = Path::new(ROOT);
+    let readme = fs::read_to_string(root.join("infra/README.md")).unwrap();
+    let (_, section) = readme.split_once("\n### What the function logs").unwrap();
+    let mut documented = Vec::new();
+    for row in section.lines().take_while(|line| !line.starts_with('#')) {
+        if let [_, level, messages, ..] = row.split('|').collect::<Vec<_>>()[..] {
+            let messages = messages.split('`').skip(1).step_by(2);
+            documented.extend(messages.map(|message| (level.trim(), message)));
+        }
+    }
+    let mut logged = Vec::new();
+    for path in fs::read_dir(root.join("runtime/src")).unwrap() {
+        let path = path.unwrap().path();
+        // The function is not a tower service.
+        if path.is_dir() || path.ends_with("service.rs") {
+            continue;
+        }
+        let source = fs::read_to_string(path).unwrap();
+        for (level, begin) in [
+            ("ERROR", "error!("),
+            ("WARN", "warn!("),
+            ("INFO", "info!("),
+            ("WARN", "let message = \"log"), // log.rs writes this line itself.
+        ] {
+            for (at, _) in source.match_indices(begin) {
+                let text = source[at..].split('"').nth(1).unwrap();
+                // That is the error of a handler, and this function's returns none.
+                if text != "{}" {
+                    logged.push((level, text.to_owned()));
+                }
+            }
+        }
+    }
+    assert!(!documented.is_empty());
+    let is_same =
+        |(level, text): &(&str, String), row: &(&str, &str)| *level == row.0 && gives(text, row.1);
+    for row in &documented {
+        let found = logged.iter().any(|line| is_same(line, row));
+        assert!(found, "{row:?} is in infra/README.md, but not logged");
+    }
+    for line in &logged {
+        let found = documented.iter().any(|row| is_same(line, row));
+        assert!(found, "{line:?} is not in infra/README.md");
+    }
+}
+
 /// A block `json event` is followed by a block `json reply`.
 #[test]
 fn example_events_get_the_replies_shown() {

@@ -56,23 +56,19 @@ struct Line<'a> {
 
 /// Draws what was measured on one CPU at a concurrency of 8.
 pub(crate) fn svg(rows: &[Row]) -> String {
-    let mut lines = Vec::<Line>::new();
-    let (mut least, mut most) = (CPU_TICKS[4], CPU_TICKS[4]);
-    for row in (rows.iter()).filter(|row| row.setting == USUAL && row.n > 0) {
-        least = least.min(row.cpu_us);
-        most = most.max(row.cpu_us);
-        match lines
-            .iter_mut()
-            .find(|line| line.program.name == row.program.name)
-        {
-            Some(line) => line.rows.push(row),
-            None => lines.push(Line {
-                program: row.program,
-                rows: vec![row],
-                label_y: 0.0,
-            }),
-        }
-    }
+    let usual = || rows.iter().filter(|row| row.setting == USUAL && row.n > 0);
+    let mut lines: Vec<_> = usual()
+        .filter(|row| row.n == 10)
+        .map(|Row { program, .. }| Line {
+            program: *program,
+            rows: usual()
+                .filter(|row| row.program.name == program.name)
+                .collect(),
+            label_y: 0.0,
+        })
+        .collect();
+    let least = usual().map(|row| row.cpu_us).fold(CPU_TICKS[4], f64::min);
+    let most = usual().map(|row| row.cpu_us).fold(CPU_TICKS[4], f64::max);
     let x = Axis {
         first: N_TICKS[0],
         last: N_TICKS[2],
@@ -93,19 +89,27 @@ pub(crate) fn svg(rows: &[Row]) -> String {
     svg
 }
 
-/// Puts each label beside the end of its line, or as near to it as the other labels allow.
+fn colour(name: &str) -> &'static str {
+    match name {
+        OURS | "ours-off" => "#2f81f7",
+        "no-op" => "#2da44e",
+        "layer" => "#1b9aaa",
+        "service" => "#bf8700",
+        "stock" => "#d9730d",
+        "iterative" => "#a371f7",
+        "python" => "#e5534b",
+        _ => "#8b949e",
+    }
+}
+
+/// Puts each label beside the end of its line, or as little above it as the labels below allow.
 fn place_labels(lines: &mut [Line], y: &Axis) {
     for line in &mut *lines {
-        line.label_y = line.rows.last().map_or(0.0, |row| y.at(row.cpu_us));
+        line.label_y = line.rows.last().map_or(BOTTOM, |row| y.at(row.cpu_us));
     }
-    lines.sort_by(|a, b| a.label_y.total_cmp(&b.label_y));
-    let mut free = TOP;
-    for line in &mut *lines {
-        line.label_y = line.label_y.max(free);
-        free = line.label_y + LABEL_HEIGHT;
-    }
+    lines.sort_by(|a, b| b.label_y.total_cmp(&a.label_y));
     let mut free = BOTTOM;
-    for line in lines.iter_mut().rev() {
+    for line in lines {
         line.label_y = line.label_y.min(free);
         free = line.label_y - LABEL_HEIGHT;
     }
@@ -114,20 +118,8 @@ fn place_labels(lines: &mut [Line], y: &Axis) {
 fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
     writeln!(
         svg,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 460" role="img" aria-labelledby="title desc">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 460" role="img" aria-labelledby="title">
 <title id="title">CPU per invocation over N</title>
-<desc id="desc">Microseconds of CPU per invocation for replies with F(0) to F(N)."#
-    )?;
-    for line in lines {
-        write!(svg, "{}:", line.program.name)?;
-        for row in &line.rows {
-            write!(svg, " {:.1} at N = {};", row.cpu_us, row.n)?;
-        }
-        writeln!(svg)?;
-    }
-    writeln!(
-        svg,
-        r#"</desc>
 <style>
 {STYLE}
 </style>
@@ -157,11 +149,8 @@ fn draw(svg: &mut String, lines: &[Line], x: &Axis, y: &Axis) -> fmt::Result {
         )?;
     }
     for line in lines {
-        let Program {
-            name,
-            description,
-            colour,
-        } = line.program;
+        let Program { name, description } = line.program;
+        let colour = colour(name);
         let (class, width) = match name {
             OURS => ("ours", 4),
             _ => ("other", 2),

@@ -1,7 +1,8 @@
 //! Measures programs in turns, so that a machine that slows down slows all of them down.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::cpu::{self, Cpu};
 use super::process::Process;
 use super::program::{OURS, Program};
-use super::runtime_api::{self, RuntimeApi};
+use super::runtime_api::{self, Replies};
 
 const WARM_UP: Duration = Duration::from_millis(50);
 
@@ -36,7 +37,7 @@ pub(crate) struct Row {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     /// Highest resident set size of the program up to this N, in bytes.
-    pub(crate) peak_rss_bytes: u64,
+    pub(crate) peak_rss_bytes: f64,
     /// CPU of the Runtime API per invocation, in microseconds.
     pub(crate) runtime_api_cpu_us: f64,
 }
@@ -56,13 +57,6 @@ pub(crate) struct Cell {
     pub(crate) rate: Option<f64>,
 }
 
-/// A program that waits for its turn.
-struct Contestant {
-    program: Program,
-    runtime_api: RuntimeApi,
-    process: Process,
-}
-
 /// What a slice of time showed.
 struct Sample {
     invocations: f64,
@@ -71,7 +65,7 @@ struct Sample {
     /// In nanoseconds.
     latencies: Vec<u32>,
     runtime_api_cpu: f64,
-    peak_rss: u64,
+    peak_rss: f64,
 }
 
 impl Setting {
@@ -95,28 +89,23 @@ impl Setting {
         } else {
             others
         };
-        let api_thread = runtime_api::start_thread(api_cpus.to_vec());
+        let api_thread = runtime_api::start_thread(api_cpus.to_vec())?;
 
-        let mut contestants = Vec::<Contestant>::new();
-        for &Cell { program, .. } in cells {
-            if !contestants.iter().any(|it| it.program.name == program.name) {
+        let mut processes = HashMap::<_, Process>::new();
+        for Cell { program, .. } in cells {
+            if let Entry::Vacant(entry) = processes.entry(program.name) {
                 let command = program.command(function, function_cpus)?;
-                let contestant =
-                    Contestant::start(program, command, self.concurrency, &api_thread)?;
-                contestants.push(contestant);
+                entry.insert(Process::start(command, self.concurrency, &api_thread)?);
             }
         }
         let mut samples: Vec<_> = cells.iter().map(|_| Vec::new()).collect();
         for round in 0..rounds {
             for (cell, samples) in cells.iter().zip(&mut samples) {
-                let contestant = contestants
-                    .iter()
-                    .find(|it| it.program.name == cell.program.name)
-                    .expect("one was started for each program");
+                let process = &processes[cell.program.name];
                 if round == 0 {
-                    contestant.sample(cell, self.concurrency, slice.min(WARM_UP))?;
+                    Sample::take(process, cell, self.concurrency, slice.min(WARM_UP))?;
                 }
-                samples.push(contestant.sample(cell, self.concurrency, slice)?);
+                samples.push(Sample::take(process, cell, self.concurrency, slice)?);
             }
         }
         let ours_at = |n| {
@@ -131,65 +120,54 @@ impl Setting {
     }
 }
 
-impl Contestant {
-    /// Starts a program and waits until all its workers poll.
-    fn start(
-        program: Program,
-        mut command: Command,
+impl Sample {
+    fn take(
+        process: &Process,
+        cell: &Cell,
         concurrency: usize,
-        api_thread: &tokio::runtime::Handle,
+        slice: Duration,
     ) -> io::Result<Self> {
-        let runtime_api = RuntimeApi::start(api_thread)?;
-        let process = Process::spawn(&mut command, runtime_api.address, concurrency)?;
-        runtime_api.wait_for_polls(concurrency);
-        Ok(Self {
-            program,
-            runtime_api,
-            process,
-        })
-    }
-
-    fn sample(&self, cell: &Cell, concurrency: usize, slice: Duration) -> io::Result<Sample> {
         let own_clock = ClockId::CLOCK_PROCESS_CPUTIME_ID;
-        let event = self.program.event(cell.n);
-        let cpu = self.process.cpu()?;
+        let program = cell.program;
+        let event = program.event(cell.n);
+        let cpu = process.cpu()?;
         let own_cpu = cpu::micros(own_clock)?;
         let started = Instant::now();
 
-        self.runtime_api.offer(&event, cell.rate);
+        process.runtime_api.offer(&event, cell.rate);
         thread::sleep(slice);
-        self.runtime_api.wait_for_replies(1);
-        self.runtime_api.withhold();
-        self.runtime_api.wait_for_polls(concurrency);
+        let Replies {
+            latencies,
+            pipelined,
+            ..
+        } = process.runtime_api.withhold(concurrency);
 
         let seconds = started.elapsed().as_secs_f64();
-        let cpu = self.process.cpu()? - cpu;
+        let cpu = process.cpu()? - cpu;
         let runtime_api_cpu = cpu::micros(own_clock)? - own_cpu;
-        let (pipelined, replies) = (self.runtime_api.pipelined(), self.runtime_api.replies());
+        let replies = latencies.len();
         // A poll that waits for an event after a slow reply may arrive on its own.
-        let is_as_named = if self.program.is_pipelined() {
+        let is_as_named = if program.is_pipelined() {
             pipelined * 100 > replies * 99
         } else {
             pipelined == 0
         };
         if !is_as_named {
-            let name = self.program.name;
+            let name = program.name;
             let problem = format!("{name} sent a poll with {pipelined} of {replies} replies");
             return Err(io::Error::other(problem));
         }
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-        Ok(Sample {
+        Ok(Self {
             invocations: replies as f64,
             seconds,
             cpu,
-            latencies: self.runtime_api.latencies().clone(),
+            latencies,
             runtime_api_cpu,
-            peak_rss: self.process.peak_rss()?,
+            peak_rss: process.peak_rss()?,
         })
     }
-}
 
-impl Sample {
     fn cpu_us(&self) -> f64 {
         self.cpu.time / self.invocations
     }

@@ -1,24 +1,32 @@
 //! A process that is measured.
 
-use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
+use tokio::runtime::Handle;
 
 use super::cpu::{self, Cpu};
+use super::runtime_api::RuntimeApi;
 
-/// A function's process. It is killed when this value is dropped.
-pub(crate) struct Process(Child);
+/// A function's process under a Runtime API of its own. It is killed when this value is dropped.
+pub(crate) struct Process {
+    child: Child,
+    started: Instant,
+    pub(crate) runtime_api: RuntimeApi,
+}
 
 impl Process {
-    /// Starts a function in the environment of a managed instance.
-    pub(crate) fn spawn(
-        command: &mut Command,
-        runtime_api: SocketAddr,
+    /// Starts a function in the environment of a managed instance, and waits until all its workers
+    /// poll.
+    pub(crate) fn start(
+        mut command: Command,
         max_concurrency: usize,
+        api_thread: &Handle,
     ) -> io::Result<Self> {
+        let runtime_api = RuntimeApi::start(api_thread)?;
         command
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "2048")
             .env("AWS_LAMBDA_FUNCTION_NAME", "fibonacci-generator")
@@ -26,12 +34,24 @@ impl Process {
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances")
             .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
             .env("AWS_LAMBDA_MAX_CONCURRENCY", max_concurrency.to_string())
-            .env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string())
+            .env("AWS_LAMBDA_RUNTIME_API", runtime_api.address.to_string())
             .env_remove("TOKIO_WORKER_THREADS")
             .stdin(Stdio::null())
-            .stdout(io::stderr())
-            .spawn()
-            .map(Self)
+            .stdout(io::stderr());
+        let started = Instant::now();
+        let process = Self {
+            child: command.spawn()?,
+            started,
+            runtime_api,
+        };
+        process.runtime_api.wait_for_polls(max_concurrency);
+        Ok(process)
+    }
+
+    /// From the start to the first poll.
+    pub(crate) fn start_time(&self) -> Duration {
+        let first_poll = self.runtime_api.first_poll().expect("all workers poll");
+        first_poll - self.started
     }
 
     /// CPU used by the process and its children. Only `awslambdaric` has children.
@@ -49,19 +69,19 @@ impl Process {
     }
 
     /// The highest resident set size so far, in bytes, summed over the process and its children.
-    pub(crate) fn peak_rss(&self) -> io::Result<u64> {
-        let mut kib = 0;
+    pub(crate) fn peak_rss(&self) -> io::Result<f64> {
+        let mut kib = 0.0;
         for pid in self.pids()? {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let value = line.and_then(|line| line.split_whitespace().next());
-            kib += value.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
+            kib += value.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0);
         }
-        Ok(kib * 1024)
+        Ok(kib * 1024.0)
     }
 
     fn pids(&self) -> io::Result<Vec<i32>> {
-        let parent = self.0.id().cast_signed();
+        let parent = self.child.id().cast_signed();
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
         let children = children
             .split_whitespace()
@@ -72,7 +92,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -26,67 +26,28 @@ pub(crate) const OURS: &str = "ours";
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
-    /// Of its line in the picture.
-    pub(crate) colour: &'static str,
 }
 
 const PROGRAMS: [Program; 11] = [
-    Program {
-        name: "raw",
-        description: "a bare epoll loop that sends the same bytes",
-        colour: "#8b949e",
-    },
-    Program {
-        name: OURS,
-        description: "this function",
-        colour: "#2f81f7",
-    },
-    Program {
-        name: "ours-off",
-        description: "this function without pipelining",
-        colour: "#2f81f7",
-    },
-    Program {
-        name: "no-op",
-        description: "lambda_runtime, which replies {}",
-        colour: "#2da44e",
-    },
-    Program {
-        name: "layer",
-        description: "lambda_runtime, which posts this function's slices",
-        colour: "#1b9aaa",
-    },
-    Program {
-        name: "service",
-        description: "stock's handler on this function's loop",
-        colour: "#bf8700",
-    },
-    Program {
-        name: "stock",
-        description: "lambda_runtime and serde over the same table",
-        colour: "#d9730d",
-    },
-    Program {
-        name: "iterative",
-        description: "as stock, but num-bigint computes the terms",
-        colour: "#a371f7",
-    },
-    Program {
-        name: "python",
-        description: "the Python function, awslambdaric",
-        colour: "#e5534b",
-    },
-    Program {
-        name: "raw-off",
-        description: "raw without pipelining",
-        colour: "#8b949e",
-    },
-    Program {
-        name: "raw-threads",
-        description: "raw with a thread for each CPU",
-        colour: "#8b949e",
-    },
+    program("raw", "a bare epoll loop that sends the same bytes"),
+    program(OURS, "this function"),
+    program("ours-off", "this function without pipelining"),
+    program("no-op", "lambda_runtime, which replies {}"),
+    program(
+        "layer",
+        "lambda_runtime, which posts this function's slices",
+    ),
+    program("service", "stock's handler on this function's loop"),
+    program("stock", "lambda_runtime and serde over the same table"),
+    program("iterative", "as stock, but num-bigint computes the terms"),
+    program("python", "the Python function, awslambdaric"),
+    program("raw-off", "raw without pipelining"),
+    program("raw-threads", "raw with a thread for each CPU"),
 ];
+
+const fn program(name: &'static str, description: &'static str) -> Program {
+    Program { name, description }
+}
 
 impl Serialize for Program {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

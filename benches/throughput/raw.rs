@@ -6,11 +6,9 @@ use std::env;
 use std::fmt::Write as _;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
 use std::thread;
 
 use fibonacci_generator::{event, reply};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 const USER_AGENT: &str = concat!("lmi-runtime/", env!("CARGO_PKG_VERSION"));
@@ -51,7 +49,6 @@ fn serve(connections: usize, is_pipelined: bool) -> io::Result<()> {
         let mut socket = TcpStream::connect(authority)?;
         socket.set_nodelay(true)?;
         socket.write_all(poll_request.as_bytes())?;
-        socket.set_nonblocking(true)?;
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(&socket, EpollEvent::new(flags, index as u64))?;
         open.push(Connection {
@@ -76,26 +73,19 @@ fn serve(connections: usize, is_pipelined: bool) -> io::Result<()> {
 
 impl Connection<'_> {
     fn receive(&mut self) -> io::Result<()> {
-        loop {
-            let free = &mut self.received[self.len..];
-            let free_len = free.len();
-            let read = match self.socket.read(free) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                read => read?,
-            };
-            self.len += read;
-            let mut used = 0;
-            while let Some(len) = self.handle_response(used)? {
-                used += len;
-            }
-            self.received.copy_within(used..self.len, 0);
-            self.len -= used;
-            // This read emptied the socket, so epoll reports whatever arrives after it.
-            if read < free_len {
-                return Ok(());
-            }
+        // At most two responses wait, far less than the buffer holds, so one read takes them all.
+        let read = self.socket.read(&mut self.received[self.len..])?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        self.len += read;
+        let mut used = 0;
+        while let Some(len) = self.handle_response(used)? {
+            used += len;
+        }
+        self.received.copy_within(used..self.len, 0);
+        self.len -= used;
+        Ok(())
     }
 
     /// Handles the response that begins at `start` in the buffer. Returns its length, or `None` if it
@@ -145,27 +135,14 @@ impl Connection<'_> {
             };
             let post = self.post_request.as_bytes();
             let slices = [post, head, prefix, tail, poll.as_bytes()];
-            send(&self.socket, &mut slices.map(IoSlice::new))?;
+            let mut unsent = &mut slices.map(IoSlice::new)[..];
+            while !unsent.is_empty() {
+                let written = self.socket.write_vectored(unsent)?;
+                IoSlice::advance_slices(&mut unsent, written);
+            }
         } else if !self.is_pipelined {
-            send(
-                &self.socket,
-                &mut [IoSlice::new(self.poll_request.as_bytes())],
-            )?;
+            self.socket.write_all(self.poll_request.as_bytes())?;
         }
         Ok(Some(len))
     }
-}
-
-fn send(mut socket: &TcpStream, mut slices: &mut [IoSlice]) -> io::Result<()> {
-    while !slices.is_empty() {
-        match socket.write_vectored(slices) {
-            Ok(written) => IoSlice::advance_slices(&mut slices, written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-                poll(&mut writable, PollTimeout::NONE)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -27,7 +27,9 @@ pub(crate) fn print_rows(rows: &[Row]) {
     );
     for row in rows {
         // Its queue grew without end.
-        let is_late = |rate| row.invocations_per_second < 0.98 * rate;
+        let late = row
+            .rate
+            .filter(|rate| row.invocations_per_second < 0.98 * rate);
         println!(
             "{:>4}  {:<11} {:>9.0} {:>7.1} {:>8.0} % {:>7.2} {:>8.1} {:>8.1} {:>8.1} {:>7.1} MB \
              {:>12.1}{}",
@@ -40,28 +42,26 @@ pub(crate) fn print_rows(rows: &[Row]) {
             row.p50_us,
             row.p99_us,
             row.p999_us,
-            megabytes(row.peak_rss_bytes),
+            row.peak_rss_bytes / 1e6,
             row.runtime_api_cpu_us,
-            row.rate.map_or(String::new(), |rate| if is_late(rate) {
-                format!("  cannot take {rate:.0} events/s")
-            } else {
-                String::new()
-            })
+            late.map_or(String::new(), |rate| format!(
+                "  cannot take {rate:.0} events/s"
+            )),
         );
     }
 }
 
+fn find<'a>(rows: &'a [Row], concurrency: usize, program: &str, n: u16) -> Option<&'a Row> {
+    let setting = Setting {
+        concurrency,
+        ..USUAL
+    };
+    let mut of_setting = rows.iter().filter(|row| row.setting == setting);
+    of_setting.find(|row| row.n == n && row.program.name == program)
+}
+
 /// Prints README's table, as it stands there.
 pub(crate) fn print_table(rows: &[Row]) {
-    let find = |concurrency, program: &str, n| {
-        rows.iter().find(|row| {
-            let setting = Setting {
-                concurrency,
-                ..USUAL
-            };
-            row.setting == setting && row.n == n && row.program.name == program
-        })
-    };
     println!(
         "\n| {:<62} | N = 10 | N = 100 | N = 1000 | × *ours*, N = 1000 | p99, N = 10 | p99, N = 1000 |\n\
          |{:-<64}|-------:|--------:|---------:|-------------------:|------------:|--------------:|",
@@ -72,7 +72,8 @@ pub(crate) fn print_table(rows: &[Row]) {
         .filter(|row| row.setting == USUAL && row.n == 10);
     for Row { program, .. } in of_setting {
         let cell = |concurrency, n, figure: fn(&Row) -> f64| {
-            find(concurrency, program.name, n).map_or(String::new(), |row| digits(figure(row)))
+            find(rows, concurrency, program.name, n)
+                .map_or(String::new(), |row| digits(figure(row)))
         };
         println!(
             "| {:<62} | {:>6} | {:>7} | {:>8} | {:>18} | {:>11} | {:>13} |",
@@ -93,22 +94,19 @@ pub(crate) fn print_table(rows: &[Row]) {
 
 /// Prints what the table saves, if that was measured.
 pub(crate) fn print_answer(rows: &[Row]) {
-    let find = |n, name| {
-        let mut of_setting = rows.iter().filter(|row| row.setting == USUAL);
-        of_setting.find(|row| row.n == n && row.program.name == name)
-    };
+    if find(rows, 8, "iterative", 0).is_some() && find(rows, 8, "stock", 0).is_some() {
+        println!(
+            "\nCPU of an invocation in microseconds, and how many times that of the table:\n\n   \
+             N  table ({OURS})  iterative        ×      stock        ×"
+        );
+    }
     for n in [0, 10, 100, 1000] {
+        let row = |program| find(rows, 8, program, n);
         let (Some(ours), Some(iterative), Some(stock)) =
-            (find(n, OURS), find(n, "iterative"), find(n, "stock"))
+            (row(OURS), row("iterative"), row("stock"))
         else {
             continue;
         };
-        if n == 0 {
-            println!(
-                "\nCPU of an invocation in microseconds, and how many times that of the table:\n\n   \
-                 N  table ({OURS})  iterative        ×      stock        ×"
-            );
-        }
         println!(
             "{n:>4}  {:>12}  {:>9} {:>8}  {:>9} {:>8}",
             digits(ours.cpu_us),
@@ -127,9 +125,4 @@ fn digits(figure: f64) -> String {
         ..99.95 => format!("{figure:.1}"),
         _ => format!("{figure:.0}"),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "printed with one digit")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }

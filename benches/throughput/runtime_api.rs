@@ -6,9 +6,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
+use std::{mem, thread};
 
 use bytes::Buf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,7 +23,6 @@ const BUFFER_LEN: usize = 128 * 1024;
 /// The first reply to each offer, and then one in so many, is compared byte for byte. Of the others
 /// the length is compared.
 const COMPARED: usize = 64;
-const WAIT_LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 pub(crate) struct Event {
@@ -40,13 +39,8 @@ pub(crate) struct RuntimeApi {
 #[derive(Default)]
 struct State {
     offer: watch::Sender<Offer>,
-    /// When each event was sent. Its place here is the end of its request id.
-    sent: Mutex<Vec<Instant>>,
+    replies: Mutex<Replies>,
     waiting_polls: AtomicUsize,
-    replies: AtomicUsize,
-    pipelined: AtomicUsize,
-    /// From the last byte of each event to the last byte of its reply, in nanoseconds.
-    latencies: Mutex<Vec<u32>>,
     first_poll: OnceLock<Instant>,
     problem: OnceLock<String>,
 }
@@ -59,21 +53,26 @@ struct Offer {
     pace: Option<(f64, Instant)>,
 }
 
+/// The replies to the event offered last.
+#[derive(Default)]
+pub(crate) struct Replies {
+    /// When each event was sent. Its place here is the end of its request id.
+    sent: Vec<Instant>,
+    /// From the last byte of each event to the last byte of its reply, in nanoseconds.
+    pub(crate) latencies: Vec<u32>,
+    /// How many arrived with the next poll behind them.
+    pub(crate) pipelined: usize,
+}
+
 /// Starts a thread for Runtime APIs on these CPUs.
-pub(crate) fn start_thread(cpus: Vec<usize>) -> runtime::Handle {
-    let (sender, receiver) = mpsc::channel();
+pub(crate) fn start_thread(cpus: Vec<usize>) -> io::Result<runtime::Handle> {
+    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+    let handle = runtime.handle().clone();
     thread::spawn(move || {
         cpu::run_on(cpus).expect("the CPUs are available");
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .expect("there are file descriptors");
-        sender
-            .send(runtime.handle().clone())
-            .expect("the caller waits");
         runtime.block_on(std::future::pending::<()>());
     });
-    receiver.recv().expect("the thread starts")
+    Ok(handle)
 }
 
 impl RuntimeApi {
@@ -86,13 +85,8 @@ impl RuntimeApi {
         Ok(Self { address, state })
     }
 
-    /// From now on hands this event to every poll, or to so many per second, and counts the replies
-    /// from zero.
+    /// From now on hands this event to every poll, or to so many per second.
     pub(crate) fn offer(&self, event: &Arc<Event>, rate: Option<f64>) {
-        self.state.sent().clear();
-        self.state.replies.store(0, SeqCst);
-        self.state.pipelined.store(0, SeqCst);
-        self.latencies().clear();
         self.state.offer.send_replace(Offer {
             event: event.clone(),
             is_open: true,
@@ -100,9 +94,16 @@ impl RuntimeApi {
         });
     }
 
-    /// From now on lets every poll wait.
-    pub(crate) fn withhold(&self) {
+    /// From now on lets every poll wait. Returns the replies when all workers poll.
+    ///
+    /// # Panics
+    ///
+    /// If there is no reply or not every worker polls within a minute, or a reply was wrong.
+    pub(crate) fn withhold(&self, workers: usize) -> Replies {
+        self.wait_for("a reply", || !self.state.replies().latencies.is_empty());
         self.state.offer.send_modify(|offer| offer.is_open = false);
+        self.wait_for_polls(workers);
+        mem::take(&mut *self.state.replies())
     }
 
     /// Waits until the polls of all workers wait, so that no reply is under way.
@@ -111,60 +112,17 @@ impl RuntimeApi {
     ///
     /// If that takes more than a minute, or a reply was wrong.
     pub(crate) fn wait_for_polls(&self, workers: usize) {
-        let started = Instant::now();
-        loop {
-            self.check();
-            let polling = self.state.waiting_polls.load(SeqCst);
-            if polling == workers {
-                return;
+        let waiting = &self.state.waiting_polls;
+        self.wait_for("a poll of each worker", || waiting.load(SeqCst) == workers);
+    }
+
+    fn wait_for(&self, what: &str, happens: impl Fn() -> bool) {
+        test_support::wait_for(what, || {
+            if let Some(problem) = self.state.problem.get() {
+                panic!("{problem}");
             }
-            assert!(
-                started.elapsed() < WAIT_LIMIT,
-                "after {WAIT_LIMIT:?}, {polling} of {workers} workers poll"
-            );
-            thread::sleep(Duration::from_micros(200));
-        }
-    }
-
-    /// Waits for so many replies to the event offered last.
-    ///
-    /// # Panics
-    ///
-    /// If none comes for a minute, or one was wrong.
-    pub(crate) fn wait_for_replies(&self, count: usize) {
-        let (mut replies, mut changed) = (0, Instant::now());
-        while replies < count {
-            self.check();
-            assert!(
-                changed.elapsed() < WAIT_LIMIT,
-                "{replies} of {count} replies came, and none for {WAIT_LIMIT:?}"
-            );
-            thread::sleep(Duration::from_millis(1));
-            if self.replies() > replies {
-                (replies, changed) = (self.replies(), Instant::now());
-            }
-        }
-    }
-
-    fn check(&self) {
-        if let Some(problem) = self.state.problem.get() {
-            panic!("{problem}");
-        }
-    }
-
-    /// How many replies there were to the event offered last.
-    pub(crate) fn replies(&self) -> usize {
-        self.state.replies.load(SeqCst)
-    }
-
-    /// How many of these replies arrived with the next poll behind them.
-    pub(crate) fn pipelined(&self) -> usize {
-        self.state.pipelined.load(SeqCst)
-    }
-
-    /// How long these replies took, in nanoseconds.
-    pub(crate) fn latencies(&self) -> MutexGuard<'_, Vec<u32>> {
-        self.state.latencies.lock().expect("no holder panics")
+            happens().then_some(())
+        });
     }
 
     /// When the first poll came.
@@ -207,30 +165,20 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
         let event;
         let (head, payload) = if path.ends_with("/invocation/next") {
             event = state.next_event().await;
-            let mut sent = state.sent();
+            let sent = &mut state.replies().sent;
             let number = sent.len();
             // Before it is written: the function may reply before this thread runs on.
             sent.push(Instant::now());
             (event_head(number, event.payload.len()), &*event.payload)
         } else if path.ends_with("/response") {
-            state.take_reply(path, body)?;
-            state
-                .pipelined
-                .fetch_add(usize::from(received > len), SeqCst);
+            state.take_reply(path, body, received > len)?;
             let head = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
             (head.to_owned(), &b""[..])
         } else if path.ends_with("/extension/register") {
-            let body = br#"{"functionName":"f","functionVersion":"1","handler":"h"}"#;
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: 1\r\nContent-Length: {}\r\n\r\n",
-                body.len()
-            );
-            (head, &body[..])
+            (test_support::REGISTERED.to_owned(), &b""[..])
         } else if path.ends_with("/ping") {
-            (
-                "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n".to_owned(),
-                &b"pong"[..],
-            )
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+            (head.to_owned(), &b"pong"[..])
         } else if path.ends_with("/extension/event/next") {
             std::future::pending().await
         } else {
@@ -267,33 +215,30 @@ impl State {
 
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     fn is_due(&self, offer: &Offer) -> bool {
-        let sent = self.sent().len() as f64;
+        let sent = self.replies().sent.len() as f64;
         offer
             .pace
             .is_none_or(|(rate, since)| sent < since.elapsed().as_secs_f64() * rate)
     }
 
-    fn sent(&self) -> MutexGuard<'_, Vec<Instant>> {
-        self.sent.lock().expect("no holder panics")
+    fn replies(&self) -> MutexGuard<'_, Replies> {
+        self.replies.lock().expect("no holder panics")
     }
 
-    fn take_reply(&self, path: &str, reply: &[u8]) -> io::Result<()> {
+    fn take_reply(&self, path: &str, reply: &[u8], is_pipelined: bool) -> io::Result<()> {
         let number = path.rsplit(['-', '/']).nth(1).unwrap_or_default();
-        let sent = self
-            .sent()
-            .get(number.parse::<usize>().map_err(invalid)?)
-            .copied();
-        let sent = sent.ok_or_else(|| invalid("a reply without an event"))?;
-        let nanos = u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX);
-        self.latencies.lock().expect("no holder panics").push(nanos);
-        let number = self.replies.fetch_add(1, SeqCst);
+        let number: usize = number.parse().map_err(invalid)?;
         let expected = &self.offer.borrow().event.reply;
-        let is_right = if number.is_multiple_of(COMPARED) {
-            reply == expected
-        } else {
-            reply.len() == expected.len()
-        };
-        if is_right {
+        let mut replies = self.replies();
+        let sent = replies.sent.get(number);
+        let latency = sent
+            .ok_or_else(|| invalid("a reply without an event"))?
+            .elapsed();
+        let is_compared = replies.latencies.len().is_multiple_of(COMPARED);
+        let nanos = u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX);
+        replies.latencies.push(nanos);
+        replies.pipelined += usize::from(is_pipelined);
+        if reply.len() == expected.len() && (!is_compared || reply == expected) {
             return Ok(());
         }
         let start = String::from_utf8_lossy(&reply[..reply.len().min(200)]);
@@ -316,36 +261,23 @@ impl<'a> Request<'a> {
         let httparse::Status::Complete(head_len) = request.parse(bytes).map_err(invalid)? else {
             return Ok(None);
         };
-        let content_length = request
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case("content-length"))
-            .map_or(Ok(0), |header| {
-                String::from_utf8_lossy(header.value).parse()
-            })
-            .map_err(invalid)?;
+        let mut headers = request.headers.iter();
+        let length = headers.find(|header| header.name.eq_ignore_ascii_case("content-length"));
+        let length = length.map_or("0".into(), |header| String::from_utf8_lossy(header.value));
+        let len = head_len + length.parse::<usize>().map_err(invalid)?;
         let path = request.path.unwrap_or_default();
-        let body = bytes.get(head_len..head_len + content_length);
-        Ok(body.map(|body| Self {
-            path,
-            body,
-            len: head_len + content_length,
-        }))
+        let body = bytes.get(head_len..len);
+        Ok(body.map(|body| Self { path, body, len }))
     }
 }
 
 /// The head of the response to a poll, with the headers that Lambda sends.
 fn event_head(number: usize, content_length: usize) -> String {
-    let deadline = SystemTime::now() + Duration::from_mins(1);
-    let deadline_ms = deadline
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
     format!(
         "HTTP/1.1 200 OK\r\n\
          Content-Type: application/json\r\n\
          Lambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-{number:012}\r\n\
-         Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n\
+         Lambda-Runtime-Deadline-Ms: 4102444800000\r\n\
          Lambda-Runtime-Invocation-Id: 2dfe2e7c-5b1d-4e43-8f3e-{number:012}\r\n\
          Lambda-Runtime-Invoked-Function-Arn: \
          arn:aws:lambda:us-east-1:123456789012:function:fibonacci-generator\r\n\
