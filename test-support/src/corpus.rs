@@ -9,10 +9,6 @@ use crate::damaged;
 
 /// Checks each input of the corpus of a fuzz target, and damaged ones, with these words among what is
 /// inserted, for a moment, or for as many seconds as `FUZZ_SECONDS` says.
-///
-/// # Panics
-///
-/// If the check does.
 pub fn replay(target: &str, check: fn(&[u8]), words: &'static [&'static str]) {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus");
     let files = fs::read_dir(format!("{corpus}/{target}")).expect("a corpus");

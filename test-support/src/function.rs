@@ -20,8 +20,6 @@ use crate::{PATIENCE, REGISTERED, Request, wait_for};
 
 /// What the test runner prints before a test.
 const BEFORE_A_TEST: &str = "running 1 test";
-/// What marks the lines of standard error.
-const STDERR: &str = "standard error: ";
 
 /// This executable, with an environment of what Lambda always sets.
 #[must_use]
@@ -39,10 +37,6 @@ pub fn command(executable: impl AsRef<OsStr>) -> Command {
 }
 
 /// The test of this name in this executable, to be a process of its own.
-///
-/// # Panics
-///
-/// If the path of this executable is not known.
 #[must_use]
 pub fn own_test(name: &str) -> Command {
     let mut command = command(env::current_exe().expect("a path"));
@@ -71,20 +65,12 @@ pub struct Function {
 
 impl Function {
     /// Starts a function, and registers its extension.
-    ///
-    /// # Panics
-    ///
-    /// If it cannot be started.
     #[must_use]
     pub fn start(command: Command) -> Self {
         Self::spawn(command, true)
     }
 
     /// Starts a function whose extension the test registers, or not.
-    ///
-    /// # Panics
-    ///
-    /// If it cannot be started.
     #[must_use]
     pub fn start_unregistered(command: Command) -> Self {
         Self::spawn(command, false)
@@ -105,7 +91,7 @@ impl Function {
             forward_lines(stdout, "", is_test, line.clone());
         }
         if let Some(stderr) = child.stderr.take() {
-            forward_lines(stderr, STDERR, false, line);
+            forward_lines(stderr, "standard error: ", false, line);
         }
 
         let (connected, connections) = channel();
@@ -143,10 +129,6 @@ impl Function {
     }
 
     /// How many connections there have been since the last time.
-    ///
-    /// # Panics
-    ///
-    /// If it cannot connect.
     #[must_use]
     pub fn connections(&self) -> usize {
         // All that were made before this one are accepted before it.
@@ -159,10 +141,6 @@ impl Function {
     }
 
     /// Stops the process during this. It then sees at once what has happened.
-    ///
-    /// # Panics
-    ///
-    /// If the process has ended.
     #[track_caller]
     pub fn while_stopped(&self, happens: impl FnOnce()) {
         self.signal(Signal::SIGSTOP);
@@ -183,10 +161,6 @@ impl Function {
 
     /// The next request of the extension, a registration or a request for an event, if the function
     /// has been started unregistered.
-    ///
-    /// # Panics
-    ///
-    /// If none comes.
     #[track_caller]
     #[must_use]
     pub fn extension_request(&self) -> Request {
@@ -195,20 +169,12 @@ impl Function {
     }
 
     /// The next poll for an invocation.
-    ///
-    /// # Panics
-    ///
-    /// If none comes.
     #[track_caller]
     pub fn poll(&self) -> Request {
         self.polls.recv_timeout(PATIENCE).expect("no poll came")
     }
 
     /// The next post of a reply or of an error.
-    ///
-    /// # Panics
-    ///
-    /// If none comes.
     #[track_caller]
     #[must_use]
     pub fn post(&self) -> Request {
@@ -216,10 +182,6 @@ impl Function {
     }
 
     /// Asserts that no poll arrives for a while.
-    ///
-    /// # Panics
-    ///
-    /// If one arrives.
     #[track_caller]
     pub fn assert_no_poll_for(&self, time: Duration) {
         if let Ok(poll) = self.polls.recv_timeout(time) {
@@ -228,10 +190,6 @@ impl Function {
     }
 
     /// The next line that the process prints.
-    ///
-    /// # Panics
-    ///
-    /// If none comes.
     #[track_caller]
     #[must_use]
     pub fn line(&self) -> String {
@@ -240,10 +198,6 @@ impl Function {
     }
 
     /// The next line of the log.
-    ///
-    /// # Panics
-    ///
-    /// If none comes, or it is not JSON.
     #[track_caller]
     #[must_use]
     pub fn json_line(&self) -> Value {
@@ -252,19 +206,11 @@ impl Function {
     }
 
     /// Sends a signal to the process.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such process.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("a process");
     }
 
     /// Sends an event to the next poll; returns what is posted.
-    ///
-    /// # Panics
-    ///
-    /// If there is no poll or no post.
     #[track_caller]
     pub fn invoke(&self, payload: impl AsRef<[u8]>) -> Vec<u8> {
         self.invocations.set(self.invocations.get() + 1);
@@ -277,10 +223,6 @@ impl Function {
     }
 
     /// Waits for the end of the process; returns how it ended and the lines that were not taken.
-    ///
-    /// # Panics
-    ///
-    /// If it does not end.
     #[track_caller]
     pub fn wait(&mut self) -> (ExitStatus, Vec<String>) {
         let mut lines = Vec::new();
@@ -298,10 +240,6 @@ impl Function {
     }
 
     /// Shuts the process down; returns the lines that were not taken.
-    ///
-    /// # Panics
-    ///
-    /// If it does not end with status 0.
     #[track_caller]
     #[must_use]
     pub fn terminate(mut self) -> Vec<Value> {

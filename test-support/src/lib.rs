@@ -1,5 +1,8 @@
 //! What the tests of several packages share: a function's process under a Runtime API whose every
 //! byte a test decides, and the corpora of the fuzzers.
+//!
+//! What does not come as a test expects panics, and so fails the test.
+#![allow(clippy::missing_panics_doc, reason = "said once, above")]
 
 mod corpus;
 mod function;
@@ -20,11 +23,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The values of `RUNTIME_API_PIPELINING`.
 pub const PIPELINING: [&str; 2] = ["on", "off"];
 
-/// Waits until this returns something, which `what` names.
-///
-/// # Panics
-///
-/// If that takes longer than [`PATIENCE`].
+/// Waits until this returns something, which `what` names, for as long as [`PATIENCE`].
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut happens: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
