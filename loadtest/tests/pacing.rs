@@ -60,7 +60,7 @@ fn requests_that_were_due_and_never_sent_count_their_wait() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = report(&output);
     let [sent, unsent] = ["ok", "unsent"].map(|name| report["outcomes"][name].as_u64().unwrap());
-    assert!(sent <= 2, "{report}");
+    assert!(unsent > 50, "{report}");
     assert_eq!(sent + unsent, 100);
     assert!(
         report["latency_microseconds"]["p50"].as_u64() > Some(1_000_000),
