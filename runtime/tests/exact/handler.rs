@@ -3,12 +3,11 @@
 use serde_json::{Value, json};
 use test_support::{Function, Request, event};
 
-use crate::{HANDLERS, NO_LINES, WARN, in_every_mode, reply, start};
+use crate::{HANDLERS, INFO, assert_is_content, in_every_mode, reply, start, take_line};
 
 #[test]
 fn reports_a_panic_and_goes_on() {
-    in_every_mode(|command, _| {
-        let function = Function::start(command);
+    in_every_mode(Function::start, |function, _| {
         for request_id in ["a", "b", "c"] {
             function.poll().dispatch(request_id, "\"panic\"");
             let post = function.post();
@@ -19,11 +18,9 @@ fn reports_a_panic_and_goes_on() {
                 diagnostic,
                 json!({"errorType": "Function.Panic", "errorMessage": "on purpose"})
             );
-            let line = function.json_line();
-            assert_eq!(line["level"], "ERROR");
-            assert_eq!(line["fields"]["message"], "panicked: on purpose");
-            assert_eq!(line["fields"]["requestId"], request_id);
-            let location = line["fields"]["location"].as_str().unwrap();
+            let line = take_line(&function, "ERROR", "panicked: on purpose");
+            assert_eq!(line["requestId"], request_id);
+            let location = line["location"].as_str().unwrap();
             assert!(location.contains("tests/exact/main.rs:"), "{location}");
         }
         assert_eq!(function.invoke("1"), reply("1"));
@@ -32,8 +29,7 @@ fn reports_a_panic_and_goes_on() {
 
 #[test]
 fn restarts_a_worker_that_died() {
-    in_every_mode(|command, _| {
-        let function = Function::start(command);
+    in_every_mode(Function::start, |function, _| {
         function.poll().dispatch("a", "\"end the worker\"");
         function.post().accept();
         let mut messages: Vec<_> = (0..2)
@@ -49,31 +45,28 @@ fn restarts_a_worker_that_died() {
 
 #[test]
 fn reports_a_panic_whose_payload_panics() {
-    in_every_mode(|command, _| {
-        let function = Function::start(command);
+    in_every_mode(Function::start, |function, _| {
         function.poll().dispatch("a", "\"panic twice\"");
         let post = function.post();
         assert_eq!(post.posted(), ("a", "error"));
         post.accept();
-        let line = function.json_line();
-        assert_eq!(line["fields"]["message"], "panicked: no message");
-        assert_eq!(line["fields"]["requestId"], "a");
-        function.poll();
-        assert_eq!(function.terminate(), NO_LINES);
+        let line = take_line(&function, "ERROR", "panicked: no message");
+        assert_eq!(line["requestId"], "a");
+        assert_is_content(function);
     });
 }
 
 #[test]
 fn clones_a_handler_again_if_that_panics() {
-    let function = start("cloned", &[WARN]);
+    let function = start("cloned", &[INFO]);
     assert_eq!(function.invoke("1"), reply("1"));
 }
 
 #[test]
 fn sends_what_lambda_runtime_sends() {
-    let theirs = record(&start("theirs", &[WARN]));
+    let theirs = record(&start("theirs", &[INFO]));
     for handler in HANDLERS {
-        let ours = record(&start(handler, &[WARN]));
+        let ours = record(&start(handler, &[INFO]));
         assert_eq!(ours.len(), 5);
         for (ours, theirs) in ours.iter().zip(&theirs) {
             assert_eq!(ours.line, theirs.line);
