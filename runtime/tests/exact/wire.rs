@@ -27,8 +27,11 @@ fn reads_a_content_length_and_chunks() {
                 "0005;name=value\r\n{\"n\":\r\n3\r\n 1}\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n",
             ),
         ] {
-            function.poll().respond(chunked(request_id, chunks));
-            take_reply(&function, request_id, r#"{"n": 1}"#).accept();
+            let poll = function.poll();
+            poll.respond(chunked(request_id, chunks));
+            let post = take_reply(&function, request_id, r#"{"n": 1}"#);
+            assert_eq!(post.port, poll.port, "something of {chunks} is left");
+            post.accept();
         }
         assert_eq!(function.invoke(r#"{"n": 1}"#), reply(r#"{"n": 1}"#));
     });
