@@ -1,14 +1,13 @@
 //! How the process starts, and how it ends at SIGTERM and SIGINT.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 use serde_json::Value;
 use test_support::{Function, event};
+use tokio::net::TcpSocket;
 
 use crate::{HANDLERS, in_every_mode, start, take_line, with_workers};
 
@@ -52,15 +51,9 @@ fn fails_outside_lambda_if_nobody_reads_standard_error() {
 #[test]
 fn keeps_trying_to_reach_the_runtime_api() {
     // What is bound and does not listen refuses connections, and nobody else gets its port.
-    let bound = socket(
-        AddressFamily::Inet,
-        SockType::Stream,
-        SockFlag::empty(),
-        None,
-    )
-    .unwrap();
-    bind(bound.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
-    let refuses = getsockname::<SockaddrIn>(bound.as_raw_fd()).unwrap();
+    let bound = TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refuses = bound.local_addr().unwrap();
     for runtime_api in [&*refuses.to_string(), "nonsense", ""] {
         let function = start("direct", &[("AWS_LAMBDA_RUNTIME_API", runtime_api)]);
         let message = "cannot register an extension, so Lambda will not send SIGTERM";
@@ -75,24 +68,19 @@ fn keeps_trying_to_reach_the_runtime_api() {
 }
 
 #[test]
-fn has_one_worker_if_no_concurrency_is_given() {
-    for environment in [&[][..], &[("AWS_LAMBDA_MAX_CONCURRENCY", "1")]] {
-        let function = start("direct", environment);
+fn has_one_worker_unless_a_valid_concurrency_is_given() {
+    let invalid = ["", "0", "-1", "1.5", "many", "65536"].map(Some);
+    for value in [None, Some("1")].into_iter().chain(invalid) {
+        let variable = value.map(|value| ("AWS_LAMBDA_MAX_CONCURRENCY", value));
+        let function = start("direct", variable.as_slice());
+        if value.is_some_and(|value| value != "1") {
+            let message = "AWS_LAMBDA_MAX_CONCURRENCY is invalid; using 1";
+            take_line(&function, "WARN", message);
+        }
         function.invoke("{}");
         let _poll = function.poll();
         function.assert_no_poll_for(A_WHILE);
-    }
-}
-
-#[test]
-fn warns_of_an_invalid_concurrency_and_uses_one() {
-    for value in ["", "0", "-1", "1.5", "many", "65536"] {
-        let function = start("direct", &[("AWS_LAMBDA_MAX_CONCURRENCY", value)]);
-        let message = "AWS_LAMBDA_MAX_CONCURRENCY is invalid; using 1";
-        take_line(&function, "WARN", message);
-        function.invoke("{}");
-        let _poll = function.poll();
-        function.assert_no_poll_for(A_WHILE);
+        assert_eq!(function.terminate(), [] as [Value; 0]);
     }
 }
 
