@@ -9,7 +9,7 @@ use serde_json::Value;
 use test_support::{Function, event};
 use tokio::net::TcpSocket;
 
-use crate::{HANDLERS, in_every_mode, start, take_line, with_workers};
+use crate::{in_every_mode, start, take_line, with_workers};
 
 /// After this time the process exits, whatever is in flight.
 const DRAIN_LIMIT: Duration = Duration::from_millis(400);
@@ -135,19 +135,15 @@ fn says_at_debug_what_it_starts() {
 
 #[test]
 fn exits_at_a_signal_if_nothing_is_in_flight() {
-    for handler in HANDLERS {
-        for signal in [Signal::SIGTERM, Signal::SIGINT] {
-            for workers in ["1", "8"] {
-                let mut function = start(handler, &[("AWS_LAMBDA_MAX_CONCURRENCY", workers)]);
-                let polls: Vec<_> = (0..workers.parse().unwrap())
-                    .map(|_| function.poll())
-                    .collect();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        for workers in [1, 8] {
+            in_every_mode(with_workers(workers), |mut function, _| {
+                let _polls: Vec<_> = (0..workers).map(|_| function.poll()).collect();
                 function.signal(signal);
                 let (status, lines) = function.wait();
                 assert_eq!(status.code(), Some(0));
                 assert_eq!(lines, [""; 0]);
-                drop(polls);
-            }
+            });
         }
     }
 }
