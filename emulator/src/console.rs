@@ -22,7 +22,7 @@ use crate::api_error::ApiError;
 use crate::body::MAX_PAYLOAD;
 use crate::environment::Shared;
 use crate::history::{Outcome, Past};
-use crate::http::JSON;
+use crate::http::json_response;
 use crate::invocation::InvokeError;
 use crate::invoke_api::InvokeApi;
 use crate::lock::lock;
@@ -187,7 +187,7 @@ async fn page(State(console): State<Arc<Console>>) -> impl IntoResponse {
 /// all pages of this server together.
 async fn live(State(console): State<Arc<Console>>) -> Response {
     let shared = &console.shared;
-    respond(&json!({
+    json_response(&json!({
         "function": console.function,
         "runs": shared.invocations.has_environment(),
         "pid": *console.pid.borrow(),
@@ -219,7 +219,7 @@ async fn burst(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(respond(&json!({
+    Ok(json_response(&json!({
         "replies": replies,
         "functionErrors": function_errors,
         "throttled": throttled,
@@ -230,7 +230,7 @@ async fn burst(
 async fn last_invocations(State(console): State<Arc<Console>>) -> Response {
     let invocations = console.shared.invocations.history.newest_first();
     let invocations: Vec<_> = invocations.iter().map(|past| summary(past)).collect();
-    respond(&json!({ "invocations": invocations }))
+    json_response(&json!({ "invocations": invocations }))
 }
 
 fn summary(past: &Past) -> Value {
@@ -286,18 +286,14 @@ async fn invocation(
         whole["reply"] = String::from_utf8_lossy(payload).into();
     }
     whole["log"] = texts(&console.shared.logs.of(past.request_id));
-    Ok(respond(&whole))
+    Ok(json_response(&whole))
 }
 
 /// The last lines that the function printed without a request id.
 async fn output(State(console): State<Arc<Console>>) -> Response {
-    respond(&json!({ "lines": texts(&console.shared.logs.output()) }))
+    json_response(&json!({ "lines": texts(&console.shared.logs.output()) }))
 }
 
 fn texts(lines: &[Arc<str>]) -> Value {
     lines.iter().map(|line| &**line).collect()
-}
-
-fn respond(body: &Value) -> Response {
-    ([(header::CONTENT_TYPE, JSON)], body.to_string()).into_response()
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::body::{self, MAX_PAYLOAD};
-use crate::http::{JSON, accepted, error, header_value};
+use crate::http::{accepted, error, header_value, json_response};
 use crate::lock::lock;
 use crate::logs::one_line;
 use crate::settings::{ACCOUNT_ID, Settings};
@@ -232,11 +232,8 @@ async fn register(
     {
         registered["accountId"] = ACCOUNT_ID.into();
     }
-    let headers = [
-        (header::CONTENT_TYPE, JSON),
-        (IDENTIFIER, header_value(&id.to_string())),
-    ];
-    (headers, registered.to_string()).into_response()
+    let id = header_value(&id.to_string());
+    ([(IDENTIFIER, id)], json_response(&registered)).into_response()
 }
 
 /// No event ever comes: an extension cannot subscribe to invocations, and it hears of the shutdown

@@ -11,7 +11,6 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
@@ -21,7 +20,7 @@ use uuid::Uuid;
 
 use crate::api_error::ApiError;
 use crate::function_name::FunctionName;
-use crate::http::{AMZN_REQUEST_ID, JSON, header_value};
+use crate::http::{AMZN_REQUEST_ID, header_value, json_response};
 use crate::origin;
 use crate::settings::{ACCOUNT_ID, MEMORY_MIB, PUBLISHED, REGION, Settings, arn};
 
@@ -157,11 +156,8 @@ async fn list_functions(State(api): Api, RawQuery(query): RawQuery) -> Response 
 }
 
 fn respond(body: &Value) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, JSON),
-        (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
-    ];
-    (headers, body.to_string()).into_response()
+    let request_id = header_value(&Uuid::new_v4().to_string());
+    ([(AMZN_REQUEST_ID, request_id)], json_response(body)).into_response()
 }
 
 fn capacity_provider_arn() -> String {

@@ -21,7 +21,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::ApiError;
-use crate::body::{self, Bodies, BodyError, MAX_PAYLOAD, Payload};
+use crate::body::{self, Bodies, MAX_PAYLOAD, Payload};
 use crate::function_name::FunctionName;
 use crate::history::Outcome;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
@@ -38,7 +38,7 @@ const MAX_CLIENT_CONTEXT: usize = 3583;
 
 /// The largest `X-Amzn-Trace-Id`, in bytes: the function gets it in the head of a response, of which
 /// runtimes read only so much.
-pub(crate) const MAX_TRACE_ID: usize = 4 * 1024;
+const MAX_TRACE_ID: usize = 4 * 1024;
 
 /// How long a caller may take to send a body that will be refused.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
@@ -160,6 +160,14 @@ fn check_json(json: &[u8]) -> Result<(), String> {
     }
 }
 
+pub(crate) fn check_trace_id(trace_id: &HeaderValue) -> Result<(), ApiError> {
+    if trace_id.len() > MAX_TRACE_ID {
+        let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
+        return Err(ApiError::invalid_parameter(&message));
+    }
+    Ok(())
+}
+
 /// A new trace id in X-Ray's form, not sampled. Its random part is the request id's.
 pub(crate) fn new_trace_id(request_id: Uuid) -> HeaderValue {
     let now = SystemTime::now()
@@ -271,10 +279,7 @@ impl Options {
             }
         }
         let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
-        if (trace_id.as_ref()).is_some_and(|trace_id| trace_id.len() > MAX_TRACE_ID) {
-            let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
-            return Err(ApiError::invalid_parameter(&message));
-        }
+        trace_id.as_ref().map_or(Ok(()), check_trace_id)?;
         let client_context = value_of(headers, &CLIENT_CONTEXT)
             .map(client_context)
             .transpose()?;
@@ -294,7 +299,7 @@ async fn accept(
     name: &str,
     query: &str,
     headers: &HeaderMap,
-    body: Result<Payload, BodyError>,
+    body: Result<Payload, ApiError>,
 ) -> Result<Response, ApiError> {
     if headers.contains_key(header::ORIGIN) {
         origin::check(headers)?;
@@ -308,7 +313,9 @@ async fn accept(
         MAX_PAYLOAD
     };
     let body = match body {
-        Err(BodyError::TooLarge(_)) => return Err(InvokeError::too_large(limit).into()),
+        Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
+            return Err(InvokeError::too_large(limit).into());
+        }
         body => body?,
     };
     let event = checked(body.bytes.clone(), limit)?;

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::body::{self, BodyError, MAX_PAYLOAD};
+use crate::body::{self, MAX_PAYLOAD};
 use crate::connection::{BreakableListener, Breakage, Connection, OpenConnections};
 use crate::environment::Shared;
 use crate::extensions::{self, Extensions};
@@ -309,7 +309,9 @@ impl RuntimeApi {
         let is_wanted = invocations.check(worker, id, invocation_id).is_ok();
         match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
             Ok(payload) => reply(payload, function_error, accepted()),
-            Err(BodyError::TooLarge(_)) => reply(too_large(limit), true, refused_size(limit)),
+            Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                reply(too_large(limit), true, refused_size(limit))
+            }
             // The function may post it again, on another connection.
             Err(_) => error(
                 StatusCode::BAD_REQUEST,
