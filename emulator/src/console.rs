@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use chrono::Utc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::api_error::ApiError;
 use crate::body::MAX_PAYLOAD;
 use crate::environment::Shared;
-use crate::history::{Outcome, Past};
+use crate::history::Past;
 use crate::http::json_response;
 use crate::invocation::InvokeError;
 use crate::invoke_api::InvokeApi;
@@ -114,7 +115,7 @@ impl Console {
             durations.get(rank).copied().map(micros)
         };
         json!({
-            "ended": unix_millis(SystemTime::now()),
+            "ended": Utc::now().timestamp_millis(),
             "busy": activity.most_busy,
             "gone": activity.gone,
             "invocations": durations.len(),
@@ -150,11 +151,6 @@ fn example(path: &Path) -> Option<(String, String)> {
     Some((name, text.trim_end().to_owned()))
 }
 
-fn unix_millis(time: SystemTime) -> u64 {
-    let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
@@ -187,12 +183,13 @@ async fn page(State(console): State<Arc<Console>>) -> impl IntoResponse {
 /// all pages of this server together.
 async fn live(State(console): State<Arc<Console>>) -> Response {
     let shared = &console.shared;
+    let newest = shared.invocations.history.newest_first();
     json_response(&json!({
         "function": console.function,
         "runs": shared.invocations.has_environment(),
         "pid": *console.pid.borrow(),
         "samples": *lock(&console.samples),
-        "ended": shared.invocations.history.count(),
+        "newest": newest.first().map(|past| past.request_id.to_string()),
         "printed": shared.logs.output_count(),
     }))
 }
@@ -236,20 +233,16 @@ async fn last_invocations(State(console): State<Arc<Console>>) -> Response {
 fn summary(past: &Past) -> Value {
     let mut summary = json!({
         "requestId": past.request_id.to_string(),
-        "ended": unix_millis(past.ended),
+        "ended": past.ended.timestamp_millis(),
         "event": excerpt(&past.event),
     });
     match &past.outcome {
-        Outcome::Reply {
-            payload,
-            function_error,
-            duration,
-        } => {
-            summary["reply"] = excerpt(payload).into();
-            summary["functionError"] = (*function_error).into();
-            summary["duration"] = micros(*duration).into();
+        Ok(reply) => {
+            summary["reply"] = excerpt(&reply.payload).into();
+            summary["functionError"] = reply.function_error.into();
+            summary["duration"] = micros(past.duration).into();
         }
-        Outcome::Refused(error) => {
+        Err(error) => {
             summary["refused"] = json!({
                 "status": error.status.as_u16(),
                 "type": error.error_type,
@@ -282,8 +275,8 @@ async fn invocation(
     })?;
     let mut whole = summary(&past);
     whole["event"] = String::from_utf8_lossy(&past.event).into();
-    if let Outcome::Reply { payload, .. } = &past.outcome {
-        whole["reply"] = String::from_utf8_lossy(payload).into();
+    if let Ok(reply) = &past.outcome {
+        whole["reply"] = String::from_utf8_lossy(&reply.payload).into();
     }
     whole["log"] = texts(&console.shared.logs.of(past.request_id));
     Ok(json_response(&whole))

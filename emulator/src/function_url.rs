@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -124,7 +123,7 @@ impl FunctionUrl {
         source: SocketAddr,
         body: &Bytes,
     ) -> Value {
-        let now = DateTime::<Utc>::from(SystemTime::now());
+        let now = Utc::now();
         let path = request.uri.path();
         let query = request.uri.query().unwrap_or_default();
         let text = |name: HeaderName| {

@@ -4,7 +4,7 @@
 //! `lambda/2015-03-31/service-2.json`), so that SDKs raise the exceptions they raise for Lambda.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,6 +16,7 @@ use axum::routing::post;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use chrono::Utc;
 use serde::de::IgnoredAny;
 use tracing::warn;
 use uuid::Uuid;
@@ -23,7 +24,6 @@ use uuid::Uuid;
 use crate::api_error::ApiError;
 use crate::body::{self, Bodies, MAX_PAYLOAD, Payload};
 use crate::function_name::FunctionName;
-use crate::history::Outcome;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
 use crate::invocations::{Invocations, PendingReply};
@@ -104,8 +104,7 @@ impl InvokeApi {
     /// Notes a refusal for the console, unless it is a throttle, which is noted where it happens.
     pub(crate) fn note_refusal(&self, request_id: Uuid, event: &Bytes, error: &ApiError) {
         if error.status != StatusCode::TOO_MANY_REQUESTS {
-            let outcome = Outcome::Refused(error.clone());
-            self.invocations.history.add(request_id, event, outcome);
+            self.invocations.note_refusal(request_id, event, error);
         }
     }
 
@@ -170,10 +169,7 @@ pub(crate) fn check_trace_id(trace_id: &HeaderValue) -> Result<(), ApiError> {
 
 /// A new trace id in X-Ray's form, not sampled. Its random part is the request id's.
 pub(crate) fn new_trace_id(request_id: Uuid) -> HeaderValue {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let now = Utc::now().timestamp();
     let id = request_id.simple().to_string();
     let (root, parent) = (&id[..24], &id[16..]);
     header_value(&format!(
