@@ -1,8 +1,6 @@
 //! The console: a page that invokes the function and shows its workers and last invocations.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,16 +48,10 @@ const BURST: usize = 64;
 /// How many characters of an event or a reply the list of invocations shows.
 const EXCERPT: usize = 200;
 
-/// How many example events of the function the console offers at most.
-const MAX_EXAMPLES: usize = 100;
-
-/// How many bytes an example event may have.
-const MAX_EXAMPLE: u64 = 64 * 1024;
-
 pub(crate) struct Console {
     /// What an open page must know about the function.
     function: Value,
-    events: Option<PathBuf>,
+    settings: Settings,
     api: Arc<InvokeApi>,
     shared: Arc<Shared>,
     /// The function's process, if it is ours.
@@ -81,7 +73,7 @@ impl Console {
                 "workers": settings.workers(),
                 "attached": settings.attach.is_some(),
             }),
-            events: settings.events.clone(),
+            settings: settings.clone(),
             api,
             shared,
             pid,
@@ -126,29 +118,6 @@ impl Console {
             "memory": pid.map(memory::of_tree),
         })
     }
-
-    /// The function's own example events: their names and texts.
-    fn examples(&self) -> Vec<(String, String)> {
-        let files = self.events.iter().flat_map(fs::read_dir).flatten();
-        let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
-        paths.retain(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "json")
-        });
-        paths.sort_unstable();
-        let examples = paths.iter().filter_map(|path| example(path));
-        examples.take(MAX_EXAMPLES).collect()
-    }
-}
-
-fn example(path: &Path) -> Option<(String, String)> {
-    let metadata = fs::metadata(path).ok()?;
-    if !metadata.is_file() || metadata.len() > MAX_EXAMPLE {
-        return None;
-    }
-    let name = path.file_stem()?.to_string_lossy().into_owned();
-    let text = fs::read_to_string(path).ok()?;
-    Some((name, text.trim_end().to_owned()))
 }
 
 fn micros(duration: Duration) -> f64 {
@@ -173,7 +142,7 @@ async fn page(State(console): State<Arc<Console>>) -> impl IntoResponse {
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     ];
     let mut function = console.function.clone();
-    function["examples"] = json!(console.examples());
+    function["examples"] = json!(console.settings.examples());
     // `</script>` must not occur in the page's JSON.
     let embedded = function.to_string().replace('<', r"\u003c");
     (headers, PAGE.replace("{{function}}", &embedded))

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::panic;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
 
@@ -252,18 +252,6 @@ async fn settings(
     Ok(settings)
 }
 
-/// The first of the example events, on one line. `{}` if there is none.
-fn example(events: &Path) -> String {
-    let files = fs::read_dir(events).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = files.map(|file| file.path()).collect();
-    paths.sort_unstable();
-    let mut texts = paths
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok());
-    let first = texts.find(|event| !event.trim().contains(['\n', '\'']));
-    first.map_or("{}".to_owned(), |event| event.trim().to_owned())
-}
-
 async fn invoke(settings: Settings, event: String) -> Result<bool, Error> {
     let event = spawn_blocking(move || read_event(&event)).await??;
     let emulator = Emulator::start(settings).await?;
@@ -307,7 +295,10 @@ async fn serve(
     settings.invoke_address = serve.listen;
     settings.function_url_address = serve.function_url;
     settings.attach = serve.attach;
-    let example = settings.events.as_deref().map(example).unwrap_or_default();
+    // One that fits on a line of a shell.
+    let mut examples = settings.examples().into_iter().map(|(_, event)| event);
+    let example = examples.find(|event| !event.contains(['\n', '\'']));
+    let example = example.unwrap_or("{}".to_owned());
     let function_name = settings.function_name.clone();
     let emulator = tokio::select! {
         emulator = Emulator::start(settings) => emulator?,
