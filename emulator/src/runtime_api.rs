@@ -290,8 +290,7 @@ impl RuntimeApi {
             && !function_error
         {
             warn!("Runtime API: {message}");
-            let error_type = "InvalidFunctionResponseMode";
-            let response = error(StatusCode::BAD_REQUEST, error_type, message);
+            let response = bad_request("InvalidFunctionResponseMode", message);
             // The caller is told at once: a stream may last longer than the invocation.
             let error_type = "Runtime.InvalidResponseModeHeader";
             let response = reply(payload(error_type, message), true, response);
@@ -307,11 +306,10 @@ impl RuntimeApi {
                 reply(too_large(limit), true, refused_size(limit))
             }
             // The function may post it again, on another connection.
-            Err(_) => error(
-                StatusCode::BAD_REQUEST,
-                "TruncatedHTTPRequest",
-                "HTTP request detected as truncated",
-            ),
+            Err(_) => {
+                let message = "HTTP request detected as truncated";
+                bad_request("TruncatedHTTPRequest", message)
+            }
         }
     }
 }
@@ -352,21 +350,17 @@ fn refused(refusal: &ReplyError) -> Response {
         ReplyError::Late | ReplyError::Stale => {
             error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout")
         }
-        ReplyError::Unknown => error(
-            StatusCode::BAD_REQUEST,
-            "InvalidRequestID",
-            "Invalid request ID",
-        ),
+        ReplyError::Unknown => bad_request("InvalidRequestID", "Invalid request ID"),
     }
+}
+
+fn bad_request(error_type: &str, message: &str) -> Response {
+    error(StatusCode::BAD_REQUEST, error_type, message)
 }
 
 async fn post_init_error(State(api): Api, body: Body) -> Response {
     let Ok(body) = body::read(body, MAX_PAYLOAD, READ_TIMEOUT).await else {
-        return error(
-            StatusCode::BAD_REQUEST,
-            "InvalidRequest",
-            "The body cannot be read",
-        );
+        return bad_request("InvalidRequest", "The body cannot be read");
     };
     if (api.shared.invocations).init_error(api.environment(), body) {
         return accepted();
