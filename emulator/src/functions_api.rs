@@ -36,21 +36,20 @@ struct FunctionsApi {
 }
 
 pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
-    let functions = "/2015-03-31/functions";
     let api = FunctionsApi {
         settings,
         function_url,
         revision_id: Uuid::new_v4(),
     };
     Router::new()
-        .route(functions, get(list_functions))
-        .route(&format!("{functions}/"), get(list_functions))
+        .route("/2015-03-31/functions", get(list_functions))
+        .route("/2015-03-31/functions/", get(list_functions))
         .route(
-            &format!("{functions}/{{name}}"),
+            "/2015-03-31/functions/{name}",
             read("lambda:GetFunction", function),
         )
         .route(
-            &format!("{functions}/{{name}}/configuration"),
+            "/2015-03-31/functions/{name}/configuration",
             read("lambda:GetFunctionConfiguration", |_, it| it.clone()),
         )
         .route(

@@ -19,9 +19,6 @@ const MAX_INVOCATIONS: usize = 50;
 /// How many bytes of events and replies are kept at most. The oldest invocations go first.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// An event of at most this many bytes is copied.
-const SMALL: usize = 4 * 1024;
-
 /// An invocation that has ended.
 pub(crate) struct Past {
     pub(crate) request_id: Uuid,
@@ -61,12 +58,7 @@ impl History {
         let past = Arc::new(Past {
             request_id,
             ended: Utc::now(),
-            // A small event is a part of a larger buffer, which would be kept with it.
-            event: if event.len() <= SMALL {
-                Bytes::copy_from_slice(event)
-            } else {
-                event.clone()
-            },
+            event: event.clone(),
             duration,
             outcome,
         });
