@@ -181,16 +181,13 @@ impl Settings {
             ("TZ", ":UTC".to_owned()),
         ];
         let initialization_type = match self.max_concurrency {
-            Some(workers) => {
-                variables.push(("AWS_LAMBDA_MAX_CONCURRENCY", workers.to_string()));
-                "lambda-managed-instances"
-            }
+            Some(_) => "lambda-managed-instances",
             None => "on-demand",
         };
-        variables.push((
-            "AWS_LAMBDA_INITIALIZATION_TYPE",
-            initialization_type.to_owned(),
-        ));
+        let kind = initialization_type.to_owned();
+        variables.push(("AWS_LAMBDA_INITIALIZATION_TYPE", kind));
+        let workers = self.max_concurrency.map(|workers| workers.to_string());
+        variables.extend(workers.map(|workers| ("AWS_LAMBDA_MAX_CONCURRENCY", workers)));
         variables
     }
 }
