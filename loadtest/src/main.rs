@@ -31,7 +31,6 @@ mod text;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -42,15 +41,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
 use crate::cloudwatch::Fleet;
-use crate::events::Events;
 use crate::flags::{Command, CommandLine, Flags};
-use crate::load::Load;
-use crate::measured::Measured;
 use crate::output::Output;
 use crate::report::{Report, Subject};
 use crate::share::Share;
 use crate::target::{FunctionName, Target};
-use crate::terminal::{Display, say};
+use crate::terminal::say;
 
 fn main() -> ExitCode {
     let runtime = match Builder::new_current_thread().enable_all().build() {
@@ -170,10 +166,14 @@ async fn run(flags: Flags) -> Result<ExitCode> {
             };
             coordinator::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
         }
-        None => (
-            measure(&target, &events, load, &flags, &stop).await?,
-            Vec::new(),
-        ),
+        None => {
+            let (warm_up, is_quiet) = (flags.warmup, flags.quiet);
+            let measured =
+                run::measure(&target, &events, load, warm_up, None, is_quiet, &stop).await?;
+            let measured =
+                measured.context("interrupted while warming up: nothing was measured")?;
+            (measured, Vec::new())
+        }
     };
     let run = (measured.started, measured.started + measured.elapsed);
     let subject = Subject::new(flags.function(), &target, &events, &load);
@@ -187,27 +187,6 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.
     stop.cancel();
     tokio::task::spawn_blocking(move || output.write(&report)).await?
-}
-
-async fn measure(
-    target: &Arc<Target>,
-    events: &Events,
-    load: Load,
-    flags: &Flags,
-    stop: &CancellationToken,
-) -> Result<Measured> {
-    let mut display = None;
-    let measured = run::measure(target, events, load, flags.warmup, None, stop, |recorder| {
-        let started = Instant::now();
-        display = Display::start(flags.quiet, move || {
-            run::progress(&recorder, started, &load)
-        });
-    });
-    let (warm_up, ended) = measured
-        .await?
-        .context("interrupted while warming up: nothing was measured")?;
-    drop(display);
-    Ok(Measured::new(&load, warm_up, ended))
 }
 
 /// The first Ctrl-C ends the run, which then reports; the second ends the process.

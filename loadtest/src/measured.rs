@@ -4,9 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use crate::load::{Due, Load};
+use crate::load::Due;
 use crate::recorder::{Outcomes, Recorder};
-use crate::run::Ended;
 
 /// What one load tester measured, or several of them together.
 pub(crate) struct Measured {
@@ -24,23 +23,6 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub(crate) fn new(load: &Load, warm_up: Recorder, ended: Ended) -> Self {
-        let mut recorder = ended.recorder;
-        recorder.reply_bytes += warm_up.reply_bytes;
-        recorder.add_examples(warm_up.wrong_replies, warm_up.errors);
-        Self {
-            runs: vec![format!("{:016x}", fastrand::u64(..))],
-            started: ended.started,
-            elapsed: ended.elapsed,
-            concurrency: load.concurrency.get().into(),
-            due: ended.due,
-            interrupted: ended.interrupted,
-            recorder,
-            warm_up: warm_up.outcomes,
-            cpu: Some(ended.cpu),
-        }
-    }
-
     /// Nothing, to which others are added.
     pub(crate) fn nothing() -> Result<Self> {
         Ok(Self {

@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::events::{Event, Events};
 use crate::http::Response;
 use crate::load::{Due, Load, Schedule};
-use crate::recorder::Recorder;
+use crate::measured::Measured;
+use crate::recorder::{Outcomes, Recorder};
 use crate::target::{Caller, INVOCATION_TIMEOUT, Outcome, Target};
+use crate::terminal::Display;
 
 /// How long callers may still send what was due when the schedule ends.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -29,17 +31,6 @@ const CALLERS_PER_THREAD: usize = 16;
 const ATTEMPTS: u32 = 10;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(25);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
-
-/// A run that has ended.
-pub(crate) struct Ended {
-    pub recorder: Recorder,
-    pub started: SystemTime,
-    pub elapsed: Duration,
-    pub due: Option<Due>,
-    pub interrupted: bool,
-    /// CPU time of this process during the run.
-    pub cpu: Duration,
-}
 
 struct Run {
     events: Vec<Event>,
@@ -64,9 +55,9 @@ pub(crate) async fn measure(
     load: Load,
     warm_up: u64,
     start: Option<SystemTime>,
+    is_quiet: bool,
     stop: &CancellationToken,
-    watch: impl FnOnce(Arc<Mutex<Recorder>>),
-) -> Result<Option<(Recorder, Ended)>> {
+) -> Result<Option<Measured>> {
     let mut warmed_up = Recorder::new()?;
     if warm_up > 0 {
         let load = Load {
@@ -75,8 +66,7 @@ pub(crate) async fn measure(
             schedule: None,
             ..load
         };
-        let ended = run(target, events, load, stop.clone(), |_| ()).await?;
-        warmed_up = ended.recorder;
+        warmed_up = run(target, events, load, true, stop).await?.recorder;
     }
     let wait = start.and_then(|start| start.duration_since(SystemTime::now()).ok());
     tokio::select! {
@@ -84,24 +74,29 @@ pub(crate) async fn measure(
         () = stop.cancelled() => return Ok(None),
         () = tokio::time::sleep(wait.unwrap_or_default()) => {}
     }
-    let ended = run(target, events, load, stop.clone(), watch).await?;
-    Ok(Some((warmed_up, ended)))
+    let mut measured = run(target, events, load, is_quiet, stop).await?;
+    measured.warm_up = warmed_up.outcomes;
+    let recorder = &mut measured.recorder;
+    recorder.reply_bytes += warmed_up.reply_bytes;
+    recorder.add_examples(warmed_up.wrong_replies, warmed_up.errors);
+    Ok(Some(measured))
 }
 
 /// Sends until everything is sent or `stop` is cancelled, and waits for the replies.
-///
-/// `watch` gets the recorder at the start, to read it during the run.
 async fn run(
     target: &Arc<Target>,
     events: &Events,
     load: Load,
-    stop: CancellationToken,
-    watch: impl FnOnce(Arc<Mutex<Recorder>>),
-) -> Result<Ended> {
+    is_quiet: bool,
+    stop: &CancellationToken,
+) -> Result<Measured> {
     let recorder = Arc::new(Mutex::new(Recorder::new()?));
-    watch(Arc::clone(&recorder));
     let all = load.due();
     let (started_at, started, cpu) = (SystemTime::now(), Instant::now(), cpu_time());
+    let display = Display::start(is_quiet, {
+        let recorder = Arc::clone(&recorder);
+        move || progress(&lock(&recorder), started, &load)
+    });
     let run = Arc::new(Run {
         events: events.all(),
         is_in_turn: events.are_in_turn(),
@@ -141,6 +136,7 @@ async fn run(
     }
     ended?;
     join(&mut callers).await?;
+    drop(display);
 
     let elapsed = started.elapsed();
     let mut recorder = std::mem::replace(&mut *lock(&recorder), Recorder::new()?);
@@ -158,13 +154,16 @@ async fn run(
         recorder.unsent(&schedule, taken..due.requests, elapsed);
         due
     });
-    Ok(Ended {
-        recorder,
+    Ok(Measured {
+        runs: vec![format!("{:016x}", fastrand::u64(..))],
         started: started_at,
         elapsed,
+        concurrency: load.concurrency.get().into(),
         due,
         interrupted,
-        cpu: cpu_time().saturating_sub(cpu),
+        recorder,
+        warm_up: Outcomes::default(),
+        cpu: Some(cpu_time().saturating_sub(cpu)),
     })
 }
 
@@ -291,13 +290,12 @@ async fn elapse(duration: Option<Duration>) {
 }
 
 /// A line about a run in progress.
-pub(crate) fn progress(recorder: &Mutex<Recorder>, started: Instant, load: &Load) -> String {
+fn progress(recorder: &Recorder, started: Instant, load: &Load) -> String {
     let elapsed = started.elapsed().as_secs();
     let of = match (load.duration, load.requests) {
         (Some(duration), _) => format!(" of {} s", duration.as_secs()),
         (None, _) => String::new(),
     };
-    let recorder = lock(recorder);
     let (outcomes, latencies) = (recorder.outcomes, &recorder.microseconds);
     let milliseconds =
         |quantile| Duration::from_micros(latencies.value_at_quantile(quantile)).as_secs_f64() * 1e3;
@@ -324,6 +322,6 @@ fn cpu_time() -> Duration {
 }
 
 /// No critical section can panic half-way, so the data behind a poisoned lock are still good.
-pub(crate) fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
+fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
     recorder.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,7 +17,7 @@ use crate::events::Events;
 use crate::flags::Limits;
 use crate::http::Endpoint;
 use crate::load::Load;
-use crate::measured::{Measured, unix_ms};
+use crate::measured::unix_ms;
 use crate::merge::MAX_APART;
 use crate::report::{Clock, Report, Subject};
 use crate::run;
@@ -116,20 +116,19 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         }
     });
     let start = UNIX_EPOCH + Duration::from_millis(share.start_unix_ms);
-    let ended = run::measure(
+    let measured = run::measure(
         &target,
         &share.events,
         share.load,
         share.warm_up,
         Some(start),
+        true,
         &stop,
-        |_| (),
     )
     .await;
     timer.abort();
-    let (warm_up, ended) =
-        ended?.context("the generator's timeout is too short to send anything")?;
-    let mut measured = Measured::new(&share.load, warm_up, ended);
+    let mut measured =
+        measured?.context("the generator's timeout is too short to send anything")?;
     if std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").is_ok_and(|most| most != "1") {
         // Other shares may have used this process at the same time.
         measured.cpu = None;
