@@ -49,6 +49,13 @@ use crate::target::{FunctionName, Target};
 use crate::terminal::say;
 
 fn main() -> ExitCode {
+    // Each caller needs a file descriptor, and there may be thousands.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        return lmi_runtime::run(share::handle);
+    }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -63,13 +70,6 @@ fn main() -> ExitCode {
 }
 
 async fn start() -> ExitCode {
-    // Each caller needs a file descriptor, and there may be thousands.
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
-    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
-        return share::serve().await;
-    }
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) if error.use_stderr() => {

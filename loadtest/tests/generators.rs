@@ -419,24 +419,3 @@ fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
         merges_nothing(&InvokeApi::start(reply), &complaint);
     }
 }
-
-#[test]
-fn says_which_variable_of_lambda_is_missing_or_invalid() {
-    const ADDRESS: &str = "AWS_LAMBDA_RUNTIME_API";
-    const MEMORY: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
-    for (name, value, complaint) in [
-        (ADDRESS, Some("no where"), "which is not an address"),
-        ("AWS_LAMBDA_FUNCTION_NAME", None, "FUNCTION_NAME is not"),
-        ("AWS_LAMBDA_FUNCTION_VERSION", None, "VERSION is not"),
-        (MEMORY, Some("2 GB"), "\"2 GB\", not a number of MB"),
-    ] {
-        let mut command = loadtest("");
-        command
-            .envs([(ADDRESS, "127.0.0.1:1"), (MEMORY, "2048")])
-            .env("AWS_LAMBDA_FUNCTION_NAME", "generator")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
-            .env_remove(name)
-            .envs(value.map(|value| (name, value)));
-        refused(&mut command, complaint);
-    }
-}
