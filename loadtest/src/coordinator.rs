@@ -218,11 +218,14 @@ fn merge(
                 let requests = measured.recorder.outcomes.requests();
                 let interrupted = measured.interrupted;
                 all.push(measured);
-                let problem = if late > MAX_APART {
-                    Some(format!("started {:.1} s late", late.as_secs_f64()))
-                } else {
-                    interrupted.then(|| "its timeout came before it had sent everything".to_owned())
-                };
+                let mut problems = Vec::new();
+                if late > MAX_APART {
+                    problems.push(format!("started {:.1} s late", late.as_secs_f64()));
+                }
+                if interrupted {
+                    problems.push("its timeout came before it had sent everything".to_owned());
+                }
+                let problem = (!problems.is_empty()).then(|| problems.join("; "));
                 (requests, problem)
             }
         };

@@ -152,28 +152,24 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         tokio::spawn(stop_on(signal(kind)?, stop.clone()));
     }
-    let (measured, parts) = match generators {
-        Some((generator, loads, timeout)) => {
-            let share = Share {
-                version: share::VERSION,
-                sent_unix_ms: 0,
-                start_unix_ms: 0,
-                function: flags.function(),
-                endpoint_url: target.url(),
-                events: events.clone(),
-                warm_up: flags.warmup,
-                load,
-            };
-            coordinator::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
-        }
-        None => {
-            let (warm_up, is_quiet) = (flags.warmup, flags.quiet);
-            let measured =
-                run::measure(&target, &events, load, warm_up, None, is_quiet, &stop).await?;
-            let measured =
-                measured.context("interrupted while warming up: nothing was measured")?;
-            (measured, Vec::new())
-        }
+    let (measured, parts) = if let Some((generator, loads, timeout)) = generators {
+        let share = Share {
+            version: share::VERSION,
+            sent_unix_ms: 0,
+            start_unix_ms: 0,
+            function: flags.function(),
+            endpoint_url: target.url(),
+            events: events.clone(),
+            warm_up: flags.warmup,
+            load,
+        };
+        coordinator::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
+    } else {
+        let (warm_up, is_quiet) = (flags.warmup, flags.quiet);
+        let measured = run::measure(&target, &events, load, warm_up, None, is_quiet, &stop);
+        let measured = measured.await?;
+        let measured = measured.context("interrupted while warming up: nothing was measured")?;
+        (measured, Vec::new())
     };
     let run = (measured.started, measured.started + measured.elapsed);
     let subject = Subject::new(flags.function(), &target, &events, &load);

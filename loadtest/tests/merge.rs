@@ -1,7 +1,6 @@
 //! Reports are merged exactly, or not at all.
 
 use std::fs;
-use std::process::Output;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hdrhistogram::Histogram;
@@ -9,7 +8,7 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 use serde_json::{Value, json};
 
 use crate::support::{
-    InvokeApi, file, loadtest, refused, report, right, run, scratch, stderr, stdout, throttled,
+    Ended, InvokeApi, assert_contains, file, loadtest, refused, right, run, scratch, throttled,
 };
 
 /// Two reports of loads that started 300 ms apart, the later one first.
@@ -18,13 +17,16 @@ fn two_reports() -> [Value; 2] {
         0 => throttled(),
         _ => right(invocation).await,
     });
-    let report_of = |flags: &str| report(&api.run(&format!("{flags} --n 0..=1000 -o json")));
+    let report_of = |flags: &str| {
+        let ended = api.run(&format!("{flags} --n 0..=1000 -o json"));
+        ended.report()
+    };
     let (mut later, earlier) = (report_of("-n 300 -c 2"), report_of("-n 200"));
     later["started_unix_ms"] = (earlier["started_unix_ms"].as_u64().unwrap() + 300).into();
     [later, earlier]
 }
 
-fn merge(flags: &str) -> Output {
+fn merge(flags: &str) -> Ended {
     run(&mut loadtest(&format!("merge {flags}")))
 }
 
@@ -63,10 +65,8 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
     reports[0]["interrupted"] = true.into();
     let [a, b] = write("exact", [&reports[0], &reports[1]]);
 
-    let output = merge(&format!("{a} {b} -o json"));
+    let merged = merge(&format!("{a} {b} -o json")).passed().report();
 
-    assert!(output.status.success(), "{output:?}");
-    let merged = report(&output);
     for pointer in [
         "/outcomes/ok",
         "/outcomes/throttled",
@@ -90,34 +90,33 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
     // From the start of the earlier one.
     assert_eq!(merged["started_unix_ms"], reports[1]["started_unix_ms"]);
     let later_end = 0.3 + reports[0]["elapsed_seconds"].as_f64().unwrap();
+    let elapsed = merged["elapsed_seconds"].as_f64().unwrap();
     // The sum of two floating-point numbers may differ in its last digit.
-    assert!(
-        merged["elapsed_seconds"].as_f64().unwrap() > later_end - 1e-6,
-        "{merged}"
-    );
+    assert!(elapsed > later_end - 1e-6, "{merged}");
     assert_eq!(merged["interrupted"], true);
     assert_eq!(merged["parts"].as_array().unwrap().len(), 2);
     assert_eq!(merged["parts"][0]["name"], b);
+
+    let failed = merge(&format!("{a} {b} --max-throttled 1%")).failed();
+    assert_contains(&failed.stdout, "more than --max-throttled 1");
 }
 
 #[test]
 fn a_merged_report_can_be_merged_again_and_drawn() {
     let [a, b] = two_reports();
-    let mut c = report(&InvokeApi::start(right).run("-n 10 --n 0..=1000 -o json"));
+    let c = InvokeApi::start(right).run("-n 10 --n 0..=1000 -o json");
+    let mut c = c.report();
     c["started_unix_ms"] = b["started_unix_ms"].clone();
     c["endpoint"] = b["endpoint"].clone();
     let [a, b] = write("again", [&a, &b]);
     let c = file("again-c.json", &c.to_string());
 
-    let output = merge(&format!("{a} {b} -o json -O again-two.json"));
-    assert!(output.status.success(), "{output:?}");
-    let output = merge(&format!("again-two.json {c} --html again.html"));
-    assert!(output.status.success(), "{output:?}");
+    merge(&format!("{a} {b} -o json -O again-two.json")).passed();
+    let ended = merge(&format!("again-two.json {c} --html again.html")).passed();
 
-    let text = stdout(&output);
-    assert!(text.contains("3 merged, 3 without a problem"), "{text}");
+    assert_contains(&ended.stdout, "3 merged, 3 without a problem");
     let page = fs::read_to_string(scratch("again.html")).unwrap();
-    assert!(page.contains("again-two.json: "), "{page}");
+    assert_contains(&page, "again-two.json: ");
 }
 
 #[test]
@@ -138,21 +137,9 @@ fn keeps_the_most_complete_of_what_cloudwatch_saw() {
     b["cloudwatch"] = metrics(json!(null));
     let [one, other] = write("seen", [&a, &b]);
 
-    let report = report(&merge(&format!("{one} {other} -o json")));
+    let report = merge(&format!("{one} {other} -o json")).report();
 
     assert_eq!(report["cloudwatch"], a["cloudwatch"]);
-}
-
-#[test]
-fn a_limit_applies_to_the_merged_report() {
-    let [a, b] = two_reports();
-    let [a, b] = write("limit", [&a, &b]);
-
-    let output = merge(&format!("{a} {b} --max-throttled 1%"));
-
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let text = stdout(&output);
-    assert!(text.contains("more than --max-throttled 1"), "{text}");
 }
 
 /// Expects that nothing is written if a good report is merged with another.
@@ -161,6 +148,13 @@ fn refuse(good: &str, bad: &str, complaint: &str) {
     let mut command = loadtest(&format!("merge {good} {bad} -o json -O {merged}"));
     refused(&mut command, complaint);
     assert!(!scratch(&merged).exists(), "{complaint}");
+}
+
+/// Expects it of a report of which this member has another value.
+fn refuse_with(good: &str, report: &Value, pointer: &str, value: Value, complaint: &str) {
+    let mut bad = report.clone();
+    *bad.pointer_mut(pointer).unwrap() = value;
+    refuse(good, &file("refused.json", &bad.to_string()), complaint);
 }
 
 #[test]
@@ -196,13 +190,7 @@ fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
         ("/runs", json!([]), "it consists of no run"),
         ("/due", json!({"requests": 1}), "not a report of the"),
     ] {
-        let mut bad = b.clone();
-        *bad.pointer_mut(pointer).unwrap() = value;
-        refuse(
-            &good,
-            &file("damaged-bad.json", &bad.to_string()),
-            complaint,
-        );
+        refuse_with(&good, &b, pointer, value, complaint);
     }
     for (text, complaint) in [
         ("", "not a report of the load tester: EOF"),
@@ -230,27 +218,13 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
         ("/endpoint", json!("http://[::1]/"), different),
         ("/events", json!("n = 3"), different),
         ("/latency_measured_from", json!("due"), different),
+        (
+            "/qualifier",
+            json!("blue"),
+            "refused.json and apart-good.json report different loads: fibonacci-generator:blue at ",
+        ),
     ] {
-        let mut other = b.clone();
-        *other.pointer_mut(pointer).unwrap() = value;
-        refuse(
-            &good,
-            &file("apart-other.json", &other.to_string()),
-            complaint,
-        );
+        refuse_with(&good, &b, pointer, value, complaint);
     }
     refuse(&good, &good, "its run is in another of these reports, too");
-}
-
-#[test]
-fn says_which_files_cannot_be_merged() {
-    let [a, b] = two_reports();
-    let mut other = b.clone();
-    other["qualifier"] = "blue".into();
-    let [a, b] = write("names", [&a, &other]);
-
-    let line = stderr(&merge(&format!("{a} {b}")));
-
-    assert!(line.contains(&a) && line.contains(&b), "{line}");
-    assert!(line.contains("fibonacci-generator:blue at "), "{line}");
 }

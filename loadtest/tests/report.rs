@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::support::{InvokeApi, right, run, scratch, service_error, stdout, throttled};
+use crate::support::{InvokeApi, assert_contains, right, run, scratch, service_error, throttled};
 
 #[test]
 fn the_json_report_keeps_its_shape() {
@@ -18,11 +18,11 @@ fn the_json_report_keeps_its_shape() {
         _ => right(invocation).await,
     });
     let file = scratch("shape.json");
+    fs::write(&file, "an older and longer report".repeat(100_000)).unwrap();
 
-    let flags = "-n 50 --n 3 -o json -O";
-    let output = run(api.command(flags).arg(&file));
+    let ended = run(api.command("-n 50 --n 3 -o json -O").arg(&file));
 
-    assert_eq!(stdout(&output), "", "the report is in the file");
+    assert_eq!(ended.stdout, "", "the report is in the file");
     let report: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     assert_eq!(report["version"], 2);
     let numbers = |names: &str| -> Value {
@@ -146,7 +146,7 @@ fn draw(name: &str, html: &str, width: u16) -> (String, bool) {
         .arg(format!("--window-size={width},900"))
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("file://{}", page.display()));
-    let dom = stdout(&run(&mut chromium));
+    let dom = run(&mut chromium).stdout;
     let is_wider = dom.contains(r#"data-wider="true""#);
     assert!(is_wider || dom.contains(r#"data-wider="false""#), "{dom}");
     let (main, _) = dom.split_once("</main>").expect("the page is drawn");
@@ -162,8 +162,7 @@ fn the_page_draws_its_charts_without_a_network() {
     });
     let page = scratch("report.html");
     let mut command = api.command("-d 2s -r 100 --ramp 1s -c 4 --html");
-    let output = run(command.arg(&page));
-    assert!(output.status.success(), "{output:?}");
+    run(command.arg(&page)).passed();
     let html = fs::read_to_string(&page).unwrap();
     assert!(
         !html.contains("src=") && !html.contains("href="),
@@ -197,21 +196,14 @@ fn the_page_draws_its_charts_without_a_network() {
             ", requested 0 /s\"",
             "cargo loadtest -d 2s -r 100 --ramp 1s -c 4 --html ",
             "compared: every byte, with the table",
+            "Passed: every reply that came was right.",
+            "µs per request",
         ] {
-            assert!(dom.contains(text), "{text} is not in {dom}");
+            assert_contains(&dom, text);
         }
-        let year = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs()
-            / 31_556_952
-            + 1970;
-        assert!(dom.contains(&format!("started {year}-")), "{dom}");
-        assert!(
-            dom.contains("Passed: every reply that came was right."),
-            "{dom}"
-        );
-        assert!(dom.contains("µs per request"), "{dom}");
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let year = since.as_secs() / 31_556_952 + 1970;
+        assert_contains(&dom, &format!("started {year}-"));
         assert!(
             !dom.contains("What CloudWatch saw") && !dom.contains("Reports merged"),
             "{dom}"
@@ -223,8 +215,7 @@ fn the_page_draws_its_charts_without_a_network() {
 #[ignore = "needs Chromium"]
 fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
     let page = scratch("whole-report.html");
-    let output = run(InvokeApi::start(right).command("-n 10 --html").arg(&page));
-    assert!(output.status.success(), "{output:?}");
+    run(InvokeApi::start(right).command("-n 10 --html").arg(&page)).passed();
     let cloudwatch = json!({
         "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
         "invocations": 1_234_567.0, "throttles": 70.0,
@@ -256,7 +247,7 @@ fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
             "missing: MemoryThrottles, DiskThrottles",
             "<td class=\"bad\">throttled: TooManyRequestsException</td>",
         ] {
-            assert!(dom.contains(text), "{text} is not in {dom}");
+            assert_contains(&dom, text);
         }
     }
 }

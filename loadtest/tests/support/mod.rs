@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
@@ -69,8 +69,22 @@ impl InvokeApi {
     }
 
     /// Runs the load tester against this Invoke API.
-    pub(crate) fn run(&self, flags: &str) -> Output {
+    pub(crate) fn run(&self, flags: &str) -> Ended {
         run(&mut self.command(flags))
+    }
+
+    /// A run against what is not a loopback address, though 0.0.0.0 reaches this machine.
+    pub(crate) fn on_aws(&self, flags: &str) -> Command {
+        let mut command = loadtest(flags);
+        command
+            .arg(format!(
+                "--endpoint-url=http://0.0.0.0:{}",
+                self.address.port()
+            ))
+            .env("AWS_REGION", "eu-north-1")
+            .env("AWS_ACCESS_KEY_ID", "id")
+            .env("AWS_SECRET_ACCESS_KEY", "secret");
+        command
     }
 
     pub(crate) fn command(&self, flags: &str) -> Command {
@@ -188,28 +202,66 @@ pub(crate) fn loadtest(flags: &str) -> Command {
     command
 }
 
+/// A process that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    #[track_caller]
+    pub(crate) fn passed(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn failed(self) -> Self {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        self
+    }
+
+    /// The JSON report on standard output.
+    #[track_caller]
+    pub(crate) fn report(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON report ({error}): {self:?}"))
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_contains(text: &str, part: &str) {
+    assert!(text.contains(part), "{part:?} is not in {text}");
+}
+
+/// Starts a process of which the test reads both outputs.
+pub(crate) fn start(command: &mut Command) -> Child {
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
 /// Runs a process to its end.
-pub(crate) fn run(command: &mut Command) -> Output {
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait(child)
+pub(crate) fn run(command: &mut Command) -> Ended {
+    wait(start(command))
 }
 
 /// Waits for the end of a process, and kills it if it does not come.
-pub(crate) fn wait(child: Child) -> Output {
+pub(crate) fn wait(child: Child) -> Ended {
     let pid = child.id();
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    ended.recv_timeout(BOUND).map_or_else(
-        |_| {
-            signal("-9", pid);
-            panic!("the load tester has not ended within {BOUND:?}: {ended:?}")
-        },
-        Result::unwrap,
-    )
+    let Ok(output) = ended.recv_timeout(BOUND) else {
+        signal("-9", pid);
+        panic!("the load tester has not ended within {BOUND:?}: {ended:?}")
+    };
+    let output = output.unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
 pub(crate) fn right_reply(payload: &[u8]) -> Vec<u8> {
@@ -229,27 +281,17 @@ pub(crate) fn throttled() -> Response {
     service_error(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException")
 }
 
-pub(crate) fn report(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("no JSON report ({error}): {output:?}"))
-}
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-pub(crate) fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
 /// Expects one line that says what is wrong, and nothing else.
+#[track_caller]
 pub(crate) fn refused(command: &mut Command, complaint: &str) {
-    let output = run(command);
-    let stderr = stderr(&output);
-    assert!(!output.status.success(), "{command:?}");
-    assert!(stderr.contains(complaint), "{command:?}: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{command:?}: {stderr}");
-    assert_eq!(stdout(&output), "", "{command:?}");
+    let ended = run(command);
+    assert!(
+        ended.code.is_some_and(|code| code > 0),
+        "{command:?}: {ended:?}"
+    );
+    assert_contains(&ended.stderr, complaint);
+    assert_eq!(ended.stderr.lines().count(), 1, "{command:?}: {ended:?}");
+    assert_eq!(ended.stdout, "", "{command:?}");
 }
 
 /// The path of a file of a test, in a folder of this process. Those of earlier ones are removed.
