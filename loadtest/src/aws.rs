@@ -4,15 +4,11 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use aws_config::environment::{
-    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
-};
-use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
@@ -73,8 +69,8 @@ pub(crate) struct ServiceError {
 }
 
 impl Aws {
-    /// Finds Region and credentials where every AWS tool looks. If `lambda` is on this machine and they
-    /// cannot be had, it uses placeholders: the emulator checks neither.
+    /// Finds Region and credentials where every AWS tool looks. If `lambda` is on this machine, it uses
+    /// placeholders: the emulator checks neither.
     ///
     /// # Errors
     ///
@@ -87,6 +83,7 @@ impl Aws {
         });
         let loader =
             || aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(client.clone());
+        // Not from EC2's metadata service, which takes seconds to find that there is none.
         let configured = loader()
             .no_credentials()
             .region(
@@ -99,53 +96,26 @@ impl Aws {
             Some(endpoint) => Some(endpoint.clone()),
             None => configured_endpoint(&configured, "Lambda")?,
         };
-        let is_local = lambda.is_some_and(|endpoint| endpoint.is_loopback());
-        let config = if is_local {
-            // Not the default chain: it takes seconds, because it ends by asking EC2's metadata service.
-            let region = configured.region().cloned();
-            let provider = aws_config::provider_config::ProviderConfig::default()
-                .with_http_client(client.clone())
-                .with_region(region.clone());
-            loader()
-                .region(region.unwrap_or(Region::from_static("us-east-1")))
-                .credentials_provider(
-                    CredentialsProviderChain::first_try(
-                        "environment",
-                        EnvironmentVariableCredentialsProvider::new(),
-                    )
-                    .or_else(
-                        "profile",
-                        ProfileFileCredentialsProvider::builder()
-                            .configure(&provider)
-                            .build(),
-                    ),
-                )
-                .load()
-                .await
-        } else {
-            loader().load().await
-        };
+        if lambda.is_some_and(|endpoint| endpoint.is_loopback()) {
+            let placeholder = Credentials::new("local", "local", None, None, "placeholder");
+            let region = configured.region().map(ToString::to_string);
+            return Ok(Self {
+                region: region.unwrap_or_else(|| "us-east-1".to_owned()),
+                config: configured,
+                identity: watch::channel(placeholder.into()).1,
+            });
+        }
 
+        let config = loader().load().await;
         let region = config
             .region()
             .context("no AWS Region: set AWS_REGION, or AWS_PROFILE to a profile with a Region")?;
         let provider = config
             .credentials_provider()
             .context("no AWS credentials")?;
-        let credentials = match provider.provide_credentials().await {
-            Err(error) if is_local => {
-                if !matches!(error, CredentialsError::CredentialsNotLoaded(..)) {
-                    say(&format!(
-                        "no AWS credentials, so the requests are signed with placeholders: {:#}",
-                        anyhow::Error::from(error)
-                    ));
-                }
-                Credentials::new("local", "local", None, None, "placeholder")
-            }
-            found => found.context(
-                "no AWS credentials: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
-            )?,
-        };
+        let credentials = provider.provide_credentials().await.context(
+            "no AWS credentials: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
+        )?;
         let expiry = credentials.expiry();
         let (sender, identity) = watch::channel(credentials.into());
         tokio::spawn(refresh(provider, expiry, sender));
