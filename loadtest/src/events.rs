@@ -3,11 +3,10 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use fibonacci_generator::sequence::MAX_INDEX;
 use fibonacci_generator::{event, reply};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::load::as_f64;
@@ -142,13 +141,9 @@ pub(crate) enum Events {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Given {
     pub name: String,
-    pub payload: Contents,
-    pub reply: Option<Contents>,
+    pub payload: String,
+    pub reply: Option<String>,
 }
-
-/// What is in a file. Serialised, it is in base64.
-#[derive(Clone, Debug)]
-pub(crate) struct Contents(pub Bytes);
 
 impl Events {
     pub(crate) fn all(&self) -> Vec<Event> {
@@ -166,10 +161,10 @@ impl Events {
             } => events
                 .iter()
                 .map(|Given { payload, reply, .. }| Event {
-                    payload: payload.0.clone(),
+                    payload: payload.clone().into(),
                     n: None,
                     expected: match (reply, expect_status) {
-                        (Some(reply), _) => Expected::Bytes(reply.0.clone()),
+                        (Some(reply), _) => Expected::Bytes(reply.clone().into()),
                         (None, Some(status)) => Expected::Status(*status),
                         (None, None) => Expected::Anything,
                     },
@@ -217,21 +212,6 @@ impl fmt::Display for Events {
                 f.write_str(&names.join(", "))
             }
         }
-    }
-}
-
-impl Serialize for Contents {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Contents {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = BASE64_STANDARD.decode(text);
-        let bytes = bytes.map_err(serde::de::Error::custom)?;
-        Ok(Self(bytes.into()))
     }
 }
 

@@ -11,7 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fibonacci_generator::sequence::MAX_INDEX;
 
-use crate::events::{Contents, Events, Given};
+use crate::events::{Events, Given};
 use crate::http::Endpoint;
 use crate::load::{Load, Schedule};
 use crate::target::FunctionName;
@@ -278,10 +278,8 @@ impl Flags {
     }
 }
 
-fn read(path: &Path) -> Result<Contents> {
-    let contents = fs::read(path);
-    let contents = contents.with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Contents(contents.into()))
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {
