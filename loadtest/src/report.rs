@@ -1,6 +1,5 @@
 //! The report of a run, for programs and for a browser.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,8 +16,8 @@ use crate::http::Endpoint;
 use crate::load::{Due, Load, as_f64};
 use crate::measured::{Measured, unix_ms};
 use crate::recorder::{
-    DIGITS, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes, Recorder,
-    WrongReply,
+    DIGITS, ErrorCount, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes,
+    Recorder, WrongReply,
 };
 use crate::target::{CapacityProvider, FunctionName, Target};
 use crate::text::milliseconds;
@@ -98,19 +97,13 @@ pub(crate) struct Report {
     pub interval_ms: u64,
     pub intervals: Vec<IntervalReport>,
     pub wrong_replies: Vec<WrongReply>,
-    pub errors: Vec<ErrorReport>,
+    pub errors: Vec<ErrorCount>,
     pub load_tester_cpu: Option<Cpu>,
     pub data_transfer: DataTransfer,
     pub parts: Vec<Part>,
     pub cloudwatch: Option<Metrics>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Clock>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(crate) struct ErrorReport {
-    pub message: String,
-    pub count: u64,
 }
 
 /// What the function has sent, warm-up included.
@@ -184,13 +177,8 @@ impl Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self {
-            function,
-            endpoint,
-            events,
-            compared,
-            ..
-        } = self;
+        let (function, endpoint) = (&self.function, &self.endpoint);
+        let (events, compared) = (&self.events, &self.compared);
         write!(
             f,
             "{function} at {endpoint}, {events}, compared: {compared}"
@@ -269,11 +257,7 @@ impl Report {
                 })
                 .collect::<Result<_>>()?,
             wrong_replies: recorder.wrong_replies,
-            errors: recorder
-                .errors
-                .into_iter()
-                .map(|(message, count)| ErrorReport { message, count })
-                .collect(),
+            errors: recorder.errors,
             load_tester_cpu: measured.cpu.filter(|_| sent > 0).map(|cpu| Cpu {
                 seconds: cpu.as_secs_f64(),
                 microseconds_per_request: cpu.as_secs_f64() * 1e6 * per(1, sent),
@@ -293,11 +277,10 @@ impl Report {
 
     /// How many replies the function sent, right or wrong.
     pub(crate) fn replies(&self) -> u64 {
-        let of = |outcomes: &Outcomes| {
-            let replies = [outcomes.ok, outcomes.function_error, outcomes.wrong_reply];
-            replies.into_iter().fold(0, u64::saturating_add)
-        };
-        of(&self.outcomes).saturating_add(of(&self.warm_up_outcomes))
+        let mut all = self.outcomes;
+        all.add(&self.warm_up_outcomes);
+        let replies = [all.ok, all.function_error, all.wrong_reply];
+        replies.into_iter().fold(0, u64::saturating_add)
     }
 
     pub(crate) fn started(&self) -> SystemTime {
@@ -364,14 +347,7 @@ impl Report {
             recorder.microseconds.len() == latencies && ok == self.outcomes.ok,
             "its counts do not add up"
         );
-        let errors = self
-            .errors
-            .iter()
-            .map(|error| (error.message.clone(), error.count));
-        recorder.add_examples(
-            self.wrong_replies.clone(),
-            errors.collect::<BTreeMap<_, _>>(),
-        );
+        recorder.add_examples(self.wrong_replies.clone(), self.errors.clone());
         let cpu = self
             .load_tester_cpu
             .map(|cpu| Duration::try_from_secs_f64(cpu.seconds));
@@ -470,20 +446,13 @@ impl IntervalReport {
 
 /// As for a shell.
 fn command_line() -> String {
-    let arguments = std::env::args_os().skip(1).map(|argument| {
-        let argument = argument.to_string_lossy().into_owned();
-        let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
-        if argument.chars().all(is_plain) && !argument.is_empty() {
-            argument
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
-    });
-    let words: Vec<_> = ["cargo loadtest".to_owned()]
-        .into_iter()
-        .chain(arguments)
+    let arguments = std::env::args_os().skip(1);
+    let arguments: Vec<_> = arguments
+        .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
-    words.join(" ")
+    let arguments = shlex::try_join(arguments.iter().map(String::as_str));
+    // No argument has a NUL.
+    format!("cargo loadtest {}", arguments.unwrap_or_default())
 }
 
 fn per_second(count: u64, time: Duration) -> f64 {

@@ -5,8 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use aws_smithy_types::date_time::{DateTime, Format};
 
 use crate::cloudwatch::Metrics;
-use crate::recorder::WrongReply;
-use crate::report::{ErrorReport, MeasuredFrom, Report, per};
+use crate::recorder::{ErrorCount, WrongReply};
+use crate::report::{MeasuredFrom, Report, per};
 use crate::terminal::printable;
 
 pub(crate) fn milliseconds(microseconds: u64) -> String {
@@ -156,7 +156,7 @@ impl Text {
         if !report.errors.is_empty() {
             self.line("");
         }
-        for ErrorReport { message, count } in &report.errors {
+        for ErrorCount { message, count } in &report.errors {
             self.line(&format!("{count} x {message}"));
         }
     }
