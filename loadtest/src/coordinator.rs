@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::ServiceError;
 use crate::http::Response;
-use crate::load::{Load, Schedule};
+use crate::load::{Load, Schedule, as_f64};
 use crate::measured::{Measured, unix_ms};
 use crate::merge::MAX_APART;
 use crate::report::{Part, Report};
@@ -93,11 +93,7 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
     if let Some(date) = date.and_then(|date| u64::try_from(date.to_millis().ok()?).ok()) {
         // The header is in whole seconds, and a server may reuse it for a second.
         let now = unix_ms(SystemTime::now());
-        check_clock(
-            "Lambda's clock",
-            after(date, now),
-            after(date + 2_000, sent),
-        )?;
+        check_clock("Lambda's clock", (date, now), (date + 2_000, sent))?;
     }
     let timeout = description
         .timeout
@@ -235,12 +231,7 @@ fn merge(
             problem,
         });
     }
-    all.sort_by_key(|measured| measured.started);
-    let mut whole = Measured::nothing()?;
-    for measured in all {
-        whole.add(measured);
-    }
-    Ok((whole, parts))
+    Ok((Measured::sum(all)?, parts))
 }
 
 fn progress(count: usize, replied: usize, start: SystemTime, duration: Option<Duration>) -> String {
@@ -281,72 +272,42 @@ fn read(response: Result<Response>, sent: u64) -> Result<Reply> {
     let clock = report.clock;
     let clock = clock.context("its reply is not a generator's: is it the load tester?")?;
     // The generator received the event after we sent it, and replied before the reply arrived here.
-    check_clock(
-        "its clock",
-        after(clock.replied_unix_ms, arrived),
-        after(clock.received_unix_ms, sent),
-    )?;
+    let (received, replied) = (clock.received_unix_ms, clock.replied_unix_ms);
+    check_clock("its clock", (replied, arrived), (received, sent))?;
     Ok(Ok(report.measured()?))
 }
 
-/// Refuses another clock that is ahead of ours by at least `from` and at most `to` milliseconds.
-fn check_clock(whose: &str, from: i128, to: i128) -> Result<()> {
-    let limit = i128::try_from(MAX_APART.as_millis())?;
-    let seconds = |milliseconds: i128| {
-        let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);
-        Duration::from_millis(milliseconds).as_secs_f64()
-    };
+/// Refuses a clock that differs from ours by more than [`MAX_APART`]. Both pairs are times in
+/// milliseconds, by that clock and by ours: first when theirs was read earlier, then when it was read
+/// later.
+fn check_clock(whose: &str, earlier: (u64, u64), later: (u64, u64)) -> Result<()> {
+    let limit = MAX_APART.as_secs_f64();
+    let ahead = |(theirs, ours): (u64, u64)| (as_f64(theirs) - as_f64(ours)) / 1e3;
+    let (least, most) = (ahead(earlier), ahead(later));
     ensure!(
-        from <= limit,
-        "{whose} is at least {:.1} s ahead of this machine's: set both right",
-        seconds(from)
+        least <= limit,
+        "{whose} is at least {least:.1} s ahead of this machine's: set both right"
     );
     ensure!(
-        to >= -limit,
+        most >= -limit,
         "{whose} is at least {:.1} s behind this machine's: set both right",
-        seconds(-to)
+        -most
     );
     Ok(())
-}
-
-/// How far one time is after another, in milliseconds.
-fn after(later: u64, earlier: u64) -> i128 {
-    i128::from(later) - i128::from(earlier)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LOAD: Load = Load {
-        concurrency: NonZeroU16::new(8).unwrap(),
-        requests: Some(100),
-        duration: Some(Duration::from_secs(2)),
-        schedule: None,
-        retry: false,
-    };
-    const THREE: NonZeroU16 = NonZeroU16::new(3).unwrap();
-
-    #[test]
-    fn the_parts_of_a_load_add_up_to_it() {
-        let loads = split(&LOAD, THREE).unwrap();
-        assert_eq!(
-            loads.iter().map(|load| load.concurrency.get()).sum::<u16>(),
-            8
-        );
-        assert_eq!(
-            loads.iter().filter_map(|load| load.requests).sum::<u64>(),
-            100
-        );
-    }
-
     #[test]
     fn clocks_may_differ_by_a_second_for_all_we_know() {
-        for (from, to) in [(-5_000, 5_000), (1_000, 9_000), (-9_000, -1_000)] {
-            assert!(check_clock("it", from, to).is_ok(), "{from} {to}");
+        let check = |least: u64, most: u64| check_clock("it", (least, 10_000), (most, 10_000));
+        for (least, most) in [(5_000, 15_000), (11_000, 19_000), (1_000, 9_000)] {
+            assert!(check(least, most).is_ok(), "{least} {most}");
         }
-        let error = |from, to| check_clock("it", from, to).unwrap_err().to_string();
-        assert!(error(1_001, 9_000).contains("1.0 s ahead"));
-        assert!(error(-9_000, -2_500).contains("2.5 s behind"));
+        let error = |least, most| check(least, most).unwrap_err().to_string();
+        assert!(error(11_001, 19_000).contains("1.0 s ahead"));
+        assert!(error(1_000, 7_500).contains("2.5 s behind"));
     }
 }

@@ -164,7 +164,7 @@ pub(crate) struct MergeFlags {
 }
 
 /// What a run must not exceed.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Limits {
     /// Fail if the 99th percentile of the latency is longer than this
     #[arg(long, value_name = "DURATION")]
@@ -173,13 +173,6 @@ pub(crate) struct Limits {
     /// Fail if more than this share of the requests is throttled
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub max_throttled: Option<f64>,
-}
-
-impl Limits {
-    pub(crate) const NONE: Self = Self {
-        max_p99: None,
-        max_throttled: None,
-    };
 }
 
 #[derive(Args)]

@@ -23,11 +23,12 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// Nothing, to which others are added.
-    pub(crate) fn nothing() -> Result<Self> {
-        Ok(Self {
+    /// What several load testers measured together.
+    pub(crate) fn sum(mut all: Vec<Self>) -> Result<Self> {
+        all.sort_by_key(|measured| measured.started);
+        let mut sum = Self {
             runs: Vec::new(),
-            started: UNIX_EPOCH,
+            started: all.first().map_or(UNIX_EPOCH, |first| first.started),
             elapsed: Duration::ZERO,
             concurrency: 0,
             due: None,
@@ -35,18 +36,17 @@ impl Measured {
             recorder: Recorder::new()?,
             warm_up: Outcomes::default(),
             cpu: Some(Duration::ZERO),
-        })
+        };
+        for measured in all {
+            sum.add(measured);
+        }
+        Ok(sum)
     }
 
     /// Adds what another load tester measured that started no earlier.
-    pub(crate) fn add(&mut self, other: Self) {
-        if self.runs.is_empty() {
-            self.started = other.started;
-        }
-        let later = other
-            .started
-            .duration_since(self.started)
-            .unwrap_or_default();
+    fn add(&mut self, other: Self) {
+        let later = other.started.duration_since(self.started);
+        let later = later.unwrap_or_default();
         self.runs.extend(other.runs);
         self.elapsed = self.elapsed.max(later + other.elapsed);
         self.concurrency = self.concurrency.saturating_add(other.concurrency);

@@ -96,7 +96,7 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         measured.cpu = None;
     }
     let subject = Subject::new(share.function, &target, &share.events, &share.load);
-    let mut report = Report::new(subject, None, measured, Vec::new(), &Limits::NONE)?;
+    let mut report = Report::new(subject, None, measured, Vec::new(), &Limits::default())?;
     report.clock = Some(Clock {
         received_unix_ms: unix_ms(received),
         replied_unix_ms: unix_ms(SystemTime::now()),
