@@ -200,8 +200,9 @@ impl Report {
         // A schedule of 10 requests at 1 per second lasts 10 s, even if the last reply comes earlier.
         let span = measured
             .due
-            .map_or(measured.elapsed, |due| measured.elapsed.max(due.time));
-        let throttled_percent = per(outcomes.throttled, sent) * 100.0;
+            .map_or(measured.elapsed, |due| measured.elapsed.max(due.time))
+            .as_secs_f64();
+        let throttled_percent = per(outcomes.throttled, as_f64(sent)) * 100.0;
         let histogram = &recorder.microseconds;
         let latency = (!histogram.is_empty()).then(|| Latency {
             min: histogram.min(),
@@ -229,9 +230,11 @@ impl Report {
             started_unix_ms: unix_ms(measured.started),
             elapsed_seconds: measured.elapsed.as_secs_f64(),
             due: measured.due,
-            requested_rate_per_second: measured.due.map(|due| per_second(due.requests, due.time)),
-            achieved_rate_per_second: per_second(sent, span),
-            verified_per_second: per_second(outcomes.ok, span),
+            requested_rate_per_second: measured
+                .due
+                .map(|due| per(due.requests, due.time.as_secs_f64())),
+            achieved_rate_per_second: per(sent, span),
+            verified_per_second: per(outcomes.ok, span),
             outcomes,
             throttled_percent,
             retries: recorder.retries,
@@ -260,7 +263,7 @@ impl Report {
             errors: recorder.errors,
             load_tester_cpu: measured.cpu.filter(|_| sent > 0).map(|cpu| Cpu {
                 seconds: cpu.as_secs_f64(),
-                microseconds_per_request: cpu.as_secs_f64() * 1e6 * per(1, sent),
+                microseconds_per_request: cpu.as_secs_f64() * 1e6 * per(1, as_f64(sent)),
             }),
             data_transfer: DataTransfer {
                 reply_bytes: recorder.reply_bytes,
@@ -372,27 +375,22 @@ impl Report {
     }
 
     fn find_violations(&self, limits: &Limits) -> Vec<String> {
-        let (outcomes, warm_up) = (&self.outcomes, &self.warm_up_outcomes);
-        let mut violations: Vec<String> = self
-            .parts
-            .iter()
+        let parts = self.parts.iter();
+        let mut violations: Vec<String> = parts
             .filter_map(|part| Some(format!("{}: {}", part.name, part.problem.as_ref()?)))
             .collect();
-        for (count, in_warm_up, what) in [
-            (outcomes.wrong_reply, warm_up.wrong_reply, "wrong replies"),
-            (
-                outcomes.function_error,
-                warm_up.function_error,
-                "function errors",
-            ),
-            (outcomes.transport, warm_up.transport, "transport errors"),
+        let mut all = self.outcomes;
+        all.add(&self.warm_up_outcomes);
+        for (count, what) in [
+            (all.wrong_reply, "wrong replies"),
+            (all.function_error, "function errors"),
+            (all.transport, "transport errors"),
         ] {
-            let count = count.saturating_add(in_warm_up);
             if count > 0 {
                 violations.push(format!("{what}: {count}"));
             }
         }
-        if outcomes.ok == 0 {
+        if self.outcomes.ok == 0 {
             violations.push("no reply was right".to_owned());
         }
         if let Some(latency) = self.latency_microseconds
@@ -455,18 +453,6 @@ fn command_line() -> String {
     format!("cargo loadtest {}", arguments.unwrap_or_default())
 }
 
-fn per_second(count: u64, time: Duration) -> f64 {
-    if time.is_zero() {
-        0.0
-    } else {
-        as_f64(count) / time.as_secs_f64()
-    }
-}
-
-pub(crate) fn per(count: u64, all: u64) -> f64 {
-    if all == 0 {
-        0.0
-    } else {
-        as_f64(count) / as_f64(all)
-    }
+pub(crate) fn per(count: u64, all: f64) -> f64 {
+    if all > 0.0 { as_f64(count) / all } else { 0.0 }
 }

@@ -125,7 +125,7 @@ async fn run(
     let limit = all.map_or(load.duration, |all| Some(all.time.saturating_add(GRACE)));
     let ended = tokio::select! {
         ended = join(&mut callers) => ended,
-        () = elapse(limit) => Ok(()),
+        () = tokio::time::sleep(limit.unwrap_or(Duration::MAX)) => Ok(()),
         () = stop.cancelled() => Ok(()),
     };
     run.stop.cancel();
@@ -280,13 +280,6 @@ fn divide(callers: usize) -> impl Iterator<Item = usize> {
     let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = callers.div_ceil(CALLERS_PER_THREAD).min(cpus);
     (0..threads).map(move |index| callers / threads + usize::from(index < callers % threads))
-}
-
-async fn elapse(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// A line about a run in progress.
