@@ -15,7 +15,7 @@ use axum::body::Bytes;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use emulator::{Emulator, Settings};
 use fibonacci_generator::{event, reply};
 use serde_json::{Value, json};
@@ -52,7 +52,19 @@ impl InvokeApi {
         F: Future<Output = Response> + Send + 'static,
     {
         let invocations = Arc::new(AtomicU64::new(0));
-        let (address, runtime) = serve(router(description, &invocations, reply));
+        let count = Arc::clone(&invocations);
+        let invoke = async move |UrlPath(name): UrlPath<String>, headers, payload| {
+            if name != "fibonacci-generator" {
+                return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
+            }
+            let invocation = Invocation {
+                number: count.fetch_add(1, Ordering::Relaxed),
+                headers,
+                payload,
+            };
+            reply(invocation).await
+        };
+        let (address, runtime) = serve(router(description, post(invoke)));
         Self {
             address,
             invocations,
@@ -125,26 +137,7 @@ pub(crate) struct Invocation {
     pub(crate) payload: Bytes,
 }
 
-fn router<A, F>(description: Value, invocations: &Arc<AtomicU64>, reply: A) -> Router
-where
-    A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response> + Send + 'static,
-{
-    let invoke = {
-        let invocations = Arc::clone(invocations);
-        async move |UrlPath(name): UrlPath<String>, headers: HeaderMap, payload: Bytes| {
-            if name != "fibonacci-generator" {
-                return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
-            }
-            let number = invocations.fetch_add(1, Ordering::Relaxed);
-            reply(Invocation {
-                number,
-                headers,
-                payload,
-            })
-            .await
-        }
-    };
+fn router(description: Value, invoke: MethodRouter<Value>) -> Router {
     let configuration = async |UrlPath(name): UrlPath<String>, State(description): State<Value>| {
         if name != "fibonacci-generator" {
             return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
@@ -169,7 +162,7 @@ where
         .to_string()
     };
     Router::new()
-        .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+        .route("/2015-03-31/functions/{name}/invocations", invoke)
         .route(
             "/2015-03-31/functions/{name}/configuration",
             get(configuration),
@@ -187,6 +180,19 @@ pub(crate) fn on_managed_instances() -> Value {
         "CapacityProviderArn": "arn:aws:lambda:us-east-1:123456789012:capacity-provider:fleet",
         "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
     }}})
+}
+
+/// What a report says that CloudWatch saw.
+pub(crate) fn metrics() -> Value {
+    json!({
+        "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
+        "invocations": 1_234_567.0, "throttles": 70.0,
+        "concurrency_throttles": 20.0, "cpu_throttles": 50.0, "memory_throttles": null, "disk_throttles": null,
+        "execution_environments": 3.25, "cpu_utilization_percent": 41.2, "vcpus_allocated": 6.0,
+        "cpu_microseconds_per_invocation": 17.4,
+        "dollars_per_vcpu_hour": 0.0684, "dollars_per_million_invocations": 0.31,
+        "missing": ["MemoryThrottles", "DiskThrottles"],
+    })
 }
 
 /// The load tester with these flags, where nothing of AWS is configured.
