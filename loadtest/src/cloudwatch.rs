@@ -19,6 +19,7 @@ use crate::aws::{Service, ServiceError};
 use crate::cost::DOLLARS_PER_MILLION_REQUESTS;
 use crate::load::as_f64;
 use crate::measured::unix_ms;
+use crate::target::Description;
 use crate::terminal::{Display, say};
 
 const PERIOD: Duration = Duration::from_mins(5);
@@ -47,11 +48,8 @@ const VCPUS: &str = "vCPUAllocated";
 /// A function on Managed Instances, and where its metrics are.
 pub(crate) struct Fleet {
     pub service: Service,
-    pub function_name: String,
-    pub version: String,
+    pub function: Description,
     pub capacity_provider: String,
-    /// vCPUs of an execution environment.
-    pub vcpus: Option<f64>,
     pub dollars_per_vcpu_hour: f64,
 }
 
@@ -162,12 +160,9 @@ fn sum(values: &BTreeMap<&str, Values>, name: &str) -> Option<f64> {
 
 impl Reader<'_> {
     async fn values(&self) -> Result<BTreeMap<&'static str, Values>> {
-        let Fleet {
-            function_name,
-            version,
-            capacity_provider,
-            ..
-        } = self.fleet;
+        let capacity_provider = &self.fleet.capacity_provider;
+        let function_name = &self.fleet.function.function_name;
+        let version = &self.fleet.function.version;
         let function = json!([{"Name": "FunctionName", "Value": function_name}]);
         let environments = json!([
             {"Name": "CapacityProviderName", "Value": capacity_provider},
@@ -258,7 +253,7 @@ impl Reader<'_> {
         let period = PERIOD.as_secs_f64();
         let samples = sum(ENVIRONMENTS).filter(|samples| *samples > 0.0);
         let cpu_seconds = sum(CPU)
-            .zip(self.fleet.vcpus)
+            .zip(self.fleet.function.vcpus)
             .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
         let price = self.fleet.dollars_per_vcpu_hour;
         let dollars = sum(VCPUS).map(|vcpus| vcpus * period / 3600.0 * price);
@@ -299,7 +294,7 @@ impl Reader<'_> {
             .filter(|name| !values.contains_key(name))
             .map(str::to_owned)
             .collect();
-        if self.fleet.vcpus.is_none() {
+        if self.fleet.function.vcpus.is_none() {
             missing.push(
                 "ExecutionEnvironmentMemoryGiBPerVCpu of the function's configuration".to_owned(),
             );

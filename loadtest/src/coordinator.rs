@@ -130,7 +130,7 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
 /// If a report is damaged, of another version, or made by a clock that differs: nothing is merged.
 pub(crate) async fn run(
     target: &Arc<Target>,
-    share: Share,
+    share: &Share,
     loads: Vec<Load>,
     timeout: Duration,
     is_quiet: bool,

@@ -125,54 +125,49 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     let fleet = match &description.capacity_provider {
         Some(provider) if !target.is_loopback() && !flags.cloudwatch.is_zero() => Some(Fleet {
             service: aws.cloudwatch()?,
-            function_name: description.function_name.clone(),
-            version: description.version.clone(),
             capacity_provider: provider.name.clone(),
-            vcpus: description.vcpus,
+            function: description.clone(),
             dollars_per_vcpu_hour: flags.vcpu_hour,
         }),
         _ => None,
     };
+    let share = Share {
+        version: share::VERSION,
+        sent_unix_ms: 0,
+        start_unix_ms: 0,
+        function: flags.function(),
+        endpoint_url: target.url(),
+        events,
+        warm_up: flags.warmup,
+        load,
+    };
     let output = Output::open(&flags.output)?;
     say(&format!(
         "invoking {} at {}",
-        flags.function(),
-        target.url()
+        share.function, share.endpoint_url
     ));
     if !target.is_loopback() {
         match &description.capacity_provider {
             Some(provider) => say(&provider.to_string()),
             None => say("no capacity provider: the function is not on Managed Instances"),
         }
-        let reply_bytes = events.reply_bytes();
-        cost::say_cost(&load, flags.warmup, reply_bytes, generators.is_some());
+        cost::say_cost(&share, generators.is_some());
     }
 
     let stop = CancellationToken::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         tokio::spawn(stop_on(signal(kind)?, stop.clone()));
     }
+    let is_quiet = flags.quiet;
     let (measured, parts) = if let Some((generator, loads, timeout)) = generators {
-        let share = Share {
-            version: share::VERSION,
-            sent_unix_ms: 0,
-            start_unix_ms: 0,
-            function: flags.function(),
-            endpoint_url: target.url(),
-            events: events.clone(),
-            warm_up: flags.warmup,
-            load,
-        };
-        coordinator::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
+        coordinator::run(&generator, &share, loads, timeout, is_quiet, &stop).await?
     } else {
-        let (warm_up, is_quiet) = (flags.warmup, flags.quiet);
-        let measured = run::measure(&target, &events, load, warm_up, None, is_quiet, &stop);
-        let measured = measured.await?;
+        let measured = run::measure(&target, &share, is_quiet, &stop).await?;
         let measured = measured.context("interrupted while warming up: nothing was measured")?;
         (measured, Vec::new())
     };
     let run = (measured.started, measured.started + measured.elapsed);
-    let subject = Subject::new(flags.function(), &target, &events, &load);
+    let subject = Subject::new(&share);
     let provider = description.capacity_provider;
     let mut report = Report::new(subject, provider, measured, parts, &flags.limits)?;
     if let Some(fleet) = fleet {

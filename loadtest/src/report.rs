@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::cloudwatch::Metrics;
 use crate::cost;
-use crate::events::Events;
 use crate::flags::Limits;
 use crate::histogram::{self, microseconds};
 use crate::http::Endpoint;
-use crate::load::{Due, Load, as_f64};
+use crate::load::{Due, as_f64};
 use crate::measured::{Measured, unix_ms};
 use crate::recorder::{
     DIGITS, ErrorCount, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes,
     Recorder, WrongReply,
 };
-use crate::target::{CapacityProvider, FunctionName, Target};
+use crate::share::Share;
+use crate::target::{CapacityProvider, FunctionName};
 use crate::text::milliseconds;
 
 /// The page, with a place for the report as JSON.
@@ -155,19 +155,14 @@ pub(crate) struct Cpu {
 }
 
 impl Subject {
-    pub(crate) fn new(
-        function: FunctionName,
-        target: &Target,
-        events: &Events,
-        load: &Load,
-    ) -> Self {
+    pub(crate) fn new(share: &Share) -> Self {
         Self {
-            function,
-            endpoint: target.url(),
-            events: events.to_string(),
-            compared: events.compared(),
-            retry: load.retry,
-            latency_measured_from: match load.schedule {
+            function: share.function.clone(),
+            endpoint: share.endpoint_url.clone(),
+            events: share.events.to_string(),
+            compared: share.events.compared(),
+            retry: share.load.retry,
+            latency_measured_from: match share.load.schedule {
                 Some(_) => MeasuredFrom::Due,
                 None => MeasuredFrom::Sending,
             },

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -18,6 +18,7 @@ use crate::http::Response;
 use crate::load::{Due, Load, Schedule};
 use crate::measured::Measured;
 use crate::recorder::{Outcomes, Recorder};
+use crate::share::Share;
 use crate::target::{Caller, INVOCATION_TIMEOUT, Outcome, Target};
 use crate::terminal::Display;
 
@@ -51,28 +52,27 @@ struct Run {
 /// Warms up, waits for the start, and sends the load. `None` if it is stopped before it starts.
 pub(crate) async fn measure(
     target: &Arc<Target>,
-    events: &Events,
-    load: Load,
-    warm_up: u64,
-    start: Option<SystemTime>,
+    share: &Share,
     is_quiet: bool,
     stop: &CancellationToken,
 ) -> Result<Option<Measured>> {
+    let (events, load) = (&share.events, share.load);
     let mut warmed_up = Recorder::new()?;
-    if warm_up > 0 {
+    if share.warm_up > 0 {
         let load = Load {
-            requests: Some(warm_up),
+            requests: Some(share.warm_up),
             duration: None,
             schedule: None,
             ..load
         };
         warmed_up = run(target, events, load, true, stop).await?.recorder;
     }
-    let wait = start.and_then(|start| start.duration_since(SystemTime::now()).ok());
+    let start = UNIX_EPOCH + Duration::from_millis(share.start_unix_ms);
+    let wait = start.duration_since(SystemTime::now()).unwrap_or_default();
     tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(None),
-        () = tokio::time::sleep(wait.unwrap_or_default()) => {}
+        () = tokio::time::sleep(wait) => {}
     }
     let mut measured = run(target, events, load, is_quiet, stop).await?;
     measured.warm_up = warmed_up.outcomes;

@@ -1,7 +1,7 @@
 //! The load tester as a Lambda function: sends a share of a load, and replies with its report.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use fibonacci_generator::sequence::MAX_INDEX;
@@ -77,17 +77,7 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
             stop.cancel();
         }
     });
-    let start = UNIX_EPOCH + Duration::from_millis(share.start_unix_ms);
-    let measured = run::measure(
-        &target,
-        &share.events,
-        share.load,
-        share.warm_up,
-        Some(start),
-        true,
-        &stop,
-    )
-    .await;
+    let measured = run::measure(&target, &share, true, &stop).await;
     timer.abort();
     let mut measured =
         measured?.context("the generator's timeout is too short to send anything")?;
@@ -95,8 +85,13 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         // Other shares may have used this process at the same time.
         measured.cpu = None;
     }
-    let subject = Subject::new(share.function, &target, &share.events, &share.load);
-    let mut report = Report::new(subject, None, measured, Vec::new(), &Limits::default())?;
+    let mut report = Report::new(
+        Subject::new(&share),
+        None,
+        measured,
+        Vec::new(),
+        &Limits::default(),
+    )?;
     report.clock = Some(Clock {
         received_unix_ms: unix_ms(received),
         replied_unix_ms: unix_ms(SystemTime::now()),

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::support::{
-    ClosedPort, InvokeApi, assert_contains, line_with, on_managed_instances, right, run, signal,
+    InvokeApi, assert_contains, closed_port, line_with, on_managed_instances, right, run, signal,
     start, wait,
 };
 
@@ -166,16 +166,13 @@ fn names_metrics_that_do_not_arrive_in_time() {
 #[test]
 fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
     let api = InvokeApi::describe(on_managed_instances(), right);
-    let nowhere = ClosedPort::new();
+    let (_socket, nowhere) = closed_port();
 
-    let ended = run(&mut command(&api, nowhere.address(), "1s", "text")).passed();
+    let ended = run(&mut command(&api, nowhere, "1s", "text")).passed();
 
     let waiting = "waiting for CloudWatch's metrics of these minutes, for 1s at most";
     assert_contains(&ended.stderr, waiting);
-    let missing = format!(
-        "missing  all of them: http://{}/: cannot connect",
-        nowhere.address()
-    );
+    let missing = format!("missing  all of them: http://{nowhere}/: cannot connect");
     assert_contains(&ended.stdout, &missing);
     assert_contains(&ended.stdout, "ok  20 (100.00 %)");
 }

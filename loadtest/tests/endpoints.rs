@@ -11,14 +11,14 @@ use axum::routing::get;
 use serde_json::json;
 
 use crate::support::{
-    BOUND, ClosedPort, InvokeApi, file, loadtest, refused, right, run, serve, signal, start, wait,
+    BOUND, InvokeApi, closed_port, file, loadtest, refused, right, run, serve, signal, start, wait,
 };
 
 #[test]
 fn takes_the_endpoint_from_variables_the_profile_or_a_flag() {
     let api = InvokeApi::start(right);
-    let nowhere = ClosedPort::new();
-    let (right_url, wrong_url) = (api.url(), format!("http://{}", nowhere.address()));
+    let (_socket, nowhere) = closed_port();
+    let (right_url, wrong_url) = (api.url(), format!("http://{nowhere}"));
     let right_profile = format!("[default]\nendpoint_url = {right_url}\n");
     let wrong_profile = format!("[default]\nendpoint_url = {wrong_url}\n");
     let services =
@@ -77,8 +77,8 @@ fn names_function_and_qualifier_in_every_request() {
 #[test]
 fn refuses_to_start_without_an_endpoint_that_has_the_function_a_region_and_credentials() {
     let api = InvokeApi::start(right);
-    let nowhere = ClosedPort::new();
-    let nowhere = format!("http://{}", nowhere.address());
+    let (_socket, nowhere) = closed_port();
+    let nowhere = format!("http://{nowhere}");
     // Not the API's path: it has no such operation.
     let prefix = format!("{}/prefix/", api.url());
     let keys = [

@@ -322,20 +322,13 @@ pub(crate) fn file(name: &str, text: &str) -> String {
     name.to_owned()
 }
 
-/// A port of this machine where nothing listens, and nothing else can while this exists.
-pub(crate) struct ClosedPort(Socket);
-
-impl ClosedPort {
-    pub(crate) fn new() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        socket.bind(&any.into()).unwrap();
-        Self(socket)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap().as_socket().unwrap()
-    }
+/// A port of this machine where nothing listens, and nothing else can while the socket exists.
+pub(crate) fn closed_port() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
 /// Waits for something of an emulator.
