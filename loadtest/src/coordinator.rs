@@ -149,16 +149,11 @@ pub(crate) async fn run(
         };
         generators.spawn(async move {
             share.sent_unix_ms = unix_ms(SystemTime::now());
-            let response = match serde_json::to_vec(&share) {
-                // Lambda itself ends the invocation first.
-                Ok(event) => {
-                    caller
-                        .invoke(event.into(), timeout + INVOCATION_TIMEOUT)
-                        .await
-                }
-                Err(error) => Err(error.into()),
-            };
-            (index, read(response, share.sent_unix_ms))
+            let event = serde_json::to_vec(&share)?;
+            // Lambda itself ends the invocation first.
+            let limit = timeout + INVOCATION_TIMEOUT;
+            let response = caller.invoke(event.into(), limit).await;
+            anyhow::Ok((index, read(response, share.sent_unix_ms)))
         });
     }
 
@@ -166,12 +161,8 @@ pub(crate) async fn run(
     let display = Display::start(is_quiet, {
         let count_replied = Arc::clone(&count_replied);
         move || {
-            progress(
-                count,
-                count_replied.load(Ordering::Relaxed),
-                start,
-                duration,
-            )
+            let replied = count_replied.load(Ordering::Relaxed);
+            progress(count, replied, start, duration)
         }
     });
     let mut replies = BTreeMap::new();
@@ -180,7 +171,7 @@ pub(crate) async fn run(
         tokio::select! {
             reply = generators.join_next() => match reply {
                 Some(reply) => {
-                    let (index, reply) = reply?;
+                    let (index, reply) = reply??;
                     replies.insert(index, reply);
                     count_replied.store(replies.len(), Ordering::Relaxed);
                 }

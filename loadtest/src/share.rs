@@ -85,13 +85,8 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         // Other shares may have used this process at the same time.
         measured.cpu = None;
     }
-    let mut report = Report::new(
-        Subject::new(&share),
-        None,
-        measured,
-        Vec::new(),
-        &Limits::default(),
-    )?;
+    let (subject, limits) = (Subject::new(&share), Limits::default());
+    let mut report = Report::new(subject, None, measured, Vec::new(), &limits)?;
     report.clock = Some(Clock {
         received_unix_ms: unix_ms(received),
         replied_unix_ms: unix_ms(SystemTime::now()),
