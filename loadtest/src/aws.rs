@@ -13,7 +13,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector, http_client_fn,
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::identity::Identity;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
@@ -77,8 +77,9 @@ impl Aws {
     /// If there is no Region, there are no credentials, or a configured endpoint is not a URL.
     pub(crate) async fn find(lambda: Option<&Endpoint>) -> Result<Self> {
         let client = http_client_fn(|settings, _| {
+            let limit = settings.read_timeout();
             SharedHttpConnector::new(Connector {
-                settings: settings.clone(),
+                limit: limit.unwrap_or(Duration::from_secs(30)),
             })
         });
         let loader =
@@ -359,18 +360,14 @@ impl std::error::Error for ServiceError {}
 /// The HTTP client of `aws-config`, for credentials.
 #[derive(Debug)]
 struct Connector {
-    settings: HttpConnectorSettings,
+    limit: Duration,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let connect_timeout = self.settings.connect_timeout();
-        let limit = self
-            .settings
-            .read_timeout()
-            .unwrap_or(Duration::from_secs(30));
+        let response = timeout(self.limit, send(request));
         HttpConnectorFuture::new(async move {
-            match timeout(limit, send(request, connect_timeout)).await {
+            match response.await {
                 Ok(response) => response.map_err(|error| ConnectorError::io(error.into())),
                 Err(late) => Err(ConnectorError::timeout(late.into())),
             }
@@ -378,7 +375,7 @@ impl HttpConnector for Connector {
     }
 }
 
-async fn send(request: HttpRequest, connect_timeout: Option<Duration>) -> Result<HttpResponse> {
+async fn send(request: HttpRequest) -> Result<HttpResponse> {
     let (mut head, body) = request.try_into_http1x()?.into_parts();
     let endpoint = Endpoint::of(&head.uri).with_context(|| format!("cannot use {}", head.uri))?;
     head.headers
@@ -391,9 +388,7 @@ async fn send(request: HttpRequest, connect_timeout: Option<Duration>) -> Result
         .into();
     let body = Bytes::copy_from_slice(body.bytes().context("a streamed body")?);
     let request = Request::from_parts(head, Full::new(body));
-    let mut client = Client::new(endpoint);
-    client.connect_timeout = connect_timeout.unwrap_or(client.connect_timeout);
-    let response = client.send(request).await?;
+    let response = Client::new(endpoint).send(request).await?;
     let mut converted = http::Response::new(SdkBody::from(response.body.concat()));
     *converted.status_mut() = response.status;
     *converted.headers_mut() = response.headers;
