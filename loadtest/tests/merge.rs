@@ -145,7 +145,9 @@ fn refuse(good: &str, bad: &str, complaint: &str) {
 fn refuse_with(good: &str, report: &Value, pointer: &str, value: Value, complaint: &str) {
     let mut bad = report.clone();
     *bad.pointer_mut(pointer).unwrap() = value;
-    refuse(good, &file("refused.json", &bad.to_string()), complaint);
+    // Tests run at once, and each has a good report of its own.
+    let bad = file(&format!("bad-{good}"), &bad.to_string());
+    refuse(good, &bad, complaint);
 }
 
 #[test]
@@ -201,7 +203,7 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
         (
             "/qualifier",
             json!("blue"),
-            "refused.json and apart-good.json report different loads: fibonacci-generator:blue at ",
+            "bad-apart-good.json and apart-good.json report different loads: fibonacci-generator:blue at ",
         ),
     ] {
         refuse_with(&good, &b, pointer, value, complaint);
