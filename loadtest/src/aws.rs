@@ -4,20 +4,16 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use aws_config::environment::{
-    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
-};
-use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector, http_client_fn,
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::identity::Identity;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
@@ -73,20 +69,22 @@ pub(crate) struct ServiceError {
 }
 
 impl Aws {
-    /// Finds Region and credentials where every AWS tool looks. If `lambda` is on this machine and they
-    /// cannot be had, it uses placeholders: the emulator checks neither.
+    /// Finds Region and credentials where every AWS tool looks. If `lambda` is on this machine, it uses
+    /// placeholders: the emulator checks neither.
     ///
     /// # Errors
     ///
     /// If there is no Region, there are no credentials, or a configured endpoint is not a URL.
     pub(crate) async fn find(lambda: Option<&Endpoint>) -> Result<Self> {
         let client = http_client_fn(|settings, _| {
+            let limit = settings.read_timeout();
             SharedHttpConnector::new(Connector {
-                settings: settings.clone(),
+                limit: limit.unwrap_or(Duration::from_secs(30)),
             })
         });
         let loader =
             || aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(client.clone());
+        // Not from EC2's metadata service, which takes seconds to find that there is none.
         let configured = loader()
             .no_credentials()
             .region(
@@ -99,53 +97,26 @@ impl Aws {
             Some(endpoint) => Some(endpoint.clone()),
             None => configured_endpoint(&configured, "Lambda")?,
         };
-        let is_local = lambda.is_some_and(|endpoint| endpoint.is_loopback());
-        let config = if is_local {
-            // Not the default chain: it takes seconds, because it ends by asking EC2's metadata service.
-            let region = configured.region().cloned();
-            let provider = aws_config::provider_config::ProviderConfig::default()
-                .with_http_client(client.clone())
-                .with_region(region.clone());
-            loader()
-                .region(region.unwrap_or(Region::from_static("us-east-1")))
-                .credentials_provider(
-                    CredentialsProviderChain::first_try(
-                        "environment",
-                        EnvironmentVariableCredentialsProvider::new(),
-                    )
-                    .or_else(
-                        "profile",
-                        ProfileFileCredentialsProvider::builder()
-                            .configure(&provider)
-                            .build(),
-                    ),
-                )
-                .load()
-                .await
-        } else {
-            loader().load().await
-        };
+        if lambda.is_some_and(|endpoint| endpoint.is_loopback()) {
+            let placeholder = Credentials::new("local", "local", None, None, "placeholder");
+            let region = configured.region().map(ToString::to_string);
+            return Ok(Self {
+                region: region.unwrap_or_else(|| "us-east-1".to_owned()),
+                config: configured,
+                identity: watch::channel(placeholder.into()).1,
+            });
+        }
 
+        let config = loader().load().await;
         let region = config
             .region()
             .context("no AWS Region: set AWS_REGION, or AWS_PROFILE to a profile with a Region")?;
         let provider = config
             .credentials_provider()
             .context("no AWS credentials")?;
-        let credentials = match provider.provide_credentials().await {
-            Err(error) if is_local => {
-                if !matches!(error, CredentialsError::CredentialsNotLoaded(..)) {
-                    say(&format!(
-                        "no AWS credentials, so the requests are signed with placeholders: {:#}",
-                        anyhow::Error::from(error)
-                    ));
-                }
-                Credentials::new("local", "local", None, None, "placeholder")
-            }
-            found => found.context(
-                "no AWS credentials: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
-            )?,
-        };
+        let credentials = provider.provide_credentials().await.context(
+            "no AWS credentials: run `aws configure` or `aws sso login`, or set AWS_PROFILE",
+        )?;
         let expiry = credentials.expiry();
         let (sender, identity) = watch::channel(credentials.into());
         tokio::spawn(refresh(provider, expiry, sender));
@@ -389,18 +360,14 @@ impl std::error::Error for ServiceError {}
 /// The HTTP client of `aws-config`, for credentials.
 #[derive(Debug)]
 struct Connector {
-    settings: HttpConnectorSettings,
+    limit: Duration,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let connect_timeout = self.settings.connect_timeout();
-        let limit = self
-            .settings
-            .read_timeout()
-            .unwrap_or(Duration::from_secs(30));
+        let response = timeout(self.limit, send(request));
         HttpConnectorFuture::new(async move {
-            match timeout(limit, send(request, connect_timeout)).await {
+            match response.await {
                 Ok(response) => response.map_err(|error| ConnectorError::io(error.into())),
                 Err(late) => Err(ConnectorError::timeout(late.into())),
             }
@@ -408,7 +375,7 @@ impl HttpConnector for Connector {
     }
 }
 
-async fn send(request: HttpRequest, connect_timeout: Option<Duration>) -> Result<HttpResponse> {
+async fn send(request: HttpRequest) -> Result<HttpResponse> {
     let (mut head, body) = request.try_into_http1x()?.into_parts();
     let endpoint = Endpoint::of(&head.uri).with_context(|| format!("cannot use {}", head.uri))?;
     head.headers
@@ -421,9 +388,7 @@ async fn send(request: HttpRequest, connect_timeout: Option<Duration>) -> Result
         .into();
     let body = Bytes::copy_from_slice(body.bytes().context("a streamed body")?);
     let request = Request::from_parts(head, Full::new(body));
-    let mut client = Client::new(endpoint);
-    client.connect_timeout = connect_timeout.unwrap_or(client.connect_timeout);
-    let response = client.send(request).await?;
+    let response = Client::new(endpoint).send(request).await?;
     let mut converted = http::Response::new(SdkBody::from(response.body.concat()));
     *converted.status_mut() = response.status;
     *converted.headers_mut() = response.headers;

@@ -19,6 +19,7 @@ use crate::aws::{Service, ServiceError};
 use crate::cost::DOLLARS_PER_MILLION_REQUESTS;
 use crate::load::as_f64;
 use crate::measured::unix_ms;
+use crate::target::Description;
 use crate::terminal::{Display, say};
 
 const PERIOD: Duration = Duration::from_mins(5);
@@ -28,31 +29,27 @@ const NAMESPACE: &str = "AWS/Lambda";
 const LIST_METRICS: &str = "GraniteServiceVersion20100801.ListMetrics";
 const GET_METRIC_DATA: &str = "GraniteServiceVersion20100801.GetMetricData";
 
-/// The metrics of a function, with the statistic to read. The last four are the reasons of throttles.
-const FUNCTION_METRICS: [(&str, &str); 6] = [
-    ("Invocations", "Sum"),
-    ("Throttles", "Sum"),
-    ("ConcurrencyThrottles", "Sum"),
-    ("CPUThrottles", "Sum"),
-    ("MemoryThrottles", "Sum"),
-    ("DiskThrottles", "Sum"),
+/// The metrics of a function. The last four are the reasons of throttles.
+const FUNCTION_METRICS: [&str; 6] = [
+    "Invocations",
+    "Throttles",
+    "ConcurrencyThrottles",
+    "CPUThrottles",
+    "MemoryThrottles",
+    "DiskThrottles",
 ];
-/// The metrics of a version's execution environments. Each environment sends one value per period.
-const ENVIRONMENT_METRICS: [(&str, &str); 2] = [
-    ("ExecutionEnvironmentCPUUtilization", "Sum"),
-    ("ExecutionEnvironmentConcurrency", "SampleCount"),
-];
+/// The metrics of a version's execution environments. Each environment sends one value per period, so
+/// the second one, which counts values, counts environments.
+const CPU: &str = "ExecutionEnvironmentCPUUtilization";
+const ENVIRONMENTS: &str = "ExecutionEnvironmentConcurrency";
 /// The metric of the capacity provider. There is one for each instance type.
-const PROVIDER_METRIC: &str = "vCPUAllocated";
+const VCPUS: &str = "vCPUAllocated";
 
 /// A function on Managed Instances, and where its metrics are.
 pub(crate) struct Fleet {
     pub service: Service,
-    pub function_name: String,
-    pub version: String,
+    pub function: Description,
     pub capacity_provider: String,
-    /// vCPUs of an execution environment.
-    pub vcpus: Option<f64>,
     pub dollars_per_vcpu_hour: f64,
 }
 
@@ -163,34 +160,29 @@ fn sum(values: &BTreeMap<&str, Values>, name: &str) -> Option<f64> {
 
 impl Reader<'_> {
     async fn values(&self) -> Result<BTreeMap<&'static str, Values>> {
-        let Fleet {
-            function_name,
-            version,
-            capacity_provider,
-            ..
-        } = self.fleet;
+        let capacity_provider = &self.fleet.capacity_provider;
+        let function_name = &self.fleet.function.function_name;
+        let version = &self.fleet.function.version;
         let function = json!([{"Name": "FunctionName", "Value": function_name}]);
         let environments = json!([
             {"Name": "CapacityProviderName", "Value": capacity_provider},
             {"Name": "FunctionName", "Value": function_name},
             {"Name": "Resource", "Value": format!("{function_name}:{version}")},
         ]);
-        let mut wanted = Vec::new();
-        for (name, statistic) in FUNCTION_METRICS {
-            wanted.push((name, statistic, function.clone()));
-        }
-        for (name, statistic) in ENVIRONMENT_METRICS {
-            wanted.push((name, statistic, environments.clone()));
-        }
+        let mut wanted = FUNCTION_METRICS
+            .map(|name| (name, "Sum", function.clone()))
+            .to_vec();
+        wanted.push((CPU, "Sum", environments.clone()));
+        wanted.push((ENVIRONMENTS, "SampleCount", environments));
         // Lambda chooses the instance types.
         let list = json!({
             "Namespace": NAMESPACE,
-            "MetricName": PROVIDER_METRIC,
+            "MetricName": VCPUS,
             "Dimensions": [{"Name": "CapacityProviderName", "Value": capacity_provider}, {"Name": "InstanceType"}],
         });
         let list = self.call(LIST_METRICS, &list).await?;
         for metric in list["Metrics"].as_array().into_iter().flatten() {
-            wanted.push((PROVIDER_METRIC, "Sum", metric["Dimensions"].clone()));
+            wanted.push((VCPUS, "Sum", metric["Dimensions"].clone()));
         }
         let queries: Vec<Value> = wanted
             .iter()
@@ -248,8 +240,7 @@ impl Reader<'_> {
     /// Whether no more values will come.
     fn is_complete(&self, values: &BTreeMap<&str, Values>, replies: u64) -> bool {
         let last = self.end - PERIOD.as_secs();
-        let [(cpu, _), (environments, _)] = ENVIRONMENT_METRICS;
-        let mut fleet = [cpu, environments, PROVIDER_METRIC].into_iter();
+        let mut fleet = [CPU, ENVIRONMENTS, VCPUS].into_iter();
         sum(values, "Invocations").unwrap_or_default() >= as_f64(replies)
             && fleet.all(|name| values.get(name).is_some_and(|one| one.contains_key(&last)))
     }
@@ -260,13 +251,12 @@ impl Reader<'_> {
         let invocations = sum("Invocations");
         let per_invocation = |value: f64| Some(value / invocations.filter(|all| *all > 0.0)?);
         let period = PERIOD.as_secs_f64();
-        let [(cpu, _), (environments, _)] = ENVIRONMENT_METRICS;
-        let samples = sum(environments).filter(|samples| *samples > 0.0);
-        let cpu_seconds = sum(cpu)
-            .zip(self.fleet.vcpus)
+        let samples = sum(ENVIRONMENTS).filter(|samples| *samples > 0.0);
+        let cpu_seconds = sum(CPU)
+            .zip(self.fleet.function.vcpus)
             .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
         let price = self.fleet.dollars_per_vcpu_hour;
-        let dollars = sum(PROVIDER_METRIC).map(|vcpus| vcpus * period / 3600.0 * price);
+        let dollars = sum(VCPUS).map(|vcpus| vcpus * period / 3600.0 * price);
         Metrics {
             start_unix_seconds: self.start,
             end_unix_seconds: self.end,
@@ -276,11 +266,11 @@ impl Reader<'_> {
             cpu_throttles: sum("CPUThrottles"),
             memory_throttles: sum("MemoryThrottles"),
             disk_throttles: sum("DiskThrottles"),
-            execution_environments: average(environments),
-            cpu_utilization_percent: sum(cpu)
+            execution_environments: average(ENVIRONMENTS),
+            cpu_utilization_percent: sum(CPU)
                 .zip(samples)
                 .map(|(percent, samples)| percent / samples),
-            vcpus_allocated: average(PROVIDER_METRIC),
+            vcpus_allocated: average(VCPUS),
             cpu_microseconds_per_invocation: cpu_seconds
                 .and_then(per_invocation)
                 .map(|seconds| seconds * 1e6),
@@ -298,15 +288,13 @@ impl Reader<'_> {
             Some(0.0) => &FUNCTION_METRICS[..2],
             _ => &FUNCTION_METRICS[..],
         };
-        let mut missing: Vec<String> = function_metrics
-            .iter()
-            .chain(&ENVIRONMENT_METRICS)
-            .map(|(name, _)| *name)
-            .chain([PROVIDER_METRIC])
+        let all = function_metrics.iter().chain(&[CPU, ENVIRONMENTS, VCPUS]);
+        let mut missing: Vec<String> = all
+            .copied()
             .filter(|name| !values.contains_key(name))
             .map(str::to_owned)
             .collect();
-        if self.fleet.vcpus.is_none() {
+        if self.fleet.function.vcpus.is_none() {
             missing.push(
                 "ExecutionEnvironmentMemoryGiBPerVCpu of the function's configuration".to_owned(),
             );

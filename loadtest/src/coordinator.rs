@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::ServiceError;
 use crate::http::Response;
-use crate::load::{Load, Schedule};
+use crate::load::{Load, Schedule, as_f64};
 use crate::measured::{Measured, unix_ms};
 use crate::merge::MAX_APART;
 use crate::report::{Part, Report};
@@ -93,11 +93,7 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
     if let Some(date) = date.and_then(|date| u64::try_from(date.to_millis().ok()?).ok()) {
         // The header is in whole seconds, and a server may reuse it for a second.
         let now = unix_ms(SystemTime::now());
-        check_clock(
-            "Lambda's clock",
-            after(date, now),
-            after(date + 2_000, sent),
-        )?;
+        check_clock("Lambda's clock", (date, now), (date + 2_000, sent))?;
     }
     let timeout = description
         .timeout
@@ -134,7 +130,7 @@ pub(crate) async fn check(target: &Target, load: &Load) -> Result<Duration> {
 /// If a report is damaged, of another version, or made by a clock that differs: nothing is merged.
 pub(crate) async fn run(
     target: &Arc<Target>,
-    share: Share,
+    share: &Share,
     loads: Vec<Load>,
     timeout: Duration,
     is_quiet: bool,
@@ -153,16 +149,11 @@ pub(crate) async fn run(
         };
         generators.spawn(async move {
             share.sent_unix_ms = unix_ms(SystemTime::now());
-            let response = match serde_json::to_vec(&share) {
-                // Lambda itself ends the invocation first.
-                Ok(event) => {
-                    caller
-                        .invoke(event.into(), timeout + INVOCATION_TIMEOUT)
-                        .await
-                }
-                Err(error) => Err(error.into()),
-            };
-            (index, read(response, share.sent_unix_ms))
+            let event = serde_json::to_vec(&share)?;
+            // Lambda itself ends the invocation first.
+            let limit = timeout + INVOCATION_TIMEOUT;
+            let response = caller.invoke(event.into(), limit).await;
+            anyhow::Ok((index, read(response, share.sent_unix_ms)))
         });
     }
 
@@ -170,12 +161,8 @@ pub(crate) async fn run(
     let display = Display::start(is_quiet, {
         let count_replied = Arc::clone(&count_replied);
         move || {
-            progress(
-                count,
-                count_replied.load(Ordering::Relaxed),
-                start,
-                duration,
-            )
+            let replied = count_replied.load(Ordering::Relaxed);
+            progress(count, replied, start, duration)
         }
     });
     let mut replies = BTreeMap::new();
@@ -184,7 +171,7 @@ pub(crate) async fn run(
         tokio::select! {
             reply = generators.join_next() => match reply {
                 Some(reply) => {
-                    let (index, reply) = reply?;
+                    let (index, reply) = reply??;
                     replies.insert(index, reply);
                     count_replied.store(replies.len(), Ordering::Relaxed);
                 }
@@ -218,11 +205,14 @@ fn merge(
                 let requests = measured.recorder.outcomes.requests();
                 let interrupted = measured.interrupted;
                 all.push(measured);
-                let problem = if late > MAX_APART {
-                    Some(format!("started {:.1} s late", late.as_secs_f64()))
-                } else {
-                    interrupted.then(|| "its timeout came before it had sent everything".to_owned())
-                };
+                let mut problems = Vec::new();
+                if late > MAX_APART {
+                    problems.push(format!("started {:.1} s late", late.as_secs_f64()));
+                }
+                if interrupted {
+                    problems.push("its timeout came before it had sent everything".to_owned());
+                }
+                let problem = (!problems.is_empty()).then(|| problems.join("; "));
                 (requests, problem)
             }
         };
@@ -232,12 +222,7 @@ fn merge(
             problem,
         });
     }
-    all.sort_by_key(|measured| measured.started);
-    let mut whole = Measured::nothing()?;
-    for measured in all {
-        whole.add(measured);
-    }
-    Ok((whole, parts))
+    Ok((Measured::sum(all)?, parts))
 }
 
 fn progress(count: usize, replied: usize, start: SystemTime, duration: Option<Duration>) -> String {
@@ -278,72 +263,42 @@ fn read(response: Result<Response>, sent: u64) -> Result<Reply> {
     let clock = report.clock;
     let clock = clock.context("its reply is not a generator's: is it the load tester?")?;
     // The generator received the event after we sent it, and replied before the reply arrived here.
-    check_clock(
-        "its clock",
-        after(clock.replied_unix_ms, arrived),
-        after(clock.received_unix_ms, sent),
-    )?;
+    let (received, replied) = (clock.received_unix_ms, clock.replied_unix_ms);
+    check_clock("its clock", (replied, arrived), (received, sent))?;
     Ok(Ok(report.measured()?))
 }
 
-/// Refuses another clock that is ahead of ours by at least `from` and at most `to` milliseconds.
-fn check_clock(whose: &str, from: i128, to: i128) -> Result<()> {
-    let limit = i128::try_from(MAX_APART.as_millis())?;
-    let seconds = |milliseconds: i128| {
-        let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);
-        Duration::from_millis(milliseconds).as_secs_f64()
-    };
+/// Refuses a clock that differs from ours by more than [`MAX_APART`]. Both pairs are times in
+/// milliseconds, by that clock and by ours: first when theirs was read earlier, then when it was read
+/// later.
+fn check_clock(whose: &str, earlier: (u64, u64), later: (u64, u64)) -> Result<()> {
+    let limit = MAX_APART.as_secs_f64();
+    let ahead = |(theirs, ours): (u64, u64)| (as_f64(theirs) - as_f64(ours)) / 1e3;
+    let (least, most) = (ahead(earlier), ahead(later));
     ensure!(
-        from <= limit,
-        "{whose} is at least {:.1} s ahead of this machine's: set both right",
-        seconds(from)
+        least <= limit,
+        "{whose} is at least {least:.1} s ahead of this machine's: set both right"
     );
     ensure!(
-        to >= -limit,
+        most >= -limit,
         "{whose} is at least {:.1} s behind this machine's: set both right",
-        seconds(-to)
+        -most
     );
     Ok(())
-}
-
-/// How far one time is after another, in milliseconds.
-fn after(later: u64, earlier: u64) -> i128 {
-    i128::from(later) - i128::from(earlier)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LOAD: Load = Load {
-        concurrency: NonZeroU16::new(8).unwrap(),
-        requests: Some(100),
-        duration: Some(Duration::from_secs(2)),
-        schedule: None,
-        retry: false,
-    };
-    const THREE: NonZeroU16 = NonZeroU16::new(3).unwrap();
-
-    #[test]
-    fn the_parts_of_a_load_add_up_to_it() {
-        let loads = split(&LOAD, THREE).unwrap();
-        assert_eq!(
-            loads.iter().map(|load| load.concurrency.get()).sum::<u16>(),
-            8
-        );
-        assert_eq!(
-            loads.iter().filter_map(|load| load.requests).sum::<u64>(),
-            100
-        );
-    }
-
     #[test]
     fn clocks_may_differ_by_a_second_for_all_we_know() {
-        for (from, to) in [(-5_000, 5_000), (1_000, 9_000), (-9_000, -1_000)] {
-            assert!(check_clock("it", from, to).is_ok(), "{from} {to}");
+        let check = |least: u64, most: u64| check_clock("it", (least, 10_000), (most, 10_000));
+        for (least, most) in [(5_000, 15_000), (11_000, 19_000), (1_000, 9_000)] {
+            assert!(check(least, most).is_ok(), "{least} {most}");
         }
-        let error = |from, to| check_clock("it", from, to).unwrap_err().to_string();
-        assert!(error(1_001, 9_000).contains("1.0 s ahead"));
-        assert!(error(-9_000, -2_500).contains("2.5 s behind"));
+        let error = |least, most| check(least, most).unwrap_err().to_string();
+        assert!(error(11_001, 19_000).contains("1.0 s ahead"));
+        assert!(error(1_000, 7_500).contains("2.5 s behind"));
     }
 }

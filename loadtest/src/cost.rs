@@ -1,6 +1,7 @@
 //! What a run costs besides the fleet, in us-east-1.
 
-use crate::load::{Load, as_f64};
+use crate::load::as_f64;
+use crate::share::Share;
 use crate::terminal::say;
 
 /// <https://aws.amazon.com/lambda/pricing/>
@@ -17,15 +18,11 @@ pub(crate) fn data_transfer(bytes: f64) -> (f64, f64) {
     (bytes / 1e9, bytes / 1e9 * DOLLARS_PER_GB)
 }
 
-/// Says what a run will cost. `reply_bytes` is the average length of a reply.
-pub(crate) fn say_cost(
-    load: &Load,
-    warm_up: u64,
-    reply_bytes: Option<f64>,
-    are_callers_generators: bool,
-) {
+/// Says what a run will cost.
+pub(crate) fn say_cost(share: &Share, are_callers_generators: bool) {
+    let (load, reply_bytes) = (&share.load, share.events.reply_bytes());
     let requests = load.due().map(|due| due.requests).or(load.requests);
-    let requests = requests.map(|requests| as_f64(requests.saturating_add(warm_up)));
+    let requests = requests.map(|requests| as_f64(requests.saturating_add(share.warm_up)));
     let millions = requests.unwrap_or(1e6) / 1e6;
     let requests_cost = millions * DOLLARS_PER_MILLION_REQUESTS;
     let of = match requests {

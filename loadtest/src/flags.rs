@@ -11,7 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fibonacci_generator::sequence::MAX_INDEX;
 
-use crate::events::{Contents, Events, Given};
+use crate::events::{Events, Given};
 use crate::http::Endpoint;
 use crate::load::{Load, Schedule};
 use crate::target::FunctionName;
@@ -164,7 +164,7 @@ pub(crate) struct MergeFlags {
 }
 
 /// What a run must not exceed.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Limits {
     /// Fail if the 99th percentile of the latency is longer than this
     #[arg(long, value_name = "DURATION")]
@@ -173,13 +173,6 @@ pub(crate) struct Limits {
     /// Fail if more than this share of the requests is throttled
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub max_throttled: Option<f64>,
-}
-
-impl Limits {
-    pub(crate) const NONE: Self = Self {
-        max_p99: None,
-        max_throttled: None,
-    };
 }
 
 #[derive(Args)]
@@ -278,10 +271,8 @@ impl Flags {
     }
 }
 
-fn read(path: &Path) -> Result<Contents> {
-    let contents = fs::read(path);
-    let contents = contents.with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Contents(contents.into()))
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {

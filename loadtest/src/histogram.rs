@@ -6,16 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use flate2::read::ZlibDecoder;
-use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer, V2Serializer};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use hdrhistogram::{Counter, CreationError, Histogram};
 
 /// Two hours: no reply takes that long.
 const HIGHEST_MICROSECONDS: u64 = 7_200_000_000;
 
-/// The first bytes of an encoded histogram. Its length follows, and then, deflated, another cookie,
-/// header and the counts.
-const DEFLATED_V2: [u8; 4] = [0x1c, 0x84, 0x93, 0x14];
-/// The length in bytes of the header, which precedes the counts.
+/// The length in bytes of a cookie and the length of what is deflated.
+const PREFIX: usize = 8;
+/// The length in bytes of the deflated header, which precedes the counts.
 const HEADER: usize = 40;
 /// The most bytes that one count takes.
 const MAX_COUNT: usize = 9;
@@ -39,14 +38,8 @@ pub(crate) fn encode<T: Counter>(histogram: &Histogram<T>) -> Result<String> {
 /// If the text is not such an encoding, or the bounds are not those that [`new`] sets.
 pub(crate) fn decode<T: Counter>(text: &str, significant_digits: u8) -> Result<Histogram<T>> {
     let bytes = BASE64_STANDARD.decode(text).context("not base64")?;
-    let (cookie, deflated) = bytes.split_at_checked(8).context("cut short")?;
-    ensure!(
-        cookie.starts_with(&DEFLATED_V2),
-        "not version 2 of the encoding, deflated"
-    );
+    let deflated = bytes.get(PREFIX..).context("cut short")?;
     let empty = new::<T>(significant_digits)?;
-    let mut header = Vec::new();
-    V2Serializer::new().serialize(&empty, &mut header)?;
     let longest = HEADER + empty.distinct_values() * MAX_COUNT;
     let mut inflated = Vec::new();
     let decoder = ZlibDecoder::new(deflated);
@@ -54,17 +47,17 @@ pub(crate) fn decode<T: Counter>(text: &str, significant_digits: u8) -> Result<H
         .take(longest as u64)
         .read_to_end(&mut inflated)
         .context("not deflated")?;
-    // A cookie, the length of the counts, and the bounds, for which the decoder allocates memory.
-    let (_, rest) = inflated.split_at_checked(4).context("cut short")?;
-    let (length, bounds) = rest.split_at_checked(4).context("cut short")?;
-    let (bounds, counts) = bounds.split_at_checked(HEADER - 8).context("cut short")?;
+    let counts = inflated.get(HEADER..).context("cut short")?;
+    // The decoder allocates as many bytes as the header says.
+    let length = u32::from_be_bytes(inflated[4..8].try_into()?);
+    ensure!(length as usize == counts.len(), "cut short or too long");
+    let histogram = Deserializer::new().deserialize(&mut inflated.as_slice())?;
+    let bounds = |of: &Histogram<T>| (of.low(), of.high(), of.sigfig());
     ensure!(
-        *bounds == header[8..HEADER],
+        bounds(&histogram) == bounds(&empty),
         "its bounds and digits are not those of this load tester"
     );
-    let length = u32::from_be_bytes(length.try_into()?);
-    ensure!(length as usize == counts.len(), "cut short or too long");
-    Ok(Deserializer::new().deserialize(&mut inflated.as_slice())?)
+    Ok(histogram)
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// A NAT gateway drops a connection that is idle for 350 s, and an invocation may take 900 s.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The most bytes of a response. Lambda's own limit for a reply is 6 MB.
 const MAX_BODY: usize = 8 << 20;
 
@@ -51,7 +53,6 @@ pub(crate) struct Response {
 /// Sends one request at a time, over the same connection while the peer keeps it open.
 pub(crate) struct Client {
     endpoint: Endpoint,
-    pub connect_timeout: Duration,
     connection: Option<Connection>,
 }
 
@@ -139,7 +140,6 @@ impl Client {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
-            connect_timeout: Duration::from_secs(5),
             connection: None,
         }
     }
@@ -153,9 +153,9 @@ impl Client {
             let is_new = used.is_none();
             let mut connection = match used {
                 Some(connection) => connection,
-                None => timeout(self.connect_timeout, self.endpoint.connect())
+                None => timeout(CONNECT_TIMEOUT, self.endpoint.connect())
                     .await
-                    .unwrap_or_else(|_| bail!("no connection within {:?}", self.connect_timeout))?,
+                    .unwrap_or_else(|_| bail!("no connection within {CONNECT_TIMEOUT:?}"))?,
             };
             match connection.exchange(request).await {
                 Ok(response) => {

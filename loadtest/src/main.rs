@@ -31,7 +31,6 @@ mod text;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -42,17 +41,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
 use crate::cloudwatch::Fleet;
-use crate::events::Events;
 use crate::flags::{Command, CommandLine, Flags};
-use crate::load::Load;
-use crate::measured::Measured;
 use crate::output::Output;
 use crate::report::{Report, Subject};
 use crate::share::Share;
 use crate::target::{FunctionName, Target};
-use crate::terminal::{Display, say};
+use crate::terminal::say;
 
 fn main() -> ExitCode {
+    // Each caller needs a file descriptor, and there may be thousands.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        return lmi_runtime::run(share::handle);
+    }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -67,13 +70,6 @@ fn main() -> ExitCode {
 }
 
 async fn start() -> ExitCode {
-    // Each caller needs a file descriptor, and there may be thousands.
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
-    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
-        return share::serve().await;
-    }
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) if error.use_stderr() => {
@@ -129,54 +125,49 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     let fleet = match &description.capacity_provider {
         Some(provider) if !target.is_loopback() && !flags.cloudwatch.is_zero() => Some(Fleet {
             service: aws.cloudwatch()?,
-            function_name: description.function_name.clone(),
-            version: description.version.clone(),
             capacity_provider: provider.name.clone(),
-            vcpus: description.vcpus,
+            function: description.clone(),
             dollars_per_vcpu_hour: flags.vcpu_hour,
         }),
         _ => None,
     };
+    let share = Share {
+        version: share::VERSION,
+        sent_unix_ms: 0,
+        start_unix_ms: 0,
+        function: flags.function(),
+        endpoint_url: target.url(),
+        events,
+        warm_up: flags.warmup,
+        load,
+    };
     let output = Output::open(&flags.output)?;
     say(&format!(
         "invoking {} at {}",
-        flags.function(),
-        target.url()
+        share.function, share.endpoint_url
     ));
     if !target.is_loopback() {
         match &description.capacity_provider {
             Some(provider) => say(&provider.to_string()),
             None => say("no capacity provider: the function is not on Managed Instances"),
         }
-        let reply_bytes = events.reply_bytes();
-        cost::say_cost(&load, flags.warmup, reply_bytes, generators.is_some());
+        cost::say_cost(&share, generators.is_some());
     }
 
     let stop = CancellationToken::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         tokio::spawn(stop_on(signal(kind)?, stop.clone()));
     }
-    let (measured, parts) = match generators {
-        Some((generator, loads, timeout)) => {
-            let share = Share {
-                version: share::VERSION,
-                sent_unix_ms: 0,
-                start_unix_ms: 0,
-                function: flags.function(),
-                endpoint_url: target.url(),
-                events: events.clone(),
-                warm_up: flags.warmup,
-                load,
-            };
-            coordinator::run(&generator, share, loads, timeout, flags.quiet, &stop).await?
-        }
-        None => (
-            measure(&target, &events, load, &flags, &stop).await?,
-            Vec::new(),
-        ),
+    let is_quiet = flags.quiet;
+    let (measured, parts) = if let Some((generator, loads, timeout)) = generators {
+        coordinator::run(&generator, &share, loads, timeout, is_quiet, &stop).await?
+    } else {
+        let measured = run::measure(&target, &share, is_quiet, &stop).await?;
+        let measured = measured.context("interrupted while warming up: nothing was measured")?;
+        (measured, Vec::new())
     };
     let run = (measured.started, measured.started + measured.elapsed);
-    let subject = Subject::new(flags.function(), &target, &events, &load);
+    let subject = Subject::new(&share);
     let provider = description.capacity_provider;
     let mut report = Report::new(subject, provider, measured, parts, &flags.limits)?;
     if let Some(fleet) = fleet {
@@ -187,27 +178,6 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.
     stop.cancel();
     tokio::task::spawn_blocking(move || output.write(&report)).await?
-}
-
-async fn measure(
-    target: &Arc<Target>,
-    events: &Events,
-    load: Load,
-    flags: &Flags,
-    stop: &CancellationToken,
-) -> Result<Measured> {
-    let mut display = None;
-    let measured = run::measure(target, events, load, flags.warmup, None, stop, |recorder| {
-        let started = Instant::now();
-        display = Display::start(flags.quiet, move || {
-            run::progress(&recorder, started, &load)
-        });
-    });
-    let (warm_up, ended) = measured
-        .await?
-        .context("interrupted while warming up: nothing was measured")?;
-    drop(display);
-    Ok(Measured::new(&load, warm_up, ended))
 }
 
 /// The first Ctrl-C ends the run, which then reports; the second ends the process.

@@ -4,9 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-use crate::load::{Due, Load};
+use crate::load::Due;
 use crate::recorder::{Outcomes, Recorder};
-use crate::run::Ended;
 
 /// What one load tester measured, or several of them together.
 pub(crate) struct Measured {
@@ -24,28 +23,12 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub(crate) fn new(load: &Load, warm_up: Recorder, ended: Ended) -> Self {
-        let mut recorder = ended.recorder;
-        recorder.reply_bytes += warm_up.reply_bytes;
-        recorder.add_examples(warm_up.wrong_replies, warm_up.errors);
-        Self {
-            runs: vec![format!("{:016x}", fastrand::u64(..))],
-            started: ended.started,
-            elapsed: ended.elapsed,
-            concurrency: load.concurrency.get().into(),
-            due: ended.due,
-            interrupted: ended.interrupted,
-            recorder,
-            warm_up: warm_up.outcomes,
-            cpu: Some(ended.cpu),
-        }
-    }
-
-    /// Nothing, to which others are added.
-    pub(crate) fn nothing() -> Result<Self> {
-        Ok(Self {
+    /// What several load testers measured together.
+    pub(crate) fn sum(mut all: Vec<Self>) -> Result<Self> {
+        all.sort_by_key(|measured| measured.started);
+        let mut sum = Self {
             runs: Vec::new(),
-            started: UNIX_EPOCH,
+            started: all.first().map_or(UNIX_EPOCH, |first| first.started),
             elapsed: Duration::ZERO,
             concurrency: 0,
             due: None,
@@ -53,18 +36,17 @@ impl Measured {
             recorder: Recorder::new()?,
             warm_up: Outcomes::default(),
             cpu: Some(Duration::ZERO),
-        })
+        };
+        for measured in all {
+            sum.add(measured);
+        }
+        Ok(sum)
     }
 
     /// Adds what another load tester measured that started no earlier.
-    pub(crate) fn add(&mut self, other: Self) {
-        if self.runs.is_empty() {
-            self.started = other.started;
-        }
-        let later = other
-            .started
-            .duration_since(self.started)
-            .unwrap_or_default();
+    fn add(&mut self, other: Self) {
+        let later = other.started.duration_since(self.started);
+        let later = later.unwrap_or_default();
         self.runs.extend(other.runs);
         self.elapsed = self.elapsed.max(later + other.elapsed);
         self.concurrency = self.concurrency.saturating_add(other.concurrency);

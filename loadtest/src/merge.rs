@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::cloudwatch::Metrics;
 use crate::flags::MergeFlags;
@@ -34,24 +34,21 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
     let mut runs = BTreeSet::new();
     let mut parts = Vec::new();
     let (first_name, first, _) = &reports[0];
-    let (subject, capacity_provider) = (first.subject.clone(), first.capacity_provider.clone());
+    let subject = &first.subject;
     for (name, report, measured) in &reports {
         for run in &measured.runs {
             ensure!(
-                runs.insert(run.clone()),
+                runs.insert(run),
                 "{name}: its run is in another of these reports, too"
             );
         }
-        if report.subject != subject {
-            bail!(
-                "{first_name} and {name} report different loads: {subject}; {}",
-                report.subject
-            );
-        }
-        let apart = measured
-            .started
-            .duration_since(first.started())
-            .unwrap_or_default();
+        let other = &report.subject;
+        ensure!(
+            other == subject,
+            "{first_name} and {name} report different loads: {subject}; {other}"
+        );
+        let apart = measured.started.duration_since(first.started());
+        let apart = apart.unwrap_or_default();
         ensure!(
             apart <= MAX_APART,
             "{first_name} and {name} did not start together: {:.1} s apart, or their clocks differ",
@@ -77,11 +74,10 @@ pub(crate) fn merge_files(flags: &MergeFlags) -> Result<Report> {
         .iter()
         .filter_map(|(_, report, _)| report.cloudwatch.clone())
         .max_by_key(Metrics::count);
-    let mut whole = Measured::nothing()?;
-    for (_, _, measured) in reports {
-        whole.add(measured);
-    }
-    let mut merged = Report::new(subject, capacity_provider, whole, parts, &flags.limits)?;
+    let (subject, provider) = (subject.clone(), first.capacity_provider.clone());
+    let measured = reports.into_iter().map(|(_, _, measured)| measured);
+    let whole = Measured::sum(measured.collect())?;
+    let mut merged = Report::new(subject, provider, whole, parts, &flags.limits)?;
     merged.cloudwatch = metrics;
     Ok(merged)
 }

@@ -1,6 +1,5 @@
 //! Counts what comes back, in total and over time.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -47,6 +46,13 @@ pub(crate) struct WrongReply {
     pub difference: Difference,
 }
 
+/// A function error or a transport error, and how often it occurred.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ErrorCount {
+    pub message: String,
+    pub count: u64,
+}
+
 /// What came back within a part of the run.
 #[derive(Clone, Default)]
 pub(crate) struct Interval {
@@ -68,13 +74,13 @@ pub(crate) struct Recorder {
     pub interval: Duration,
     empty: Histogram<u32>,
     pub wrong_replies: Vec<WrongReply>,
-    /// The texts of function errors and transport errors, and how often each occurred.
-    pub errors: BTreeMap<String, u64>,
+    pub errors: Vec<ErrorCount>,
 }
 
 impl Outcomes {
     pub(crate) fn requests(&self) -> u64 {
-        self.all().into_iter().fold(0, u64::saturating_add)
+        let others = [self.ok, self.throttled, self.unsent];
+        others.into_iter().fold(self.failed(), u64::saturating_add)
     }
 
     pub(crate) fn failed(&self) -> u64 {
@@ -82,32 +88,15 @@ impl Outcomes {
         failed.into_iter().fold(0, u64::saturating_add)
     }
 
-    fn all(&self) -> [u64; 6] {
-        let mut copy = *self;
-        copy.each().map(|count| *count)
-    }
-
-    fn each(&mut self) -> [&mut u64; 6] {
-        let Self {
-            ok,
-            throttled,
-            function_error,
-            wrong_reply,
-            transport,
-            unsent,
-        } = self;
-        [
-            ok,
-            throttled,
-            function_error,
-            wrong_reply,
-            transport,
-            unsent,
-        ]
-    }
-
     pub(crate) fn add(&mut self, other: &Self) {
-        for (count, other) in self.each().into_iter().zip(other.all()) {
+        for (count, other) in [
+            (&mut self.ok, other.ok),
+            (&mut self.throttled, other.throttled),
+            (&mut self.function_error, other.function_error),
+            (&mut self.wrong_reply, other.wrong_reply),
+            (&mut self.transport, other.transport),
+            (&mut self.unsent, other.unsent),
+        ] {
             *count = count.saturating_add(other);
         }
     }
@@ -139,7 +128,7 @@ impl Recorder {
             interval: FIRST_INTERVAL,
             empty: histogram::new(INTERVAL_DIGITS)?,
             wrong_replies: Vec::new(),
-            errors: BTreeMap::new(),
+            errors: Vec::new(),
         })
     }
 
@@ -223,16 +212,12 @@ impl Recorder {
         self.add_examples(other.wrong_replies, other.errors);
     }
 
-    pub(crate) fn add_examples(
-        &mut self,
-        wrong_replies: Vec<WrongReply>,
-        errors: BTreeMap<String, u64>,
-    ) {
+    pub(crate) fn add_examples(&mut self, wrong_replies: Vec<WrongReply>, errors: Vec<ErrorCount>) {
         for wrong_reply in wrong_replies {
             self.wrong_reply(wrong_reply);
         }
-        for (message, count) in errors {
-            self.error(&message, count);
+        for error in errors {
+            self.error(&error.message, error.count);
         }
     }
 
@@ -244,9 +229,10 @@ impl Recorder {
 
     fn error(&mut self, message: &str, count: u64) {
         let message = excerpt(message);
-        if self.errors.len() < MAX_EXAMPLES || self.errors.contains_key(&message) {
-            let total = self.errors.entry(message).or_default();
-            *total = total.saturating_add(count);
+        if let Some(known) = self.errors.iter_mut().find(|one| one.message == message) {
+            known.count = known.count.saturating_add(count);
+        } else if self.errors.len() < MAX_EXAMPLES {
+            self.errors.push(ErrorCount { message, count });
         }
     }
 

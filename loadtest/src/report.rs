@@ -1,6 +1,5 @@
 //! The report of a run, for programs and for a browser.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::cloudwatch::Metrics;
 use crate::cost;
-use crate::events::Events;
 use crate::flags::Limits;
 use crate::histogram::{self, microseconds};
 use crate::http::Endpoint;
-use crate::load::{Due, Load, as_f64};
+use crate::load::{Due, as_f64};
 use crate::measured::{Measured, unix_ms};
 use crate::recorder::{
-    DIGITS, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes, Recorder,
-    WrongReply,
+    DIGITS, ErrorCount, FIRST_INTERVAL, INTERVAL_DIGITS, Interval, MAX_INTERVALS, Outcomes,
+    Recorder, WrongReply,
 };
-use crate::target::{CapacityProvider, FunctionName, Target};
+use crate::share::Share;
+use crate::target::{CapacityProvider, FunctionName};
 use crate::text::milliseconds;
 
 /// The page, with a place for the report as JSON.
@@ -98,19 +97,13 @@ pub(crate) struct Report {
     pub interval_ms: u64,
     pub intervals: Vec<IntervalReport>,
     pub wrong_replies: Vec<WrongReply>,
-    pub errors: Vec<ErrorReport>,
+    pub errors: Vec<ErrorCount>,
     pub load_tester_cpu: Option<Cpu>,
     pub data_transfer: DataTransfer,
     pub parts: Vec<Part>,
     pub cloudwatch: Option<Metrics>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Clock>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(crate) struct ErrorReport {
-    pub message: String,
-    pub count: u64,
 }
 
 /// What the function has sent, warm-up included.
@@ -162,19 +155,14 @@ pub(crate) struct Cpu {
 }
 
 impl Subject {
-    pub(crate) fn new(
-        function: FunctionName,
-        target: &Target,
-        events: &Events,
-        load: &Load,
-    ) -> Self {
+    pub(crate) fn new(share: &Share) -> Self {
         Self {
-            function,
-            endpoint: target.url(),
-            events: events.to_string(),
-            compared: events.compared(),
-            retry: load.retry,
-            latency_measured_from: match load.schedule {
+            function: share.function.clone(),
+            endpoint: share.endpoint_url.clone(),
+            events: share.events.to_string(),
+            compared: share.events.compared(),
+            retry: share.load.retry,
+            latency_measured_from: match share.load.schedule {
                 Some(_) => MeasuredFrom::Due,
                 None => MeasuredFrom::Sending,
             },
@@ -184,13 +172,8 @@ impl Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self {
-            function,
-            endpoint,
-            events,
-            compared,
-            ..
-        } = self;
+        let (function, endpoint) = (&self.function, &self.endpoint);
+        let (events, compared) = (&self.events, &self.compared);
         write!(
             f,
             "{function} at {endpoint}, {events}, compared: {compared}"
@@ -212,8 +195,9 @@ impl Report {
         // A schedule of 10 requests at 1 per second lasts 10 s, even if the last reply comes earlier.
         let span = measured
             .due
-            .map_or(measured.elapsed, |due| measured.elapsed.max(due.time));
-        let throttled_percent = per(outcomes.throttled, sent) * 100.0;
+            .map_or(measured.elapsed, |due| measured.elapsed.max(due.time))
+            .as_secs_f64();
+        let throttled_percent = per(outcomes.throttled, as_f64(sent)) * 100.0;
         let histogram = &recorder.microseconds;
         let latency = (!histogram.is_empty()).then(|| Latency {
             min: histogram.min(),
@@ -241,9 +225,11 @@ impl Report {
             started_unix_ms: unix_ms(measured.started),
             elapsed_seconds: measured.elapsed.as_secs_f64(),
             due: measured.due,
-            requested_rate_per_second: measured.due.map(|due| per_second(due.requests, due.time)),
-            achieved_rate_per_second: per_second(sent, span),
-            verified_per_second: per_second(outcomes.ok, span),
+            requested_rate_per_second: measured
+                .due
+                .map(|due| per(due.requests, due.time.as_secs_f64())),
+            achieved_rate_per_second: per(sent, span),
+            verified_per_second: per(outcomes.ok, span),
             outcomes,
             throttled_percent,
             retries: recorder.retries,
@@ -269,14 +255,10 @@ impl Report {
                 })
                 .collect::<Result<_>>()?,
             wrong_replies: recorder.wrong_replies,
-            errors: recorder
-                .errors
-                .into_iter()
-                .map(|(message, count)| ErrorReport { message, count })
-                .collect(),
+            errors: recorder.errors,
             load_tester_cpu: measured.cpu.filter(|_| sent > 0).map(|cpu| Cpu {
                 seconds: cpu.as_secs_f64(),
-                microseconds_per_request: cpu.as_secs_f64() * 1e6 * per(1, sent),
+                microseconds_per_request: cpu.as_secs_f64() * 1e6 * per(1, as_f64(sent)),
             }),
             data_transfer: DataTransfer {
                 reply_bytes: recorder.reply_bytes,
@@ -293,11 +275,10 @@ impl Report {
 
     /// How many replies the function sent, right or wrong.
     pub(crate) fn replies(&self) -> u64 {
-        let of = |outcomes: &Outcomes| {
-            let replies = [outcomes.ok, outcomes.function_error, outcomes.wrong_reply];
-            replies.into_iter().fold(0, u64::saturating_add)
-        };
-        of(&self.outcomes).saturating_add(of(&self.warm_up_outcomes))
+        let mut all = self.outcomes;
+        all.add(&self.warm_up_outcomes);
+        let replies = [all.ok, all.function_error, all.wrong_reply];
+        replies.into_iter().fold(0, u64::saturating_add)
     }
 
     pub(crate) fn started(&self) -> SystemTime {
@@ -364,14 +345,7 @@ impl Report {
             recorder.microseconds.len() == latencies && ok == self.outcomes.ok,
             "its counts do not add up"
         );
-        let errors = self
-            .errors
-            .iter()
-            .map(|error| (error.message.clone(), error.count));
-        recorder.add_examples(
-            self.wrong_replies.clone(),
-            errors.collect::<BTreeMap<_, _>>(),
-        );
+        recorder.add_examples(self.wrong_replies.clone(), self.errors.clone());
         let cpu = self
             .load_tester_cpu
             .map(|cpu| Duration::try_from_secs_f64(cpu.seconds));
@@ -396,27 +370,22 @@ impl Report {
     }
 
     fn find_violations(&self, limits: &Limits) -> Vec<String> {
-        let (outcomes, warm_up) = (&self.outcomes, &self.warm_up_outcomes);
-        let mut violations: Vec<String> = self
-            .parts
-            .iter()
+        let parts = self.parts.iter();
+        let mut violations: Vec<String> = parts
             .filter_map(|part| Some(format!("{}: {}", part.name, part.problem.as_ref()?)))
             .collect();
-        for (count, in_warm_up, what) in [
-            (outcomes.wrong_reply, warm_up.wrong_reply, "wrong replies"),
-            (
-                outcomes.function_error,
-                warm_up.function_error,
-                "function errors",
-            ),
-            (outcomes.transport, warm_up.transport, "transport errors"),
+        let mut all = self.outcomes;
+        all.add(&self.warm_up_outcomes);
+        for (count, what) in [
+            (all.wrong_reply, "wrong replies"),
+            (all.function_error, "function errors"),
+            (all.transport, "transport errors"),
         ] {
-            let count = count.saturating_add(in_warm_up);
             if count > 0 {
                 violations.push(format!("{what}: {count}"));
             }
         }
-        if outcomes.ok == 0 {
+        if self.outcomes.ok == 0 {
             violations.push("no reply was right".to_owned());
         }
         if let Some(latency) = self.latency_microseconds
@@ -470,34 +439,15 @@ impl IntervalReport {
 
 /// As for a shell.
 fn command_line() -> String {
-    let arguments = std::env::args_os().skip(1).map(|argument| {
-        let argument = argument.to_string_lossy().into_owned();
-        let is_plain = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
-        if argument.chars().all(is_plain) && !argument.is_empty() {
-            argument
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
-    });
-    let words: Vec<_> = ["cargo loadtest".to_owned()]
-        .into_iter()
-        .chain(arguments)
+    let arguments = std::env::args_os().skip(1);
+    let arguments: Vec<_> = arguments
+        .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
-    words.join(" ")
+    let arguments = shlex::try_join(arguments.iter().map(String::as_str));
+    // No argument has a NUL.
+    format!("cargo loadtest {}", arguments.unwrap_or_default())
 }
 
-fn per_second(count: u64, time: Duration) -> f64 {
-    if time.is_zero() {
-        0.0
-    } else {
-        as_f64(count) / time.as_secs_f64()
-    }
-}
-
-pub(crate) fn per(count: u64, all: u64) -> f64 {
-    if all == 0 {
-        0.0
-    } else {
-        as_f64(count) / as_f64(all)
-    }
+pub(crate) fn per(count: u64, all: f64) -> f64 {
+    if all > 0.0 { as_f64(count) / all } else { 0.0 }
 }

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -16,8 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::events::{Event, Events};
 use crate::http::Response;
 use crate::load::{Due, Load, Schedule};
-use crate::recorder::Recorder;
+use crate::measured::Measured;
+use crate::recorder::{Outcomes, Recorder};
+use crate::share::Share;
 use crate::target::{Caller, INVOCATION_TIMEOUT, Outcome, Target};
+use crate::terminal::Display;
 
 /// How long callers may still send what was due when the schedule ends.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -29,17 +32,6 @@ const CALLERS_PER_THREAD: usize = 16;
 const ATTEMPTS: u32 = 10;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(25);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
-
-/// A run that has ended.
-pub(crate) struct Ended {
-    pub recorder: Recorder,
-    pub started: SystemTime,
-    pub elapsed: Duration,
-    pub due: Option<Due>,
-    pub interrupted: bool,
-    /// CPU time of this process during the run.
-    pub cpu: Duration,
-}
 
 struct Run {
     events: Vec<Event>,
@@ -60,48 +52,51 @@ struct Run {
 /// Warms up, waits for the start, and sends the load. `None` if it is stopped before it starts.
 pub(crate) async fn measure(
     target: &Arc<Target>,
-    events: &Events,
-    load: Load,
-    warm_up: u64,
-    start: Option<SystemTime>,
+    share: &Share,
+    is_quiet: bool,
     stop: &CancellationToken,
-    watch: impl FnOnce(Arc<Mutex<Recorder>>),
-) -> Result<Option<(Recorder, Ended)>> {
+) -> Result<Option<Measured>> {
+    let (events, load) = (&share.events, share.load);
     let mut warmed_up = Recorder::new()?;
-    if warm_up > 0 {
+    if share.warm_up > 0 {
         let load = Load {
-            requests: Some(warm_up),
+            requests: Some(share.warm_up),
             duration: None,
             schedule: None,
             ..load
         };
-        let ended = run(target, events, load, stop.clone(), |_| ()).await?;
-        warmed_up = ended.recorder;
+        warmed_up = run(target, events, load, true, stop).await?.recorder;
     }
-    let wait = start.and_then(|start| start.duration_since(SystemTime::now()).ok());
+    let start = UNIX_EPOCH + Duration::from_millis(share.start_unix_ms);
+    let wait = start.duration_since(SystemTime::now()).unwrap_or_default();
     tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(None),
-        () = tokio::time::sleep(wait.unwrap_or_default()) => {}
+        () = tokio::time::sleep(wait) => {}
     }
-    let ended = run(target, events, load, stop.clone(), watch).await?;
-    Ok(Some((warmed_up, ended)))
+    let mut measured = run(target, events, load, is_quiet, stop).await?;
+    measured.warm_up = warmed_up.outcomes;
+    let recorder = &mut measured.recorder;
+    recorder.reply_bytes += warmed_up.reply_bytes;
+    recorder.add_examples(warmed_up.wrong_replies, warmed_up.errors);
+    Ok(Some(measured))
 }
 
 /// Sends until everything is sent or `stop` is cancelled, and waits for the replies.
-///
-/// `watch` gets the recorder at the start, to read it during the run.
 async fn run(
     target: &Arc<Target>,
     events: &Events,
     load: Load,
-    stop: CancellationToken,
-    watch: impl FnOnce(Arc<Mutex<Recorder>>),
-) -> Result<Ended> {
+    is_quiet: bool,
+    stop: &CancellationToken,
+) -> Result<Measured> {
     let recorder = Arc::new(Mutex::new(Recorder::new()?));
-    watch(Arc::clone(&recorder));
     let all = load.due();
     let (started_at, started, cpu) = (SystemTime::now(), Instant::now(), cpu_time());
+    let display = Display::start(is_quiet, {
+        let recorder = Arc::clone(&recorder);
+        move || progress(&lock(&recorder), started, &load)
+    });
     let run = Arc::new(Run {
         events: events.all(),
         is_in_turn: events.are_in_turn(),
@@ -130,7 +125,7 @@ async fn run(
     let limit = all.map_or(load.duration, |all| Some(all.time.saturating_add(GRACE)));
     let ended = tokio::select! {
         ended = join(&mut callers) => ended,
-        () = elapse(limit) => Ok(()),
+        () = tokio::time::sleep(limit.unwrap_or(Duration::MAX)) => Ok(()),
         () = stop.cancelled() => Ok(()),
     };
     run.stop.cancel();
@@ -141,6 +136,7 @@ async fn run(
     }
     ended?;
     join(&mut callers).await?;
+    drop(display);
 
     let elapsed = started.elapsed();
     let mut recorder = std::mem::replace(&mut *lock(&recorder), Recorder::new()?);
@@ -158,13 +154,16 @@ async fn run(
         recorder.unsent(&schedule, taken..due.requests, elapsed);
         due
     });
-    Ok(Ended {
-        recorder,
+    Ok(Measured {
+        runs: vec![format!("{:016x}", fastrand::u64(..))],
         started: started_at,
         elapsed,
+        concurrency: load.concurrency.get().into(),
         due,
         interrupted,
-        cpu: cpu_time().saturating_sub(cpu),
+        recorder,
+        warm_up: Outcomes::default(),
+        cpu: Some(cpu_time().saturating_sub(cpu)),
     })
 }
 
@@ -283,21 +282,13 @@ fn divide(callers: usize) -> impl Iterator<Item = usize> {
     (0..threads).map(move |index| callers / threads + usize::from(index < callers % threads))
 }
 
-async fn elapse(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// A line about a run in progress.
-pub(crate) fn progress(recorder: &Mutex<Recorder>, started: Instant, load: &Load) -> String {
+fn progress(recorder: &Recorder, started: Instant, load: &Load) -> String {
     let elapsed = started.elapsed().as_secs();
     let of = match (load.duration, load.requests) {
         (Some(duration), _) => format!(" of {} s", duration.as_secs()),
         (None, _) => String::new(),
     };
-    let recorder = lock(recorder);
     let (outcomes, latencies) = (recorder.outcomes, &recorder.microseconds);
     let milliseconds =
         |quantile| Duration::from_micros(latencies.value_at_quantile(quantile)).as_secs_f64() * 1e3;
@@ -324,6 +315,6 @@ fn cpu_time() -> Duration {
 }
 
 /// No critical section can panic half-way, so the data behind a poisoned lock are still good.
-pub(crate) fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
+fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
     recorder.lock().unwrap_or_else(PoisonError::into_inner)
 }

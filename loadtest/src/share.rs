@@ -1,13 +1,11 @@
 //! The load tester as a Lambda function: sends a share of a load, and replies with its report.
 
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use fibonacci_generator::sequence::MAX_INDEX;
-use http::Uri;
-use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use lmi_runtime::{Diagnostic, Invocation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -17,15 +15,14 @@ use crate::events::Events;
 use crate::flags::Limits;
 use crate::http::Endpoint;
 use crate::load::Load;
-use crate::measured::{Measured, unix_ms};
+use crate::measured::unix_ms;
 use crate::merge::MAX_APART;
 use crate::report::{Clock, Report, Subject};
 use crate::run;
 use crate::target::{FunctionName, INVOCATION_TIMEOUT, Target};
-use crate::terminal::say;
 
 /// The version of the event. A change that older generators cannot follow raises it.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
 /// The time that a generator needs between the last reply it waits for and its own timeout.
 pub(crate) const SPARE: Duration = Duration::from_secs(2);
@@ -47,51 +44,16 @@ pub(crate) struct Share {
     pub load: Load,
 }
 
-/// Serves Lambda's Runtime API until the process is ended.
-pub(crate) async fn serve() -> ExitCode {
-    let served = async {
-        check_environment()?;
-        let served = lambda_runtime::run_concurrent(service_fn(handle)).await;
-        served.map_err(Error::from_boxed)
-    };
-    match served.await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// `lambda_runtime` panics without these variables.
-fn check_environment() -> Result<()> {
-    let variable = |name: &str| {
-        let value = std::env::var(name);
-        value.with_context(|| {
-            format!("AWS_LAMBDA_RUNTIME_API is set, as on Lambda, but {name} is not")
-        })
-    };
-    let address = variable("AWS_LAMBDA_RUNTIME_API")?;
-    let uri = format!("http://{address}").parse::<Uri>();
-    uri.with_context(|| format!("AWS_LAMBDA_RUNTIME_API is {address:?}, which is not an address"))?;
-    variable("AWS_LAMBDA_FUNCTION_NAME")?;
-    variable("AWS_LAMBDA_FUNCTION_VERSION")?;
-    let memory = variable("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?;
-    let number = memory.parse::<u16>();
-    number.with_context(|| {
-        format!("AWS_LAMBDA_FUNCTION_MEMORY_SIZE is {memory:?}, not a number of MB")
-    })?;
-    Ok(())
-}
-
-async fn handle(event: LambdaEvent<Value>) -> Result<Report, Diagnostic> {
+/// Handles an invocation of a generator.
+pub(crate) async fn handle(invocation: &Invocation) -> Result<Vec<u8>, Diagnostic> {
     let received = SystemTime::now();
-    let deadline = UNIX_EPOCH + Duration::from_millis(event.context.deadline);
     let sent = async {
-        let share = Share::parse(event.payload, received)?;
-        send(share, received, deadline).await
+        let share = Share::parse(invocation.payload(), received)?;
+        let deadline = invocation.deadline().context("no deadline")?;
+        let report = send(share, received, deadline).await?;
+        Ok(serde_json::to_vec(&report)?)
     };
-    sent.await.map_err(|error| Diagnostic {
+    sent.await.map_err(|error: Error| Diagnostic {
         error_type: "Generator.Error".to_owned(),
         error_message: format!("{error:#}"),
     })
@@ -115,27 +77,16 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
             stop.cancel();
         }
     });
-    let start = UNIX_EPOCH + Duration::from_millis(share.start_unix_ms);
-    let ended = run::measure(
-        &target,
-        &share.events,
-        share.load,
-        share.warm_up,
-        Some(start),
-        &stop,
-        |_| (),
-    )
-    .await;
+    let measured = run::measure(&target, &share, true, &stop).await;
     timer.abort();
-    let (warm_up, ended) =
-        ended?.context("the generator's timeout is too short to send anything")?;
-    let mut measured = Measured::new(&share.load, warm_up, ended);
+    let mut measured =
+        measured?.context("the generator's timeout is too short to send anything")?;
     if std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").is_ok_and(|most| most != "1") {
         // Other shares may have used this process at the same time.
         measured.cpu = None;
     }
-    let subject = Subject::new(share.function, &target, &share.events, &share.load);
-    let mut report = Report::new(subject, None, measured, Vec::new(), &Limits::NONE)?;
+    let (subject, limits) = (Subject::new(&share), Limits::default());
+    let mut report = Report::new(subject, None, measured, Vec::new(), &limits)?;
     report.clock = Some(Clock {
         received_unix_ms: unix_ms(received),
         replied_unix_ms: unix_ms(SystemTime::now()),
@@ -144,7 +95,8 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
 }
 
 impl Share {
-    fn parse(event: Value, received: SystemTime) -> Result<Self> {
+    fn parse(event: &[u8], received: SystemTime) -> Result<Self> {
+        let event: Value = serde_json::from_slice(event)?;
         let version = event.get("version").and_then(Value::as_u64);
         if version.is_some_and(|version| version != VERSION) {
             bail!(

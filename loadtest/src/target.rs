@@ -66,6 +66,7 @@ pub(crate) enum Outcome {
 }
 
 /// What Lambda says about a function before a run.
+#[derive(Clone)]
 pub(crate) struct Description {
     pub timeout: Option<Duration>,
     /// Without ARN and qualifier.

@@ -25,10 +25,7 @@ pub(crate) fn excerpt(text: &str) -> String {
 }
 
 /// Removes the line when it is dropped.
-pub(crate) struct Display {
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Display(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
 
 impl Display {
     /// Shows what `line` returns, or as much of it as the terminal is wide. Does nothing unless standard
@@ -50,17 +47,14 @@ impl Display {
             }
             let _ = write("\r\x1b[K".to_owned());
         });
-        Some(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Some(Self(Some((stop, thread))))
     }
 }
 
 impl Drop for Display {
     fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
+        if let Some((stop, thread)) = self.0.take() {
+            drop(stop);
             let _ = thread.join();
         }
     }

@@ -5,8 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use aws_smithy_types::date_time::{DateTime, Format};
 
 use crate::cloudwatch::Metrics;
-use crate::recorder::WrongReply;
-use crate::report::{ErrorReport, MeasuredFrom, Report, per};
+use crate::load::as_f64;
+use crate::recorder::{ErrorCount, WrongReply};
+use crate::report::{MeasuredFrom, Report, per};
 use crate::terminal::printable;
 
 pub(crate) fn milliseconds(microseconds: u64) -> String {
@@ -50,13 +51,11 @@ impl Text {
     }
 
     fn rates(&mut self, report: &Report) {
-        let interrupted = if report.interrupted {
-            ", interrupted"
-        } else {
-            ""
-        };
         self.line("");
-        let time = format!("{:.2} s{interrupted}", report.elapsed_seconds);
+        let mut time = format!("{:.2} s", report.elapsed_seconds);
+        if report.interrupted {
+            time += ", interrupted";
+        }
         self.row("time", &time);
         let requested = report.requested_rate_per_second;
         let requested = requested.map(|rate| format!(" of {rate:.1}/s requested"));
@@ -75,22 +74,20 @@ impl Text {
         }
         if let Some(cpu) = report.load_tester_cpu {
             let (each, all) = (cpu.microseconds_per_request, cpu.seconds);
-            self.row(
-                "load tester CPU",
-                &format!("{each:.1} us per request, {all:.2} s in all"),
-            );
+            let cpu = format!("{each:.1} us per request, {all:.2} s in all");
+            self.row("load tester CPU", &cpu);
         }
         let data = &report.data_transfer;
         let dollars = data.dollars_outside_region;
-        let dollars = dollars
-            .map(|dollars| format!(", ${dollars:.2} if they left the function's Region"))
-            .unwrap_or_default();
-        let length = if data.reply_bytes < 1_000_000 {
-            format!("{} bytes", data.reply_bytes)
+        let dollars =
+            dollars.map(|dollars| format!(", ${dollars:.2} if they left the function's Region"));
+        let dollars = dollars.unwrap_or_default();
+        let replies = if data.reply_bytes < 1_000_000 {
+            format!("{} bytes{dollars}", data.reply_bytes)
         } else {
-            format!("{:.3} GB", data.gb)
+            format!("{:.3} GB{dollars}", data.gb)
         };
-        self.row("replies", &(length + &dollars));
+        self.row("replies", &replies);
     }
 
     fn outcomes(&mut self, report: &Report) {
@@ -102,7 +99,7 @@ impl Text {
             ("wrong replies", outcomes.wrong_reply),
             ("transport errors", outcomes.transport),
         ] {
-            let percent = per(count, outcomes.requests()) * 100.0;
+            let percent = per(count, as_f64(outcomes.requests())) * 100.0;
             self.row(name, &format!("{count} ({percent:.2} %)"));
         }
         if outcomes.unsent > 0 {
@@ -156,7 +153,7 @@ impl Text {
         if !report.errors.is_empty() {
             self.line("");
         }
-        for ErrorReport { message, count } in &report.errors {
+        for ErrorCount { message, count } in &report.errors {
             self.line(&format!("{count} x {message}"));
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::response::IntoResponse;
 use serde_json::json;
 
-use crate::support::{InvokeApi, file, refused, report, run, scratch, stdout};
+use crate::support::{InvokeApi, assert_contains, file, refused, run, scratch};
 
 /// Replies with what it gets, and keeps it.
 fn echo() -> (InvokeApi, Arc<Mutex<Vec<String>>>) {
@@ -34,25 +34,22 @@ fn sends_the_events_in_turn_and_compares_every_byte() {
 
     let flags = format!("--event {one} --event {two} -n 5 -w 1 -o json");
     let mut command = api.command(&format!("{flags} --expect {one} --expect {two} --html"));
-    let output = run(command.arg(&page));
+    let report = run(command.arg(&page)).passed().report();
 
-    assert!(output.status.success(), "{output:?}");
     let [one_sent, two_sent] = [r#"{"one": 1}"#, r#"{"two": 2}"#];
     // The warm-up begins with the first, and so does the run.
     let expected = [one_sent, one_sent, two_sent, one_sent, two_sent, one_sent];
     assert_eq!(*events.lock().unwrap(), expected);
-    let all = report(&output);
-    assert_eq!(all["outcomes"]["ok"], 5);
-    assert_eq!(all["events"], format!("{one}, {two}"));
-    assert_eq!(all["compared"], "every byte, with --expect");
-    assert_eq!(all["data_transfer"]["reply_bytes"], 60);
+    assert_eq!(report["outcomes"]["ok"], 5);
+    assert_eq!(report["events"], format!("{one}, {two}"));
+    assert_eq!(report["compared"], "every byte, with --expect");
+    assert_eq!(report["data_transfer"]["reply_bytes"], 60);
     let page = fs::read_to_string(page).unwrap();
-    assert!(page.contains("every byte, with --expect"), "{page}");
+    assert_contains(&page, "every byte, with --expect");
 
-    let output = api.run(&format!("{flags} --expect {one} --expect {one}"));
+    let ended = api.run(&format!("{flags} --expect {one} --expect {one}"));
 
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let report = report(&output);
+    let report = ended.failed().report();
     assert_eq!(report["outcomes"]["wrong_reply"], 2);
     assert_eq!(report["wrong_replies"][0]["offset"], 2);
     assert_eq!(report["wrong_replies"][0]["expected"], r#"one": 1}"#);
@@ -65,22 +62,17 @@ fn compares_the_status_of_proxy_replies() {
     let wrong = file("wrong", r#"{"statusCode": 500}"#);
     let none = file("none", "[201]");
 
-    let output = api.run(&format!("--event {right} --expect-status 201 -n 2"));
-    assert!(output.status.success(), "{output:?}");
-    assert!(
-        stdout(&output).contains("compared: statusCode, with 201"),
-        "{output:?}"
-    );
+    let ended = api.run(&format!("--event {right} --expect-status 201 -n 2"));
+    let compared = "compared: statusCode, with 201";
+    assert_contains(&ended.passed().stdout, compared);
 
     let flags = format!("--event {wrong} --event {none} --expect-status 201 -n 2");
-    let output = api.run(&flags);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let text = stdout(&output);
+    let text = api.run(&flags).failed().stdout;
     for line in [
         r#"wrong reply to {"statusCode": 500}: statusCode 500 instead of statusCode 201"#,
         "wrong reply to [201]: no statusCode instead of statusCode 201",
     ] {
-        assert!(text.contains(line), "{text}");
+        assert_contains(&text, line);
     }
 }
 
@@ -91,9 +83,9 @@ fn takes_whatever_is_no_error_if_nothing_is_expected() {
     let fail = file("fail", r#""fail""#);
 
     let mut command = api.command(&format!("--event - --event {fail} -n 2 -o json"));
-    let output = run(command.stdin(File::open(scratch(&event)).unwrap()));
+    let ended = run(command.stdin(File::open(scratch(&event)).unwrap()));
 
-    let report = report(&output);
+    let report = ended.report();
     assert_eq!(*events.lock().unwrap(), ["[1, 2]", r#""fail""#]);
     assert_eq!(report["outcomes"]["ok"], 1);
     assert_eq!(report["violations"], json!(["function errors: 1"]));

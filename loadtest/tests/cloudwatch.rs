@@ -1,15 +1,14 @@
 //! The metrics of a run, from CloudWatch.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    BOUND, ClosedPort, InvokeApi, line_with, loadtest, on_managed_instances, report, right, run,
-    signal, stderr, stdout, wait,
+    InvokeApi, assert_contains, closed_port, line_with, on_managed_instances, right, run, signal,
+    start, wait,
 };
 
 /// A server of moto, which imitates CloudWatch. It ends when this is dropped.
@@ -44,20 +43,18 @@ impl Moto {
         });
         let data: Vec<_> = data.collect();
         let body = json!({"Namespace": "AWS/Lambda", "MetricData": data}).to_string();
-        let head = format!(
-            "POST / HTTP/1.1\r\nhost: {}\r\ncontent-type: application/x-amz-json-1.0\r\n\
-             x-amz-target: GraniteServiceVersion20100801.PutMetricData\r\n\
-             authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/monitoring/aws4_request\r\n\
-             connection: close\r\ncontent-length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
-        let mut connection = TcpStream::connect(self.address).unwrap();
-        connection.set_read_timeout(Some(BOUND)).unwrap();
-        connection.write_all((head + &body).as_bytes()).unwrap();
-        let mut response = String::new();
-        connection.read_to_string(&mut response).unwrap();
-        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        let authorization =
+            "AWS4-HMAC-SHA256 Credential=id/20260101/eu-north-1/monitoring/aws4_request";
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--max-time", "60"])
+            .args(["--header", "content-type: application/x-amz-json-1.0"])
+            .args(["--header", &format!("authorization: {authorization}")])
+            .args([
+                "--header",
+                "x-amz-target: GraniteServiceVersion20100801.PutMetricData",
+            ])
+            .args(["--data", &body, &format!("http://{}", self.address)]);
+        run(&mut curl).passed();
     }
 }
 
@@ -69,20 +66,13 @@ impl Drop for Moto {
 }
 
 /// A load on a function that Lambda says is on Managed Instances.
-///
-/// 0.0.0.0 reaches this machine and is not a loopback address.
-fn command(api: &InvokeApi, cloudwatch: SocketAddr, limit: &str) -> Command {
-    let url = format!("http://0.0.0.0:{}", api.address.port());
-    let mut command = loadtest(&format!("-n 20 --endpoint-url {url}"));
-    command
-        .args(["--cloudwatch", limit, "--vcpu-hour", "0.06"])
-        .env(
-            "AWS_ENDPOINT_URL_CLOUDWATCH",
-            format!("http://{cloudwatch}"),
-        )
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "id")
-        .env("AWS_SECRET_ACCESS_KEY", "secret");
+fn command(api: &InvokeApi, cloudwatch: SocketAddr, limit: &str, format: &str) -> Command {
+    let flags = format!("-n 20 -o {format} --vcpu-hour 0.06 --cloudwatch {limit}");
+    let mut command = api.on_aws(&flags);
+    command.env(
+        "AWS_ENDPOINT_URL_CLOUDWATCH",
+        format!("http://{cloudwatch}"),
+    );
     command
 }
 
@@ -99,17 +89,9 @@ fn reports_the_cpu_and_the_cost_of_an_invocation_once_the_metrics_arrive() {
     let moto = Moto::start();
     let api = InvokeApi::describe(on_managed_instances(), right);
     let before = unix_seconds();
-    let mut command = command(&api, moto.address, "100s");
-    command.args(["-o", "json"]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    line_with(
-        child.stderr.take().unwrap(),
-        "waiting for CloudWatch's metrics",
-    );
+    let mut child = start(&mut command(&api, moto.address, "100s", "json"));
+    let waiting = "waiting for CloudWatch's metrics";
+    line_with(child.stderr.take().unwrap(), waiting);
 
     // The run may have touched two periods of five minutes.
     let mut periods = vec![before / 300 * 300];
@@ -126,51 +108,40 @@ fn reports_the_cpu_and_the_cost_of_an_invocation_once_the_metrics_arrive() {
             "Resource": "fibonacci-generator:$LATEST.PUBLISHED",
         });
         let of_type = |name: &str| json!({"CapacityProviderName": "fleet", "InstanceType": name});
+        let of_others = json!({"CapacityProviderName": "other", "InstanceType": "c7g.2xlarge"});
         put("Throttles", &[4.0, 3.0], &function);
         put("CPUThrottles", &[5.0], &function);
         put("ConcurrencyThrottles", &[2.0], &function);
-        put(
-            "ExecutionEnvironmentCPUUtilization",
-            &[50.0, 50.0, 20.0],
-            &environments,
-        );
-        put(
-            "ExecutionEnvironmentConcurrency",
-            &[8.0, 8.0, 1.0],
-            &environments,
-        );
+        let cpu = "ExecutionEnvironmentCPUUtilization";
+        put(cpu, &[50.0, 50.0, 20.0], &environments);
+        let concurrency = "ExecutionEnvironmentConcurrency";
+        put(concurrency, &[8.0, 8.0, 1.0], &environments);
         put("vCPUAllocated", &[2.0], &of_type("c7i.xlarge"));
         put("vCPUAllocated", &[4.0], &of_type("c7g.2xlarge"));
-        put(
-            "vCPUAllocated",
-            &[99.0],
-            &json!({"CapacityProviderName": "other", "InstanceType": "c7g.2xlarge"}),
-        );
+        put("vCPUAllocated", &[99.0], &of_others);
         put("Invocations", &[600_000.0, 400_000.0], &function);
     }
 
-    let output = wait(child);
-    assert!(output.status.success(), "{output:?}");
-    let report = report(&output);
+    let report = wait(child).passed().report();
     let metrics = &report["cloudwatch"];
     let number = |name: &str| metrics[name].as_f64().unwrap_or(f64::NAN);
-    let expect = |name: &str, expected: f64| {
+    let count = (number("end_unix_seconds") - number("start_unix_seconds")) / 300.0;
+    for (name, expected) in [
+        ("invocations", count * 1e6),
+        ("throttles", count * 7.0),
+        ("cpu_throttles", count * 5.0),
+        ("concurrency_throttles", count * 2.0),
+        ("execution_environments", 3.0),
+        ("cpu_utilization_percent", 40.0),
+        ("vcpus_allocated", 6.0),
+        // 120 % of one vCPU for 300 s, divided by a million.
+        ("cpu_microseconds_per_invocation", 360.0),
+        // 6 vCPUs for a twelfth of an hour at $0.06, and $0.20 for the requests.
+        ("dollars_per_million_invocations", 0.23),
+    ] {
         let difference = (number(name) - expected).abs();
         assert!(difference < 1e-6, "{name} is not {expected}: {metrics}");
-    };
-    let count = number("end_unix_seconds") - number("start_unix_seconds");
-    let count = count / 300.0;
-    expect("invocations", count * 1e6);
-    expect("throttles", count * 7.0);
-    expect("cpu_throttles", count * 5.0);
-    expect("concurrency_throttles", count * 2.0);
-    expect("execution_environments", 3.0);
-    expect("cpu_utilization_percent", 40.0);
-    expect("vcpus_allocated", 6.0);
-    // 120 % of one vCPU for 300 s, divided by a million.
-    expect("cpu_microseconds_per_invocation", 360.0);
-    // 6 vCPUs for a twelfth of an hour at $0.06, and $0.20 for the requests.
-    expect("dollars_per_million_invocations", 0.23);
+    }
     assert_eq!(
         metrics["missing"],
         json!(["MemoryThrottles", "DiskThrottles"])
@@ -183,10 +154,10 @@ fn names_metrics_that_do_not_arrive_in_time() {
     let moto = Moto::start();
     let api = InvokeApi::describe(on_managed_instances(), right);
 
-    let output = run(command(&api, moto.address, "1s").args(["-o", "json"]));
+    let report = run(&mut command(&api, moto.address, "1s", "json"))
+        .passed()
+        .report();
 
-    assert!(output.status.success(), "{output:?}");
-    let report = report(&output);
     let missing = report["cloudwatch"]["missing"].as_array().unwrap();
     assert_eq!(missing.len(), 9, "{missing:?}");
     assert_eq!(report["cloudwatch"]["invocations"], Value::Null);
@@ -195,25 +166,15 @@ fn names_metrics_that_do_not_arrive_in_time() {
 #[test]
 fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
     let api = InvokeApi::describe(on_managed_instances(), right);
-    let nowhere = ClosedPort::new();
+    let (_socket, nowhere) = closed_port();
 
-    let output = run(&mut command(&api, nowhere.address(), "1s"));
+    let ended = run(&mut command(&api, nowhere, "1s", "text")).passed();
 
-    assert!(output.status.success(), "{output:?}");
-    assert!(
-        stderr(&output)
-            .contains("waiting for CloudWatch's metrics of these minutes, for 1s at most"),
-        "{output:?}"
-    );
-    let text = stdout(&output);
-    assert!(
-        text.contains(&format!(
-            "missing  all of them: http://{}/: cannot connect",
-            nowhere.address()
-        )),
-        "{text}"
-    );
-    assert!(text.contains("ok  20 (100.00 %)"), "{text}");
+    let waiting = "waiting for CloudWatch's metrics of these minutes, for 1s at most";
+    assert_contains(&ended.stderr, waiting);
+    let missing = format!("missing  all of them: http://{nowhere}/: cannot connect");
+    assert_contains(&ended.stdout, &missing);
+    assert_contains(&ended.stdout, "ok  20 (100.00 %)");
 }
 
 #[test]
@@ -221,15 +182,16 @@ fn a_signal_ends_the_wait_for_a_cloudwatch_that_hangs() {
     let api = InvokeApi::describe(on_managed_instances(), right);
     // It accepts connections and never replies.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut command = command(&api, silent.local_addr().unwrap(), "1h");
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
 
-    let mut child = command.spawn().unwrap();
+    let mut child = start(&mut command(
+        &api,
+        silent.local_addr().unwrap(),
+        "1h",
+        "json",
+    ));
     line_with(child.stderr.take().unwrap(), "Ctrl-C reports");
     signal("-INT", child.id());
-    let output = wait(child);
 
-    let text = stdout(&output);
-    assert!(output.status.success(), "{output:?}");
-    assert!(text.contains("missing  all of them: interrupted"), "{text}");
+    let missing = &wait(child).passed().report()["cloudwatch"]["missing"];
+    assert_eq!(*missing, json!(["all of them: interrupted"]));
 }

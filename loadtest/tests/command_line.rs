@@ -2,15 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
-
-use axum::Router;
-use axum::http::StatusCode;
-use serde_json::json;
+use std::process::Stdio;
 
 use crate::support::{
-    InvokeApi, held_back, line_with, loadtest, on_managed_instances, refused, report, right,
-    right_reply, run, scratch, serve, signal, stderr, throttled, wait,
+    InvokeApi, assert_contains, held_back, line_with, loadtest, on_managed_instances, refused,
+    right, right_reply, run, scratch, signal, start, throttled, wait,
 };
 
 #[test]
@@ -46,6 +42,10 @@ fn refuses_contradictory_flags_in_one_line() {
         ("merge one.json", "2 values"),
         ("-c 2 merge one.json two.json", "cannot be used with"),
         ("marge", "unrecognized subcommand 'marge'"),
+        (
+            "--function-name fibonacci",
+            "ResourceNotFoundException: ResourceNotFoundException of the test (check the function's name",
+        ),
     ] {
         refused(&mut api.command(flags), complaint);
     }
@@ -57,11 +57,8 @@ fn refuses_contradictory_flags_in_one_line() {
         "http://me@localhost:1",
         "http://localhost:1?query",
     ] {
-        let flags = format!("--endpoint-url {url}");
-        refused(
-            &mut loadtest(&flags),
-            "is not a URL such as http://127.0.0.1:9000",
-        );
+        let mut command = loadtest(&format!("--endpoint-url {url}"));
+        refused(&mut command, "is not a URL such as http://127.0.0.1:9000");
     }
     assert_eq!(api.invocations(), 0);
 }
@@ -76,10 +73,9 @@ fn points_out_that_two_flags_differ_by_one_hyphen() {
     for requests in ["0..=1000", "0", "ten", "-1"] {
         refused(&mut loadtest(&format!("-n {requests}")), two_hyphens);
     }
-    let help = run(&mut loadtest("--help"));
-    let help = String::from_utf8(help.stdout).unwrap();
-    assert!(help.contains("(not -n, the number of requests)"), "{help}");
-    assert!(help.contains("(not --n, the N of the events)"), "{help}");
+    let help = run(&mut loadtest("--help")).stdout;
+    assert_contains(&help, "(not -n, the number of requests)");
+    assert_contains(&help, "(not --n, the N of the events)");
 }
 
 #[test]
@@ -92,52 +88,14 @@ fn refuses_two_outputs_that_are_the_same_file() {
 
     for other in [&file, &link, &scratch(".").join("same-file")] {
         let mut command = api.command("-n 1 -O");
-        let output = run(command.arg(&file).arg("--html").arg(other));
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(stderr(&output).contains("name the same file"), "{output:?}");
+        refused(
+            command.arg(&file).arg("--html").arg(other),
+            "name the same file",
+        );
     }
 
     assert_eq!(api.invocations(), 0);
     assert_eq!(fs::read_to_string(file).unwrap(), "an older report");
-}
-
-#[test]
-fn replaces_an_older_and_longer_report() {
-    let api = InvokeApi::start(right);
-    let file = scratch("older-report");
-    fs::write(&file, "x".repeat(1_000_000)).unwrap();
-
-    let output = run(api.command("-n 1 -o json -O").arg(&file));
-
-    assert!(output.status.success(), "{output:?}");
-    let text = fs::read(file).unwrap();
-    let report: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    assert_eq!(report["outcomes"]["ok"], 1);
-}
-
-#[test]
-fn refuses_a_function_that_does_not_exist() {
-    let api = InvokeApi::start(right);
-
-    refused(
-        &mut api.command("--function-name fibonacci"),
-        "ResourceNotFoundException: ResourceNotFoundException of the test (check the function's name",
-    );
-    assert_eq!(api.invocations(), 0);
-}
-
-#[test]
-fn an_error_of_the_service_is_shown_in_one_line_without_control_characters() {
-    let message = format!("a\u{1b}[31m\nb{}", "x".repeat(100_000));
-    let body = json!({"Message": message}).to_string();
-    let reply = async move || (StatusCode::BAD_REQUEST, [("x-amzn-errortype", "Odd")], body);
-    let (address, _runtime) = serve(Router::new().fallback(reply));
-
-    let output = run(&mut loadtest(&format!("--endpoint-url http://{address}")));
-
-    let stderr = stderr(&output);
-    assert!(stderr.contains("Odd: a [31m bxxx"), "{stderr}");
-    assert!(!stderr.contains('\u{1b}') && stderr.len() < 500, "{stderr}");
 }
 
 #[test]
@@ -146,24 +104,18 @@ fn fails_if_standard_output_is_closed_and_writes_the_page() {
     let page = scratch("closed.html");
     let _ = fs::remove_file(&page);
     let mut command = api.command("-n 1 --html");
-    command.arg(&page);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
 
-    let output = command
+    let child = command
+        .arg(&page)
         .stdout(writer)
         .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
 
-    let output = wait(output);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(
-        stderr(&output).contains("standard output: Broken pipe"),
-        "{output:?}"
-    );
-    let page = fs::read_to_string(page).unwrap();
-    assert!(page.contains(r#""ok":1"#), "{page}");
+    let ended = wait(child.unwrap()).failed();
+    assert_contains(&ended.stderr, "standard output: Broken pipe");
+    assert_contains(&fs::read_to_string(page).unwrap(), r#""ok":1"#);
 }
 
 #[test]
@@ -176,50 +128,28 @@ fn works_if_standard_error_is_closed() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
 
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(writer)
-        .spawn()
-        .unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(writer).spawn();
 
-    let output = wait(child);
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(report(&output)["outcomes"]["ok"], 9);
-}
-
-/// A run against what is not a loopback address, though 0.0.0.0 reaches this machine.
-fn on_aws(api: &InvokeApi, flags: &str) -> Command {
-    let mut command = loadtest(flags);
-    command
-        .args(["--endpoint-url", &api.url().replace("127.0.0.1", "0.0.0.0")])
-        .args(["--cloudwatch", "0s"])
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "id")
-        .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
+    let report = wait(child.unwrap()).passed().report();
+    assert_eq!(report["outcomes"]["ok"], 9);
 }
 
 #[test]
 fn describes_the_capacity_provider_and_the_cost_before_and_after_a_run_on_aws() {
     let api = InvokeApi::describe(on_managed_instances(), right);
 
-    let flags = "-r 1000 -d 1s -n 20 -w 5 --n 1000 -o json";
-    let output = run(&mut on_aws(&api, flags));
+    let flags = "-r 1000 -d 1s -n 20 -w 5 --n 1000 -o json --cloudwatch 0s";
+    let ended = run(&mut api.on_aws(flags)).passed();
 
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(
-        stderr(&output),
-        format!(
-            "invoking fibonacci-generator at http://0.0.0.0:{}/\n\
-             capacity provider fleet: Active, arm64, at most 12 vCPUs\n\
-             cost: $0.00 for at most 25 requests, and $0.00 for their 0.00 GB if they leave the \
-             function's Region\n",
-            api.address.port()
-        )
+    let said = format!(
+        "invoking fibonacci-generator at http://0.0.0.0:{}/\n\
+         capacity provider fleet: Active, arm64, at most 12 vCPUs\n\
+         cost: $0.00 for at most 25 requests, and $0.00 for their 0.00 GB if they leave the \
+         function's Region\n",
+        api.address.port()
     );
-    let report = report(&output);
+    assert_eq!(ended.stderr, said);
+    let report = ended.report();
     assert_eq!(report["capacity_provider"]["max_vcpus"], 12);
     let bytes = 25 * right_reply(br#"{"n": 1000}"#).len();
     let sent = &report["data_transfer"];
@@ -233,7 +163,7 @@ fn describes_the_capacity_provider_and_the_cost_before_and_after_a_run_on_aws() 
 /// Starts a run on AWS, and ends it when it has said this.
 fn says(flags: &str, text: &'static str) -> String {
     let (api, _arrivals, _release) = held_back();
-    let mut child = on_aws(&api, flags).spawn().unwrap();
+    let mut child = start(&mut api.on_aws(flags));
     let line = line_with(child.stderr.take().unwrap(), text);
     signal("-9", child.id());
     wait(child);
@@ -259,9 +189,9 @@ fn gives_generators_no_advice_on_where_to_run() {
     let api = InvokeApi::describe(on_managed_instances(), right);
     let flags = "-n 900000 --n 1000 --generators 1 --generator-function fibonacci-generator";
 
-    let said = stderr(&run(&mut on_aws(&api, flags)));
+    let said = run(&mut api.on_aws(flags)).stderr;
 
-    assert!(said.contains("for their 96."), "{said}");
+    assert_contains(&said, "for their 96.");
     assert!(!said.contains("GB, which"), "{said}");
 }
 
@@ -269,10 +199,8 @@ fn gives_generators_no_advice_on_where_to_run() {
 fn the_costs_in_the_readme_are_what_the_load_tester_says() {
     let readme = include_str!("../README.md");
     let mut examples = 0;
-    for (before, stated) in readme.match_indices("```text\ncost: ").map(|(at, _)| {
-        let text = readme[at..].lines().nth(1).unwrap();
-        (&readme[..at], text)
-    }) {
+    for (at, _) in readme.match_indices("```text\ncost: ") {
+        let (before, stated) = (&readme[..at], readme[at..].lines().nth(1).unwrap());
         let (_, example) = before.rsplit_once("cargo loadtest ").unwrap();
         let (example, _) = example.split_once("\n```").unwrap();
         let (generators, rest) = example.split_once(" \\\n").unwrap_or(("", example));

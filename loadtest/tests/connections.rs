@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::support::{BOUND, loadtest, refused, report, right_reply, run};
+use crate::support::{BOUND, loadtest, refused, right_reply, run};
 
 /// For `localhost`, self-signed, until 2126:
 ///
@@ -155,13 +155,13 @@ fn opens_another_connection_if_the_peer_has_closed_it() {
         let mut command = loadtest(&format!("-o json --endpoint-url {url} {flags}"));
         command.env("SSL_CERT_FILE", CERTIFICATE);
 
-        let output = run(&mut command);
+        let ended = run(&mut command);
 
         // A request that crosses with the close may have been handled: it is not sent again.
         let crossed = server.crossed();
-        let outcomes = &report(&output)["outcomes"];
-        assert_eq!(outcomes["transport"], crossed, "{output:?}");
-        assert_eq!(outcomes["ok"], requests - crossed, "{output:?}");
+        let outcomes = &ended.report()["outcomes"];
+        assert_eq!(outcomes["transport"], crossed, "{ended:?}");
+        assert_eq!(outcomes["ok"], requests - crossed, "{ended:?}");
         assert!(crossed < requests, "every request crossed");
     }
 }
@@ -173,9 +173,8 @@ fn speaks_tls_with_those_whose_certificate_it_trusts() {
     let url = format!("https://localhost:{port}");
     for n in ["10", "1000"] {
         let mut command = to(&url, &format!("-n 50 -c 4 --n {n} -o json"));
-        let output = run(command.env("SSL_CERT_FILE", CERTIFICATE));
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(report(&output)["outcomes"]["ok"], 50);
+        let ended = run(command.env("SSL_CERT_FILE", CERTIFICATE)).passed();
+        assert_eq!(ended.report()["outcomes"]["ok"], 50);
     }
 
     let mut other_name = to(&format!("https://127.0.0.1:{port}"), "");

@@ -1,6 +1,5 @@
 //! Endpoints, Region and credentials come from the usual places, and every request is signed.
 
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,14 +11,14 @@ use axum::routing::get;
 use serde_json::json;
 
 use crate::support::{
-    BOUND, ClosedPort, InvokeApi, file, loadtest, refused, right, run, serve, signal, stderr, wait,
+    BOUND, InvokeApi, closed_port, file, loadtest, refused, right, run, serve, signal, start, wait,
 };
 
 #[test]
 fn takes_the_endpoint_from_variables_the_profile_or_a_flag() {
     let api = InvokeApi::start(right);
-    let nowhere = ClosedPort::new();
-    let (right_url, wrong_url) = (api.url(), format!("http://{}", nowhere.address()));
+    let (_socket, nowhere) = closed_port();
+    let (right_url, wrong_url) = (api.url(), format!("http://{nowhere}"));
     let right_profile = format!("[default]\nendpoint_url = {right_url}\n");
     let wrong_profile = format!("[default]\nendpoint_url = {wrong_url}\n");
     let services =
@@ -44,14 +43,10 @@ fn takes_the_endpoint_from_variables_the_profile_or_a_flag() {
         let before = api.invocations();
         let mut command = loadtest("-n 3");
         command.args(flag.map(|url| format!("--endpoint-url={url}")));
-        let output =
-            run(command.envs(variables.iter().map(|(name, value)| (name, value.as_str()))));
-
-        assert!(output.status.success(), "{variables:?}: {output:?}");
-        assert_eq!(
-            stderr(&output),
-            format!("invoking fibonacci-generator at {right_url}/\n")
-        );
+        command.envs(variables.iter().map(|(name, value)| (name, value.as_str())));
+        let said = run(&mut command).passed().stderr;
+        let invoking = format!("invoking fibonacci-generator at {right_url}/\n");
+        assert_eq!(said, invoking, "{variables:?}");
         assert_eq!(api.invocations() - before, 3);
     }
 }
@@ -70,38 +65,67 @@ fn names_function_and_qualifier_in_every_request() {
 
     let function = "arn:aws:lambda:us-east-1:123456789012:function:f";
     let flags = format!("-n 1 --endpoint-url http://{address} --function-name {function}");
-    let output = run(loadtest(&flags).args(["--qualifier", "a b"]));
+    let ended = run(loadtest(&flags).args(["--qualifier", "a b"]));
 
     let function =
         "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Af";
     let expected = ["configuration", "invocations"]
         .map(|operation| format!("{function}/{operation}?Qualifier=a%20b"));
-    assert_eq!(*requests.lock().unwrap(), expected, "{output:?}");
+    assert_eq!(*requests.lock().unwrap(), expected, "{ended:?}");
 }
 
 #[test]
-fn keeps_the_path_of_an_endpoint() {
+fn refuses_to_start_without_an_endpoint_that_has_the_function_a_region_and_credentials() {
     let api = InvokeApi::start(right);
+    let (_socket, nowhere) = closed_port();
+    let nowhere = format!("http://{nowhere}");
     // Not the API's path: it has no such operation.
-    let url = format!("{}/prefix/", api.url());
-
-    let mut command = loadtest(&format!("--endpoint-url {url}"));
-    refused(&mut command, "/prefix/: status 404");
-}
-
-#[test]
-fn refuses_a_configured_endpoint_that_is_not_a_url() {
-    for url in ["localhost:9000", ""] {
-        let complaint = format!("the endpoint configured for Lambda: {url:?} is not a URL such as");
-        refused(loadtest("").env("AWS_ENDPOINT_URL_LAMBDA", url), &complaint);
+    let prefix = format!("{}/prefix/", api.url());
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    let region = |name| [("AWS_REGION", name), keys[0], keys[1]];
+    let option = |name, region| [("AWS_REGION", region), (name, "true"), keys[0], keys[1]];
+    let (all, lambda) = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_LAMBDA");
+    for (variables, complaint) in [
+        (&[(all, &*prefix)][..], "/prefix/: status 404"),
+        (&[(all, &nowhere)], "is the emulator running?"),
+        (
+            &[(lambda, "localhost:9000")],
+            "the endpoint configured for Lambda: \"localhost:9000\" is not a URL such as",
+        ),
+        (
+            &[(lambda, "")],
+            "the endpoint configured for Lambda: \"\" is not a URL such as",
+        ),
+        (&[], "no AWS Region"),
+        (&[("AWS_REGION", "eu-central-1")], "no AWS credentials"),
+        // Regions that do not exist, so that no endpoint of AWS is reached.
+        (
+            &region("eu-nowhere-1"),
+            "https://lambda.eu-nowhere-1.amazonaws.com",
+        ),
+        (
+            &region("cn-nowhere-1"),
+            "https://lambda.cn-nowhere-1.amazonaws.com.cn",
+        ),
+        (
+            &region("eusc-none-1"),
+            "https://lambda.eusc-none-1.amazonaws.eu",
+        ),
+        (
+            &option("AWS_USE_FIPS_ENDPOINT", "no-1"),
+            "https://lambda-fips.no-1.amazonaws.com",
+        ),
+        (
+            &option("AWS_USE_DUALSTACK_ENDPOINT", "no-1"),
+            "https://lambda.no-1.api.aws",
+        ),
+        (&region("no where"), "https://lambda.no where.amazonaws.com"),
+    ] {
+        refused(loadtest("").envs(variables.iter().copied()), complaint);
     }
-}
-
-#[test]
-fn refuses_to_start_if_nothing_listens() {
-    let nowhere = ClosedPort::new();
-    let mut command = loadtest(&format!("--endpoint-url http://{}", nowhere.address()));
-    refused(&mut command, "is the emulator running?");
 }
 
 /// A profile whose sign-in has expired must not keep anybody from using the emulator.
@@ -112,49 +136,11 @@ fn needs_neither_region_nor_credentials_on_this_machine() {
     let url = format!("http://LOCALHOST:{}", api.address.port());
 
     let mut command = loadtest(&format!("-n 3 --endpoint-url {url}"));
-    let output = run(command
-        .env("AWS_CONFIG_FILE", config)
-        .env("PATH", "/usr/bin:/bin"));
+    command.env("AWS_CONFIG_FILE", config);
+    let said = run(command.env("PATH", "/usr/bin:/bin")).passed().stderr;
 
-    assert!(output.status.success(), "{output:?}");
     assert_eq!(api.invocations(), 3);
-    let stderr = stderr(&output);
-    let complaint = "no AWS credentials, so the requests are signed with placeholders: ";
-    assert!(stderr.starts_with(complaint), "{stderr}");
-    assert_eq!(stderr.lines().count(), 2, "{stderr}");
-}
-
-#[test]
-fn refuses_to_start_without_credentials_or_a_region() {
-    refused(&mut loadtest(""), "no AWS Region");
-    refused(
-        loadtest("").env("AWS_REGION", "eu-central-1"),
-        "no AWS credentials",
-    );
-}
-
-#[test]
-fn knows_the_endpoint_of_every_region_and_which_regions_do_not_exist() {
-    let fips = Some("AWS_USE_FIPS_ENDPOINT");
-    let dual_stack = Some("AWS_USE_DUALSTACK_ENDPOINT");
-    for (region, variable, host) in [
-        ("eu-nowhere-1", None, "lambda.eu-nowhere-1.amazonaws.com"),
-        ("cn-nowhere-1", None, "lambda.cn-nowhere-1.amazonaws.com.cn"),
-        ("eusc-none-1", None, "lambda.eusc-none-1.amazonaws.eu"),
-        ("no-1", fips, "lambda-fips.no-1.amazonaws.com"),
-        ("no-1", dual_stack, "lambda.no-1.api.aws"),
-        ("no where", None, "lambda.no where.amazonaws.com"),
-    ] {
-        let mut command = loadtest("");
-        command
-            .envs([
-                ("AWS_ACCESS_KEY_ID", "id"),
-                ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ])
-            .env("AWS_REGION", region)
-            .envs(variable.map(|name| (name, "true")));
-        refused(&mut command, &format!("https://{host}"));
-    }
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 fn signed_with(headers: &HeaderMap) -> String {
@@ -193,14 +179,14 @@ fn signs_every_request_with_the_credentials_of_the_profile() {
         &format!("[profile mine]\nregion = eu-north-1\ncredential_process = cat {process}\n"),
     );
 
-    let mut command = api.command("-n 20 -c 2");
+    let mut command = api.on_aws("-n 20 -c 2");
     command
+        .env_remove("AWS_ACCESS_KEY_ID")
         .env("AWS_PROFILE", "mine")
         .env("AWS_CONFIG_FILE", config)
         .env("PATH", "/usr/bin:/bin");
-    let output = run(&mut command);
+    run(&mut command).passed();
 
-    assert!(output.status.success(), "{output:?}");
     assert_eq!(*keys.lock().unwrap(), ["AKID"; 20]);
 }
 
@@ -208,13 +194,10 @@ fn signs_every_request_with_the_credentials_of_the_profile() {
 #[test]
 fn renews_credentials_before_they_expire() {
     let (sender, keys) = mpsc::channel();
-    let sender = Mutex::new(sender);
-    let sender = Arc::new(sender);
+    let sender = Arc::new(Mutex::new(sender));
     let api = InvokeApi::start(move |invocation| {
-        let _ = sender
-            .lock()
-            .unwrap()
-            .send(signed_with(&invocation.headers));
+        let key = signed_with(&invocation.headers);
+        let _ = sender.lock().unwrap().send(key);
         right(invocation)
     });
     let asked = Arc::new(AtomicU64::new(0));
@@ -231,23 +214,16 @@ fn renews_credentials_before_they_expire() {
     let url = format!("http://127.0.0.1:{}/credentials", address.port());
 
     // Not a loopback address, with which the load tester would not ask.
-    let mut command = loadtest("-d 1h -o json");
+    let mut command = api.on_aws("-d 1h -o json");
     command
-        .env(
-            "AWS_ENDPOINT_URL_LAMBDA",
-            format!("http://0.0.0.0:{}", api.address.port()),
-        )
-        .env("AWS_REGION", "eu-north-1")
-        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
+    let child = start(&mut command);
     let started = Instant::now();
     while keys.recv_timeout(BOUND).expect("a request arrives") == "AKID0" {
         assert!(started.elapsed() < BOUND, "nothing is renewed");
     }
     signal("-INT", child.id());
 
-    let output = wait(child);
-    assert!(output.status.success(), "{output:?}");
+    wait(child).passed();
 }

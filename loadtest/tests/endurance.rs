@@ -6,12 +6,15 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use nix::pty::{Winsize, openpty};
 use serde_json::json;
 
 use crate::support::{
-    BOUND, InvokeApi, file, held_back, report, right, run, scratch, signal, stderr, stdout, wait,
+    BOUND, InvokeApi, assert_contains, file, held_back, loadtest, right, run, scratch, serve,
+    signal, start, wait,
 };
 
 /// The load tester, started by a shell after other commands.
@@ -30,8 +33,7 @@ fn after(commands: &str, api: &InvokeApi, flags: &str) -> Command {
 #[test]
 fn what_is_due_and_cannot_be_sent_takes_no_memory() {
     let (api, arrivals, release) = held_back();
-    let mut command = api.command("-r 100000 -d 1h -o json");
-    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let child = start(&mut api.command("-r 100000 -d 1h -o json"));
     arrivals.recv_timeout(BOUND).expect("an invocation arrives");
     let resident_kib = || -> i64 {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
@@ -46,7 +48,7 @@ fn what_is_due_and_cannot_be_sent_takes_no_memory() {
 
     signal("-INT", child.id());
     release.send_replace(true);
-    let outcomes = &report(&wait(child))["outcomes"];
+    let outcomes = &wait(child).report()["outcomes"];
     assert!(
         outcomes["unsent"].as_u64() >= Some(500_000 - 1),
         "{outcomes}"
@@ -60,9 +62,11 @@ fn ends_at_once_when_a_thread_of_callers_fails() {
     let api = InvokeApi::start(right);
     let flags = "-c 64 -n 100 -r 1 --ramp 1h -d 1h";
     let is_thread = (5..60).any(|files| {
-        let output = run(&mut after(&format!("ulimit -n {files}"), &api, flags));
-        assert!(!output.status.success(), "{output:?}");
-        stderr(&output).contains("cannot start a thread of callers: Too many open files")
+        let ended = run(&mut after(&format!("ulimit -n {files}"), &api, flags));
+        assert_ne!(ended.code, Some(0), "{ended:?}");
+        ended
+            .stderr
+            .contains("cannot start a thread of callers: Too many open files")
     });
     assert!(is_thread);
 }
@@ -75,18 +79,12 @@ fn a_full_disk_costs_no_older_report() {
         // No file may be longer than a block.
         let full = "trap '' XFSZ; ulimit -f 1";
 
-        let output = run(&mut after(
-            full,
-            &api,
-            &format!("-n 1 -o json {flag} {name}"),
-        ));
+        let flags = format!("-n 1 -o json {flag} {name}");
+        let said = run(&mut after(full, &api, &flags)).failed().stderr;
 
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(stderr(&output).contains("File too large"), "{output:?}");
-        assert_eq!(
-            fs::read_to_string(scratch(&name)).unwrap(),
-            "an older report"
-        );
+        assert_contains(&said, "File too large");
+        let kept = fs::read_to_string(scratch(&name)).unwrap();
+        assert_eq!(kept, "an older report");
         let left = fs::read_dir(scratch("")).unwrap().flatten();
         let left = left.filter(|entry| entry.file_name().to_string_lossy().contains("kept-report"));
         assert_eq!(left.count(), 1);
@@ -106,14 +104,22 @@ fn nothing_from_the_network_reaches_the_terminal_raw() {
     });
 
     for flags in ["-n 2", "-n 2 -o json"] {
-        let output = api.run(flags);
+        let ended = api.run(flags);
 
-        let text = stdout(&output) + &stderr(&output);
-        assert!(text.contains("]0;owned"), "{text}");
+        let text = ended.stdout + &ended.stderr;
+        assert_contains(&text, "]0;owned");
         let is_raw = |c: char| c.is_control() && c != '\n';
         assert!(!text.contains(is_raw), "{text:?}");
         assert!(!text.contains("\nok  1"), "{text}");
     }
+
+    let message = TEXT.to_owned() + &"x".repeat(100_000);
+    let body = json!({"Message": message}).to_string();
+    let reply = async move || (StatusCode::BAD_REQUEST, [("x-amzn-errortype", "Odd")], body);
+    let (address, _runtime) = serve(Router::new().fallback(reply));
+    let said = run(&mut loadtest(&format!("--endpoint-url http://{address}"))).stderr;
+    assert_contains(&said, "Odd: ]0;owned 31m ok 1 (100.00 %)xxx");
+    assert!(!said.contains('\u{1b}') && said.len() < 500, "{said}");
 }
 
 /// A terminal that wraps what is wider than itself, unless that is switched off.

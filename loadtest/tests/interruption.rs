@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::Stdio;
 use std::sync::mpsc;
 
-use crate::support::{BOUND, InvokeApi, held_back, report, right, signal, stderr, wait};
+use crate::support::{BOUND, InvokeApi, assert_contains, held_back, right, signal, start, wait};
 
 #[test]
 fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
@@ -12,19 +12,14 @@ fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
     for (name, rate) in [("-INT", ""), ("-INT", "-r 100"), ("-TERM", "")] {
         release.send_replace(false);
         let before = api.invocations();
-        let mut command = api.command(&format!("-d 1h -c 2 -o json {rate}"));
-        let child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let child = start(&mut api.command(&format!("-d 1h -c 2 -o json {rate}")));
         arrivals.recv_timeout(BOUND).expect("an invocation arrives");
         signal(name, child.id());
         release.send_replace(true);
 
-        let output = wait(child);
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(report(&output)["interrupted"], true);
-        assert_eq!(
-            report(&output)["outcomes"]["ok"],
-            api.invocations() - before
-        );
+        let report = wait(child).passed().report();
+        assert_eq!(report["interrupted"], true);
+        assert_eq!(report["outcomes"]["ok"], api.invocations() - before);
         arrivals.try_iter().for_each(drop);
     }
 }
@@ -32,19 +27,13 @@ fn a_signal_ends_the_run_which_waits_for_its_replies_and_reports() {
 #[test]
 fn a_signal_while_warming_up_sends_nothing_more() {
     let (api, arrivals, release) = held_back();
-    let mut command = api.command("-w 1000000 -n 10");
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
+    let child = start(&mut api.command("-w 1000000 -n 10"));
     arrivals.recv_timeout(BOUND).expect("an invocation arrives");
     signal("-INT", child.id());
     release.send_replace(true);
 
-    let output = wait(child);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(
-        stderr(&output).contains("interrupted while warming up"),
-        "{output:?}"
-    );
+    let said = wait(child).failed().stderr;
+    assert_contains(&said, "interrupted while warming up");
     assert!(api.invocations() < 1_000_000, "{}", api.invocations());
 }
 
@@ -68,7 +57,7 @@ fn a_signal_ends_the_process_if_nobody_reads_the_report() {
 
     signal("-INT", child.id());
 
-    assert_eq!(wait(child).status.code(), Some(130));
+    assert_eq!(wait(child).code, Some(130));
     drop(reader);
 }
 
@@ -80,6 +69,6 @@ fn a_second_signal_ends_the_process_at_once() {
     signal("-INT", child.id());
     signal("-TERM", child.id());
 
-    assert_eq!(wait(child).status.code(), Some(130));
+    assert_eq!(wait(child).code, Some(130));
     drop(release);
 }

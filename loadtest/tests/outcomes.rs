@@ -14,7 +14,7 @@ use test_support::own_test;
 use tokio::runtime::Runtime;
 
 use crate::support::{
-    InvokeApi, emulator, loadtest, report, right, right_reply, run, service_error, stderr, stdout,
+    InvokeApi, assert_contains, emulator, loadtest, right, right_reply, run, service_error,
     throttled, within,
 };
 
@@ -22,14 +22,12 @@ use crate::support::{
 fn passes_if_every_reply_is_right() {
     let api = InvokeApi::start(right);
 
-    let output = api.run("-n 500 -c 4 --n 0..=1000");
+    let text = api.run("-n 500 -c 4 --n 0..=1000").passed().stdout;
 
-    assert!(output.status.success(), "{output:?}");
     assert_eq!(api.invocations(), 500);
-    let text = stdout(&output);
-    assert!(text.contains("ok  500 (100.00 %)"), "{text}");
-    assert!(text.contains("latency in ms, from sending"), "{text}");
-    assert!(text.contains("us per request"), "{text}");
+    assert_contains(&text, "ok  500 (100.00 %)");
+    assert_contains(&text, "latency in ms, from sending");
+    assert_contains(&text, "us per request");
     assert!(!text.contains("failed:"), "{text}");
 }
 
@@ -57,14 +55,10 @@ fn expects_what_the_function_replies_to_a_mix_of_events() {
     let url = format!("http://{}", emulator.invoke_address());
 
     for events in ["--mix", "--n 0..=1000"] {
-        let mut command = loadtest("-n 2000 -c 8 -w 16 -o json");
-        let output = run(command
-            .args(["--endpoint-url", &url])
-            .args(events.split(' ')));
-
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(report(&output)["outcomes"]["ok"], 2000);
-        assert_eq!(report(&output)["warm_up_outcomes"]["ok"], 16);
+        let flags = format!("-n 2000 -c 8 -w 16 -o json --endpoint-url {url} {events}");
+        let report = run(&mut loadtest(&flags)).passed().report();
+        assert_eq!(report["outcomes"]["ok"], 2000);
+        assert_eq!(report["warm_up_outcomes"]["ok"], 16);
     }
     within(&runtime, "the end", emulator.terminate());
 }
@@ -80,43 +74,33 @@ fn finds_one_wrong_digit_in_2_000_replies() {
         reply.into_response()
     });
 
-    let output = api.run("-n 2000 -c 8 --n 90 -o json");
+    let ended = api.run("-n 2000 -c 8 --n 90 -o json").failed();
 
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stderr(&output).contains("wrong replies: 1"), "{output:?}");
-    let report = report(&output);
+    assert_contains(&ended.stderr, "wrong replies: 1");
+    let report = ended.report();
     assert_eq!(report["outcomes"]["ok"], 1_999);
     assert_eq!(report["outcomes"]["wrong_reply"], 1);
-    let wrong = &report["wrong_replies"][0];
-    assert_eq!(wrong["n"], 90);
-    assert_eq!(wrong["event"], r#"{"n": 90}"#);
     // F(90) = 2880067194370816120
     let offset = right_reply(br#"{"n": 90}"#).len() - br#"0]}"}"#.len();
-    assert_eq!(wrong["offset"], offset);
-    assert_eq!(wrong["expected"], r#"0]}"}"#);
-    assert_eq!(wrong["received"], r#"1]}"}"#);
+    let wrong = json!([{
+        "n": 90, "event": r#"{"n": 90}"#, "offset": offset,
+        "expected": r#"0]}"}"#, "received": r#"1]}"}"#,
+    }]);
+    assert_eq!(report["wrong_replies"], wrong);
 }
 
 #[test]
 fn a_wrong_reply_while_warming_up_fails_the_run_too() {
-    let api = InvokeApi::start(async |invocation| {
-        if invocation.number == 0 {
-            Response::default()
-        } else {
-            right(invocation).await
-        }
+    let api = InvokeApi::start(async |invocation| match invocation.number {
+        0 => Response::default(),
+        _ => right(invocation).await,
     });
 
-    let output = api.run("-w 5 -n 20");
+    let text = api.run("-w 5 -n 20").failed().stdout;
 
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let text = stdout(&output);
-    assert!(
-        text.contains(r#"wrong reply to {"n": 10} at offset 0"#),
-        "{text}"
-    );
-    assert!(text.contains("failed: wrong replies: 1"), "{text}");
-    assert!(text.contains("ok  20 (100.00 %)"), "{text}");
+    assert_contains(&text, r#"wrong reply to {"n": 10} at offset 0"#);
+    assert_contains(&text, "failed: wrong replies: 1");
+    assert_contains(&text, "ok  20 (100.00 %)");
 }
 
 #[test]
@@ -127,81 +111,56 @@ fn counts_throttles_and_fails_over_the_share_allowed() {
     });
     let sent = |flags: &str| api.run(&format!("-n 100 -o json {flags}"));
 
-    let output = sent("");
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(report(&output)["outcomes"]["throttled"], 25);
-    assert_eq!(report(&output)["outcomes"]["ok"], 75);
-    assert_eq!(report(&output)["throttled_percent"], 25.0);
+    let report = sent("").passed().report();
+    assert_eq!(report["outcomes"]["throttled"], 25);
+    assert_eq!(report["outcomes"]["ok"], 75);
+    assert_eq!(report["throttled_percent"], 25.0);
 
-    assert!(sent("--max-throttled 25%").status.success());
-    let output = sent("--max-throttled 24.9");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("throttled: 25.00 %, more than --max-throttled 24.9"),
-        "{output:?}"
-    );
+    sent("--max-throttled 25%").passed();
+    let complaint = "throttled: 25.00 %, more than --max-throttled 24.9";
+    assert_contains(&sent("--max-throttled 24.9").failed().stderr, complaint);
 }
 
 #[test]
-fn retries_throttled_requests_and_counts_the_retries() {
-    let api = InvokeApi::start(async |invocation| match invocation.number % 2 {
-        0 => throttled(),
-        _ => right(invocation).await,
+fn sends_a_throttled_request_up_to_ten_times_and_counts_the_retries() {
+    let api = InvokeApi::start(async |invocation| match invocation.number {
+        // Ten requests that are throttled once each, and one that always is.
+        number if number < 20 && number % 2 == 1 => right(invocation).await,
+        _ => throttled(),
     });
 
-    let output = api.run("-n 10 --retry --max-throttled 0 -o json");
-
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(report(&output)["outcomes"]["ok"], 10);
-    assert_eq!(report(&output)["retries"], 10);
+    let flags = "--retry --max-throttled 0 -o json";
+    let report = api.run(&format!("-n 10 {flags}")).passed().report();
+    assert_eq!(report["outcomes"]["ok"], 10);
+    assert_eq!(report["retries"], 10);
     assert_eq!(api.invocations(), 20);
-}
 
-#[test]
-fn gives_up_on_a_request_that_is_throttled_ten_times() {
-    let api = InvokeApi::start(async |_| throttled());
-
-    let output = api.run("-n 1 --retry -o json");
-
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert_eq!(report(&output)["outcomes"]["throttled"], 1);
-    assert_eq!(report(&output)["retries"], 9);
-    assert_eq!(api.invocations(), 10);
-    assert!(stderr(&output).contains("no reply was right"), "{output:?}");
+    let ended = api.run(&format!("-n 1 {flags}")).failed();
+    assert_eq!(ended.report()["outcomes"]["throttled"], 1);
+    assert_eq!(ended.report()["retries"], 9);
+    assert_eq!(api.invocations(), 30);
+    assert_contains(&ended.stderr, "no reply was right");
 }
 
 /// Lambda's replies are 6 MB at most.
 #[test]
-fn stops_reading_a_response_that_does_not_end() {
-    let api = InvokeApi::start(async |_| {
-        let piece = Ok::<_, Infallible>(Bytes::from(vec![b'x'; 1 << 20]));
-        Body::from_stream(futures_util::stream::repeat(piece)).into_response()
+fn stops_reading_a_response_that_does_not_end_or_comes_in_tiny_pieces() {
+    let api = InvokeApi::start(async |invocation| {
+        let piece = match invocation.number {
+            0 => Bytes::from_static(b"x"),
+            _ => Bytes::from(vec![b'x'; 1 << 20]),
+        };
+        let pieces = futures_util::stream::repeat(Ok::<_, Infallible>(piece));
+        Body::from_stream(pieces).into_response()
     });
 
-    let output = api.run("-n 3 -c 3");
+    let text = api.run("-n 4 -c 4").failed().stdout;
 
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let text = stdout(&output);
-    assert!(
-        text.contains("3 x transport: the response is longer than 8 MiB"),
-        "{text}"
+    assert_contains(
+        &text,
+        "1 x transport: the response is in more than 65536 pieces",
     );
-}
-
-#[test]
-fn stops_reading_a_response_in_tiny_pieces() {
-    let api = InvokeApi::start(async |_| {
-        let pieces = (0..70_000).map(|_| Ok::<_, Infallible>(Bytes::from_static(b"x")));
-        Body::from_stream(futures_util::stream::iter(pieces)).into_response()
-    });
-
-    let output = api.run("-n 1");
-
-    let text = stdout(&output);
-    assert!(
-        text.contains("1 x transport: the response is in more than 65536 pieces"),
-        "{text}"
-    );
+    assert_contains(&text, "3 x transport: the response is longer than 8 MiB");
 }
 
 #[test]
@@ -221,21 +180,13 @@ fn tells_function_errors_from_transport_errors() {
         _ => right(invocation).await,
     });
 
-    let output = api.run("-n 20 -o json");
+    let report = api.run("-n 20 -o json").failed().report();
 
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let report = report(&output);
-    assert_eq!(report["outcomes"]["ok"], 17);
-    assert_eq!(report["outcomes"]["function_error"], 1);
-    assert_eq!(report["outcomes"]["transport"], 2);
+    let counts = ["ok", "function_error", "transport"].map(|name| &report["outcomes"][name]);
+    assert_eq!(counts, [17, 1, 2]);
     let errors = report["errors"].to_string();
-    assert!(errors.contains("boom"), "{errors}");
-    assert!(
-        errors.contains("ServiceException: ServiceException of the test"),
-        "{errors}"
-    );
-    assert_eq!(
-        report["violations"],
-        json!(["function errors: 1", "transport errors: 2"])
-    );
+    assert_contains(&errors, "boom");
+    assert_contains(&errors, "ServiceException: ServiceException of the test");
+    let violations = json!(["function errors: 1", "transport errors: 2"]);
+    assert_eq!(report["violations"], violations);
 }

@@ -8,7 +8,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::support::{InvokeApi, right, run, scratch, service_error, stdout, throttled};
+use crate::support::{
+    InvokeApi, assert_contains, metrics, right, run, scratch, service_error, throttled,
+};
 
 #[test]
 fn the_json_report_keeps_its_shape() {
@@ -18,70 +20,65 @@ fn the_json_report_keeps_its_shape() {
         _ => right(invocation).await,
     });
     let file = scratch("shape.json");
+    fs::write(&file, "an older and longer report".repeat(100_000)).unwrap();
 
-    let flags = "-n 50 --n 3 -o json -O";
-    let output = run(api.command(flags).arg(&file));
+    let ended = run(api.command("-n 50 --n 3 -o json -O").arg(&file));
 
-    assert_eq!(stdout(&output), "", "the report is in the file");
+    assert_eq!(ended.stdout, "", "the report is in the file");
     let report: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     assert_eq!(report["version"], 2);
-    let numbers = |names: &str| -> Value {
-        let names = names
-            .split(' ')
-            .map(|name| (name.to_owned(), json!("number")));
-        names.collect()
+    let members = |kind: &str, names: &str| -> Value {
+        let names = names.split(' ');
+        names.map(|name| (name.to_owned(), json!(kind))).collect()
     };
+    let numbers = |names: &str| members("number", names);
     let outcomes = numbers("ok throttled function_error wrong_reply transport unsent");
-    assert_eq!(
-        shape(&report),
-        json!({
-            "version": "number",
-            "runs": ["string"],
-            "function_name": "string",
-            "qualifier": "null",
-            "endpoint": "string",
-            "capacity_provider": "null",
-            "events": "string",
-            "compared": "string",
-            "command_line": "string",
-            "concurrency": "number",
-            "retry": "boolean",
-            "interrupted": "boolean",
-            "violations": ["string"],
-            "started_unix_ms": "number",
-            "elapsed_seconds": "number",
-            "due": "null",
-            "requested_rate_per_second": "null",
-            "achieved_rate_per_second": "number",
-            "verified_per_second": "number",
-            "outcomes": outcomes,
-            "throttled_percent": "number",
-            "retries": "number",
-            "warm_up_outcomes": outcomes,
-            "latency_measured_from": "string",
-            "latency_microseconds": numbers("min mean p50 p90 p95 p99 p99_9 p99_99 max"),
-            "histogram": "string",
-            "percentiles": [numbers("percentile microseconds")],
-            "interval_ms": "number",
-            "intervals": [{
-                "start_seconds": "number", "length_seconds": "number",
-                "ok": "number", "throttled": "number", "failed": "number",
-                "p50_microseconds": "number", "p99_microseconds": "number",
-                "max_microseconds": "number", "histogram": "string",
-            }],
-            "wrong_replies": [{
-                "n": "number", "event": "string", "offset": "number",
-                "expected": "string", "received": "string",
-            }],
-            "errors": [{"message": "string", "count": "number"}],
-            "load_tester_cpu": numbers("seconds microseconds_per_request"),
-            "data_transfer": {
-                "reply_bytes": "number", "gb": "number", "dollars_outside_region": "null",
-            },
-            "parts": [],
-            "cloudwatch": "null",
-        })
-    );
+    let mut expected = json!({
+        "runs": ["string"],
+        "retry": "boolean",
+        "interrupted": "boolean",
+        "violations": ["string"],
+        "outcomes": outcomes,
+        "warm_up_outcomes": outcomes,
+        "latency_microseconds": numbers("min mean p50 p90 p95 p99 p99_9 p99_99 max"),
+        "percentiles": [numbers("percentile microseconds")],
+        "intervals": [{
+            "start_seconds": "number", "length_seconds": "number",
+            "ok": "number", "throttled": "number", "failed": "number",
+            "p50_microseconds": "number", "p99_microseconds": "number",
+            "max_microseconds": "number", "histogram": "string",
+        }],
+        "wrong_replies": [{
+            "n": "number", "event": "string", "offset": "number",
+            "expected": "string", "received": "string",
+        }],
+        "errors": [{"message": "string", "count": "number"}],
+        "load_tester_cpu": numbers("seconds microseconds_per_request"),
+        "data_transfer": {
+            "reply_bytes": "number", "gb": "number", "dollars_outside_region": "null",
+        },
+        "parts": [],
+    });
+    for (kind, names) in [
+        (
+            "string",
+            "function_name endpoint events compared command_line latency_measured_from histogram",
+        ),
+        (
+            "number",
+            "version concurrency started_unix_ms elapsed_seconds",
+        ),
+        ("number", "achieved_rate_per_second verified_per_second"),
+        ("number", "throttled_percent retries interval_ms"),
+        (
+            "null",
+            "qualifier capacity_provider due requested_rate_per_second cloudwatch",
+        ),
+    ] {
+        let members = members(kind, names).as_object().unwrap().clone();
+        expected.as_object_mut().unwrap().extend(members);
+    }
+    assert_eq!(shape(&report), expected);
 }
 
 /// The types in a JSON value; of an array, the type of its first element.
@@ -146,7 +143,7 @@ fn draw(name: &str, html: &str, width: u16) -> (String, bool) {
         .arg(format!("--window-size={width},900"))
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("file://{}", page.display()));
-    let dom = stdout(&run(&mut chromium));
+    let dom = run(&mut chromium).stdout;
     let is_wider = dom.contains(r#"data-wider="true""#);
     assert!(is_wider || dom.contains(r#"data-wider="false""#), "{dom}");
     let (main, _) = dom.split_once("</main>").expect("the page is drawn");
@@ -162,8 +159,7 @@ fn the_page_draws_its_charts_without_a_network() {
     });
     let page = scratch("report.html");
     let mut command = api.command("-d 2s -r 100 --ramp 1s -c 4 --html");
-    let output = run(command.arg(&page));
-    assert!(output.status.success(), "{output:?}");
+    run(command.arg(&page)).passed();
     let html = fs::read_to_string(&page).unwrap();
     assert!(
         !html.contains("src=") && !html.contains("href="),
@@ -197,21 +193,14 @@ fn the_page_draws_its_charts_without_a_network() {
             ", requested 0 /s\"",
             "cargo loadtest -d 2s -r 100 --ramp 1s -c 4 --html ",
             "compared: every byte, with the table",
+            "Passed: every reply that came was right.",
+            "µs per request",
         ] {
-            assert!(dom.contains(text), "{text} is not in {dom}");
+            assert_contains(&dom, text);
         }
-        let year = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs()
-            / 31_556_952
-            + 1970;
-        assert!(dom.contains(&format!("started {year}-")), "{dom}");
-        assert!(
-            dom.contains("Passed: every reply that came was right."),
-            "{dom}"
-        );
-        assert!(dom.contains("µs per request"), "{dom}");
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let year = since.as_secs() / 31_556_952 + 1970;
+        assert_contains(&dom, &format!("started {year}-"));
         assert!(
             !dom.contains("What CloudWatch saw") && !dom.contains("Reports merged"),
             "{dom}"
@@ -223,23 +212,13 @@ fn the_page_draws_its_charts_without_a_network() {
 #[ignore = "needs Chromium"]
 fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
     let page = scratch("whole-report.html");
-    let output = run(InvokeApi::start(right).command("-n 10 --html").arg(&page));
-    assert!(output.status.success(), "{output:?}");
-    let cloudwatch = json!({
-        "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
-        "invocations": 1_234_567.0, "throttles": 70.0,
-        "concurrency_throttles": 20.0, "cpu_throttles": 50.0, "memory_throttles": null, "disk_throttles": null,
-        "execution_environments": 3.25, "cpu_utilization_percent": 41.2, "vcpus_allocated": 6.0,
-        "cpu_microseconds_per_invocation": 17.4,
-        "dollars_per_vcpu_hour": 0.0684, "dollars_per_million_invocations": 0.31,
-        "missing": ["MemoryThrottles", "DiskThrottles"],
-    });
+    run(InvokeApi::start(right).command("-n 10 --html").arg(&page)).passed();
     let parts = json!([
         {"name": "generator 1 of 2", "requests": 10, "problem": null},
         {"name": "generator 2 of 2", "requests": 0, "problem": "throttled: TooManyRequestsException"},
     ]);
     let mut html = fs::read_to_string(&page).unwrap();
-    for (name, empty, value) in [("cloudwatch", "null", &cloudwatch), ("parts", "[]", &parts)] {
+    for (name, empty, value) in [("cloudwatch", "null", &metrics()), ("parts", "[]", &parts)] {
         let empty = format!(r#""{name}":{empty}"#);
         assert!(html.contains(&empty), "{html}");
         html = html.replace(&empty, &format!(r#""{name}":{value}"#));
@@ -256,7 +235,7 @@ fn the_page_shows_what_cloudwatch_saw_and_which_reports_are_missing() {
             "missing: MemoryThrottles, DiskThrottles",
             "<td class=\"bad\">throttled: TooManyRequestsException</td>",
         ] {
-            assert!(dom.contains(text), "{text} is not in {dom}");
+            assert_contains(&dom, text);
         }
     }
 }

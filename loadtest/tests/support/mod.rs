@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use axum::body::Bytes;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use emulator::{Emulator, Settings};
 use fibonacci_generator::{event, reply};
 use serde_json::{Value, json};
@@ -52,7 +52,19 @@ impl InvokeApi {
         F: Future<Output = Response> + Send + 'static,
     {
         let invocations = Arc::new(AtomicU64::new(0));
-        let (address, runtime) = serve(router(description, &invocations, reply));
+        let count = Arc::clone(&invocations);
+        let invoke = async move |UrlPath(name): UrlPath<String>, headers, payload| {
+            if name != "fibonacci-generator" {
+                return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
+            }
+            let invocation = Invocation {
+                number: count.fetch_add(1, Ordering::Relaxed),
+                headers,
+                payload,
+            };
+            reply(invocation).await
+        };
+        let (address, runtime) = serve(router(description, post(invoke)));
         Self {
             address,
             invocations,
@@ -69,8 +81,22 @@ impl InvokeApi {
     }
 
     /// Runs the load tester against this Invoke API.
-    pub(crate) fn run(&self, flags: &str) -> Output {
+    pub(crate) fn run(&self, flags: &str) -> Ended {
         run(&mut self.command(flags))
+    }
+
+    /// A run against what is not a loopback address, though 0.0.0.0 reaches this machine.
+    pub(crate) fn on_aws(&self, flags: &str) -> Command {
+        let mut command = loadtest(flags);
+        command
+            .arg(format!(
+                "--endpoint-url=http://0.0.0.0:{}",
+                self.address.port()
+            ))
+            .env("AWS_REGION", "eu-north-1")
+            .env("AWS_ACCESS_KEY_ID", "id")
+            .env("AWS_SECRET_ACCESS_KEY", "secret");
+        command
     }
 
     pub(crate) fn command(&self, flags: &str) -> Command {
@@ -111,26 +137,7 @@ pub(crate) struct Invocation {
     pub(crate) payload: Bytes,
 }
 
-fn router<A, F>(description: Value, invocations: &Arc<AtomicU64>, reply: A) -> Router
-where
-    A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response> + Send + 'static,
-{
-    let invoke = {
-        let invocations = Arc::clone(invocations);
-        async move |UrlPath(name): UrlPath<String>, headers: HeaderMap, payload: Bytes| {
-            if name != "fibonacci-generator" {
-                return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
-            }
-            let number = invocations.fetch_add(1, Ordering::Relaxed);
-            reply(Invocation {
-                number,
-                headers,
-                payload,
-            })
-            .await
-        }
-    };
+fn router(description: Value, invoke: MethodRouter<Value>) -> Router {
     let configuration = async |UrlPath(name): UrlPath<String>, State(description): State<Value>| {
         if name != "fibonacci-generator" {
             return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
@@ -155,7 +162,7 @@ where
         .to_string()
     };
     Router::new()
-        .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+        .route("/2015-03-31/functions/{name}/invocations", invoke)
         .route(
             "/2015-03-31/functions/{name}/configuration",
             get(configuration),
@@ -175,6 +182,19 @@ pub(crate) fn on_managed_instances() -> Value {
     }}})
 }
 
+/// What a report says that CloudWatch saw.
+pub(crate) fn metrics() -> Value {
+    json!({
+        "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
+        "invocations": 1_234_567.0, "throttles": 70.0,
+        "concurrency_throttles": 20.0, "cpu_throttles": 50.0, "memory_throttles": null, "disk_throttles": null,
+        "execution_environments": 3.25, "cpu_utilization_percent": 41.2, "vcpus_allocated": 6.0,
+        "cpu_microseconds_per_invocation": 17.4,
+        "dollars_per_vcpu_hour": 0.0684, "dollars_per_million_invocations": 0.31,
+        "missing": ["MemoryThrottles", "DiskThrottles"],
+    })
+}
+
 /// The load tester with these flags, where nothing of AWS is configured.
 pub(crate) fn loadtest(flags: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
@@ -188,28 +208,66 @@ pub(crate) fn loadtest(flags: &str) -> Command {
     command
 }
 
+/// A process that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    #[track_caller]
+    pub(crate) fn passed(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn failed(self) -> Self {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        self
+    }
+
+    /// The JSON report on standard output.
+    #[track_caller]
+    pub(crate) fn report(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON report ({error}): {self:?}"))
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_contains(text: &str, part: &str) {
+    assert!(text.contains(part), "{part:?} is not in {text}");
+}
+
+/// Starts a process of which the test reads both outputs.
+pub(crate) fn start(command: &mut Command) -> Child {
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
 /// Runs a process to its end.
-pub(crate) fn run(command: &mut Command) -> Output {
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait(child)
+pub(crate) fn run(command: &mut Command) -> Ended {
+    wait(start(command))
 }
 
 /// Waits for the end of a process, and kills it if it does not come.
-pub(crate) fn wait(child: Child) -> Output {
+pub(crate) fn wait(child: Child) -> Ended {
     let pid = child.id();
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    ended.recv_timeout(BOUND).map_or_else(
-        |_| {
-            signal("-9", pid);
-            panic!("the load tester has not ended within {BOUND:?}: {ended:?}")
-        },
-        Result::unwrap,
-    )
+    let Ok(output) = ended.recv_timeout(BOUND) else {
+        signal("-9", pid);
+        panic!("the load tester has not ended within {BOUND:?}: {ended:?}")
+    };
+    let output = output.unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
 pub(crate) fn right_reply(payload: &[u8]) -> Vec<u8> {
@@ -229,27 +287,17 @@ pub(crate) fn throttled() -> Response {
     service_error(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException")
 }
 
-pub(crate) fn report(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("no JSON report ({error}): {output:?}"))
-}
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-pub(crate) fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
 /// Expects one line that says what is wrong, and nothing else.
+#[track_caller]
 pub(crate) fn refused(command: &mut Command, complaint: &str) {
-    let output = run(command);
-    let stderr = stderr(&output);
-    assert!(!output.status.success(), "{command:?}");
-    assert!(stderr.contains(complaint), "{command:?}: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{command:?}: {stderr}");
-    assert_eq!(stdout(&output), "", "{command:?}");
+    let ended = run(command);
+    assert!(
+        ended.code.is_some_and(|code| code > 0),
+        "{command:?}: {ended:?}"
+    );
+    assert_contains(&ended.stderr, complaint);
+    assert_eq!(ended.stderr.lines().count(), 1, "{command:?}: {ended:?}");
+    assert_eq!(ended.stdout, "", "{command:?}");
 }
 
 /// The path of a file of a test, in a folder of this process. Those of earlier ones are removed.
@@ -274,20 +322,13 @@ pub(crate) fn file(name: &str, text: &str) -> String {
     name.to_owned()
 }
 
-/// A port of this machine where nothing listens, and nothing else can while this exists.
-pub(crate) struct ClosedPort(Socket);
-
-impl ClosedPort {
-    pub(crate) fn new() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        socket.bind(&any.into()).unwrap();
-        Self(socket)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap().as_socket().unwrap()
-    }
+/// A port of this machine where nothing listens, and nothing else can while the socket exists.
+pub(crate) fn closed_port() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
 /// Waits for something of an emulator.
