@@ -197,7 +197,11 @@ async fn survive(mode: Mode, faults: Vec<Vec<Fault>>) {
         for _ in 0..3 {
             let invocations = invoke(&emulator, mode.workers.min(8).into());
             for (payload, invoked) in within("every caller's reply", invocations.join_all()).await {
-                assert_is_explained(&emulator, &payload, invoked.unwrap()).await;
+                match invoked {
+                    // No worker has seen the event, because all were still on their way back.
+                    Err(InvokeError::TooManyRequests) => {}
+                    invoked => assert_is_explained(&emulator, &payload, invoked.unwrap()).await,
+                }
             }
         }
         within(&format!("{faults:?}"), emulator.wait_for_faults()).await;
