@@ -2,32 +2,15 @@
 
 use std::fmt::Write;
 
-use crate::support::start;
-use crate::support::terms::terms;
-
-const REQUIRED: &str = "Input parameter 'n' is required";
-const NOT_AN_INTEGER: &str = "Input must be an integer";
-const NEGATIVE: &str = "Input must be a non-negative integer";
-const TOO_LARGE: &str = "Input must not exceed 1000";
-const NOT_JSON: &str = "Input must be valid JSON";
-
-fn success(n: usize, terms: &[String]) -> String {
-    let sequence = terms[..=n].join(", ");
-    format!(
-        r#"{{"statusCode": 200, "headers": {{"Content-Type": "application/json"}}, "body": "{{\"n\": {n}, \"sequence\": [{sequence}]}}"}}"#
-    )
-}
-
-fn refusal(message: &str) -> String {
-    format!(
-        r#"{{"statusCode": 400, "headers": {{"Content-Type": "application/json"}}, "body": "{{\"error\": \"{message}\"}}"}}"#
-    )
-}
+use crate::support::{
+    Expected, NEGATIVE, NOT_AN_INTEGER, NOT_JSON, REQUIRED, TOO_LARGE, reply, start,
+};
 
 /// Asserts that each of these events gets this reply.
 #[track_caller]
-fn assert_replies(expected: &str, payloads: &[&[u8]]) {
+fn assert_replies(expected: Expected, payloads: &[&[u8]]) {
     let function = start();
+    let expected = reply(expected);
     for payload in payloads {
         let reply = String::from_utf8(function.invoke(payload)).unwrap();
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
@@ -43,11 +26,10 @@ fn padded_to_6_mb(start: &str, padding: &str, end: &str) -> Vec<u8> {
 
 #[test]
 fn replies_with_every_sequence() {
-    let terms = terms();
     let function = start();
     for n in 0..=1000 {
-        let reply = function.invoke(format!(r#"{{"n": {n}}}"#));
-        assert_eq!(str::from_utf8(&reply).unwrap(), success(n, &terms));
+        let replied = function.invoke(format!(r#"{{"n": {n}}}"#));
+        assert_eq!(String::from_utf8(replied).unwrap(), reply(Ok(n)));
     }
 }
 
@@ -76,19 +58,19 @@ fn takes_n_from_anywhere_in_an_object() {
         br#"{"n": 2, "requestContext": {}, "queryStringParameters": {"n": "3"}, "body": "{}"}"#,
     ];
     payloads.extend(large.iter().map(Vec::as_slice));
-    assert_replies(&success(2, &terms()), &payloads);
+    assert_replies(Ok(2), &payloads);
 }
 
 #[test]
 fn takes_minus_zero_for_zero() {
-    assert_replies(&success(0, &terms()), &[br#"{"n": -0}"#, br#"{"n": 0}"#]);
+    assert_replies(Ok(0), &[br#"{"n": -0}"#, br#"{"n": 0}"#]);
 }
 
 #[test]
 fn requires_n() {
     let large = padded_to_6_mb("[", "0,", "0]");
     assert_replies(
-        &refusal(REQUIRED),
+        Err(REQUIRED),
         &[
             b"",
             b"{}",
@@ -120,7 +102,7 @@ fn refuses_what_is_not_an_integer() {
         "]".repeat(1_000_000)
     );
     assert_replies(
-        &refusal(NOT_AN_INTEGER),
+        Err(NOT_AN_INTEGER),
         &[
             br#"{"n": "10"}"#,
             br#"{"n": ""}"#,
@@ -149,7 +131,7 @@ fn refuses_negative_integers_of_any_length() {
     let long = format!(r#"{{"n": -1{}}}"#, "0".repeat(4_400));
     let longest = padded_to_6_mb(r#"{"n": -"#, "9", "}");
     assert_replies(
-        &refusal(NEGATIVE),
+        Err(NEGATIVE),
         &[
             br#"{"n": -1}"#,
             br#"{"n": -1000}"#,
@@ -165,7 +147,7 @@ fn refuses_integers_above_the_limit_of_any_length() {
     let long = format!(r#"{{"n": 1{}}}"#, "0".repeat(4_400));
     let longest = padded_to_6_mb(r#"{"n": "#, "9", "}");
     assert_replies(
-        &refusal(TOO_LARGE),
+        Err(TOO_LARGE),
         &[
             br#"{"n": 1001}"#,
             br#"{"n": 9999}"#,
@@ -247,7 +229,7 @@ fn refuses_what_is_not_json() {
     payloads.push(padded_to_6_mb("", r#"{"n":"#, ""));
     payloads.push(padded_to_6_mb(r#"{"n": 1, "ignored": ""#, "x", ""));
     let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-    assert_replies(&refusal(NOT_JSON), &payloads);
+    assert_replies(Err(NOT_JSON), &payloads);
 }
 
 #[test]
@@ -268,7 +250,7 @@ fn reads_deeply_nested_and_repetitive_events() {
     }
     duplicates += r#""n":2}"#;
     assert_replies(
-        &success(2, &terms()),
+        Ok(2),
         &[deep.as_bytes(), brackets.as_bytes(), duplicates.as_bytes()],
     );
 }

@@ -6,7 +6,9 @@
 //! - [Application Load Balancer](https://docs.aws.amazon.com/lambda/latest/dg/services-alb.html)
 //! - [VPC Lattice, version 2](https://docs.aws.amazon.com/vpc-lattice/latest/ug/lambda-functions.html)
 
-use crate::support::start;
+use crate::support::{
+    Expected, NEGATIVE, NOT_AN_INTEGER, NOT_JSON, REQUIRED, TOO_LARGE, reply, start,
+};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
@@ -22,36 +24,20 @@ const EVENTS: [(&str, &str); 6] = [
     ("VPC Lattice", include_str!("events/vpc_lattice.json")),
 ];
 
-const SUCCESS: &str = r#"{"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": "{\"n\": 10, \"sequence\": [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55]}"}"#;
-
-fn reply_to(n: u8) -> String {
-    let terms = ["0", "1", "1", "2", "3", "5", "8", "13"];
-    SUCCESS.replace("10", &n.to_string()).replace(
-        "0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55",
-        &terms[..=usize::from(n)].join(", "),
-    )
-}
-
-fn refusal(message: &str) -> String {
-    format!(
-        r#"{{"statusCode": 400, "headers": {{"Content-Type": "application/json"}}, "body": "{{\"error\": \"{message}\"}}"}}"#
-    )
-}
-
 /// Asserts the reply to an event of every kind, after `change` is made to it.
 #[track_caller]
-fn assert_replies(expected: &str, change: impl Fn(&mut Value)) {
+fn assert_replies(expected: Expected, change: impl Fn(&mut Value)) {
     assert_replies_to(&EVENTS, expected, change);
 }
 
 #[track_caller]
-fn assert_replies_to(events: &[(&str, &str)], expected: &str, change: impl Fn(&mut Value)) {
+fn assert_replies_to(events: &[(&str, &str)], expected: Expected, change: impl Fn(&mut Value)) {
     let function = start();
     for (kind, event) in events {
         let mut event = serde_json::from_str(event).unwrap();
         change(&mut event);
-        let reply = String::from_utf8(function.invoke(event.to_string())).unwrap();
-        assert_eq!(reply, expected, "{kind}: {event}");
+        let replied = String::from_utf8(function.invoke(event.to_string())).unwrap();
+        assert_eq!(replied, reply(expected), "{kind}: {event}");
     }
 }
 
@@ -77,16 +63,12 @@ fn set_base64_body(event: &mut Value, body: &[u8]) {
 
 #[test]
 fn takes_n_from_the_query() {
-    let function = start();
-    for (kind, event) in EVENTS {
-        let reply = String::from_utf8(function.invoke(event)).unwrap();
-        assert_eq!(reply, SUCCESS, "{kind}");
-    }
+    assert_replies(Ok(10), |_| ());
     for n in ["5", "05", "0000000000000000000000005"] {
-        assert_replies(&reply_to(5), |event| set_query(event, &n.into()));
+        assert_replies(Ok(5), |event| set_query(event, &n.into()));
     }
     for n in ["0", "-0", "-000"] {
-        assert_replies(&reply_to(0), |event| set_query(event, &n.into()));
+        assert_replies(Ok(0), |event| set_query(event, &n.into()));
     }
 }
 
@@ -94,22 +76,19 @@ fn takes_n_from_the_query() {
 fn refuses_the_query_as_it_does_a_direct_event() {
     for (message, values) in [
         (
-            "Input must be an integer",
+            NOT_AN_INTEGER,
             &[
                 "x", "1.0", "1e2", "+1", " 1", "1 ", "1,2", "--1", "-", "٣", "0x1", "\u{0}",
             ][..],
         ),
+        (NEGATIVE, &["-1", "-01", "-99999999999999999999"]),
         (
-            "Input must be a non-negative integer",
-            &["-1", "-01", "-99999999999999999999"],
-        ),
-        (
-            "Input must not exceed 1000",
+            TOO_LARGE,
             &["1001", "01001", "65536", "99999999999999999999"],
         ),
     ] {
         for n in values {
-            assert_replies(&refusal(message), |event| set_query(event, &json!(n)));
+            assert_replies(Err(message), |event| set_query(event, &json!(n)));
         }
     }
 }
@@ -127,20 +106,20 @@ fn takes_n_from_the_body_where_the_query_has_none() {
         (json!([]), json!({"n": []})),
         (json!("n"), json!({"n": [["1"]]})),
     ] {
-        assert_replies(&reply_to(7), |event| {
+        assert_replies(Ok(7), |event| {
             set_body(event, r#"{"n": 7}"#);
             event["queryStringParameters"] = query.clone();
             event["multiValueQueryStringParameters"] = multiple.clone();
         });
     }
-    assert_replies(&reply_to(7), |event| set_base64_body(event, b"{\"n\": 7}"));
-    assert_replies(&reply_to(7), |event| set_body(event, r#"{"\u006e": 7}"#));
+    assert_replies(Ok(7), |event| set_base64_body(event, b"{\"n\": 7}"));
+    assert_replies(Ok(7), |event| set_body(event, r#"{"\u006e": 7}"#));
 }
 
 #[test]
 fn takes_the_last_of_several_values() {
-    assert_replies(&reply_to(5), |event| set_query(event, &json!(["1", "5"])));
-    assert_replies(&reply_to(5), |event| {
+    assert_replies(Ok(5), |event| set_query(event, &json!(["1", "5"])));
+    assert_replies(Ok(5), |event| {
         set_query(event, &Value::Null);
         event["multiValueQueryStringParameters"] = json!({"n": ["1", "5"]});
     });
@@ -150,53 +129,33 @@ fn takes_the_last_of_several_values() {
 fn decodes_the_query_of_a_load_balancer_and_of_nobody_else() {
     let function = start();
     for (query, decoded, undecoded) in [
-        (
-            json!({"n": "%35"}),
-            reply_to(5),
-            refusal("Input must be an integer"),
-        ),
-        (
-            json!({"n": "%2D0"}),
-            reply_to(0),
-            refusal("Input must be an integer"),
-        ),
-        (
-            json!({"%6e": "5"}),
-            reply_to(5),
-            refusal("Input parameter 'n' is required"),
-        ),
-        (
-            json!({"%6E": "7", "n": "%35"}),
-            reply_to(5),
-            refusal("Input must be an integer"),
-        ),
+        (json!({"n": "%35"}), Ok(5), Err(NOT_AN_INTEGER)),
+        (json!({"n": "%2D0"}), Ok(0), Err(NOT_AN_INTEGER)),
+        (json!({"%6e": "5"}), Ok(5), Err(REQUIRED)),
+        (json!({"%6E": "7", "n": "%35"}), Ok(5), Err(NOT_AN_INTEGER)),
         (
             json!({"n": "5", "%n": "7", "%256E": "7", "n%20": "7"}),
-            reply_to(5),
-            reply_to(5),
+            Ok(5),
+            Ok(5),
         ),
-        (
-            json!({"n": "%"}),
-            refusal("Input must be an integer"),
-            refusal("Input must be an integer"),
-        ),
+        (json!({"n": "%"}), Err(NOT_AN_INTEGER), Err(NOT_AN_INTEGER)),
         (
             json!({"n": "5%ff"}),
-            refusal("Input must be an integer"),
-            refusal("Input must be an integer"),
+            Err(NOT_AN_INTEGER),
+            Err(NOT_AN_INTEGER),
         ),
         (
             json!({"n": "%32%3"}),
-            refusal("Input must be an integer"),
-            refusal("Input must be an integer"),
+            Err(NOT_AN_INTEGER),
+            Err(NOT_AN_INTEGER),
         ),
     ] {
         for (kind, event) in EVENTS {
             let mut event: Value = serde_json::from_str(event).unwrap();
             let expected = if kind.starts_with("load balancer") {
-                &decoded
+                decoded
             } else {
-                &undecoded
+                undecoded
             };
             for is_multi_value in [false, true] {
                 set_query(&mut event, &Value::Null);
@@ -209,8 +168,8 @@ fn decodes_the_query_of_a_load_balancer_and_of_nobody_else() {
                 } else {
                     event["queryStringParameters"] = query.clone();
                 }
-                let reply = String::from_utf8(function.invoke(event.to_string())).unwrap();
-                assert_eq!(reply, *expected, "{kind}: {event}");
+                let replied = String::from_utf8(function.invoke(event.to_string())).unwrap();
+                assert_eq!(replied, reply(expected), "{kind}: {event}");
             }
         }
     }
@@ -218,15 +177,15 @@ fn decodes_the_query_of_a_load_balancer_and_of_nobody_else() {
 
 #[test]
 fn prefers_the_query_to_the_body() {
-    assert_replies(SUCCESS, |event| event["body"] = r#"{"n": 7}"#.into());
-    assert_replies(SUCCESS, |event| event["body"] = "not JSON".into());
+    assert_replies(Ok(10), |event| event["body"] = r#"{"n": 7}"#.into());
+    assert_replies(Ok(10), |event| event["body"] = "not JSON".into());
 }
 
 #[test]
 fn reads_the_body_as_it_does_a_direct_event() {
     for (message, bodies) in [
         (
-            "Input parameter 'n' is required",
+            REQUIRED,
             &[
                 "",
                 "{}",
@@ -237,25 +196,22 @@ fn reads_the_body_as_it_does_a_direct_event() {
                 r#"{"requestContext": {}, "body": "{\"n\": 1}"}"#,
             ][..],
         ),
+        (NOT_AN_INTEGER, &[r#"{"n": "1"}"#, r#"{"n": 1.0}"#]),
+        (NEGATIVE, &[r#"{"n": -1}"#]),
+        (TOO_LARGE, &[r#"{"n": 1001}"#]),
         (
-            "Input must be an integer",
-            &[r#"{"n": "1"}"#, r#"{"n": 1.0}"#],
-        ),
-        ("Input must be a non-negative integer", &[r#"{"n": -1}"#]),
-        ("Input must not exceed 1000", &[r#"{"n": 1001}"#]),
-        (
-            "Input must be valid JSON",
+            NOT_JSON,
             &["x", "n=1", "{", " ", "\u{feff}{}", r#"{"n": 01}"#],
         ),
     ] {
         for body in bodies {
-            assert_replies(&refusal(message), |event| set_body(event, *body));
-            assert_replies(&refusal(message), |event| {
+            assert_replies(Err(message), |event| set_body(event, *body));
+            assert_replies(Err(message), |event| {
                 set_base64_body(event, body.as_bytes());
             });
         }
     }
-    assert_replies(&refusal("Input must be valid JSON"), |event| {
+    assert_replies(Err(NOT_JSON), |event| {
         set_base64_body(event, b"{\"n\": 1, \"\xff\": 0}");
     });
 }
@@ -263,12 +219,12 @@ fn reads_the_body_as_it_does_a_direct_event() {
 #[test]
 fn takes_bad_base64_for_what_is_not_json() {
     for body in [
-        "{\"n\": 7}",
+        r#"{"n": 7}"#,
         "eyJuIjogN30",
         "eyJuIjogN30==",
         "eyJu\nIjogN30=",
     ] {
-        assert_replies(&refusal("Input must be valid JSON"), |event| {
+        assert_replies(Err(NOT_JSON), |event| {
             set_body(event, body);
             event["isBase64Encoded"] = true.into();
         });
@@ -277,19 +233,11 @@ fn takes_bad_base64_for_what_is_not_json() {
 
 #[test]
 fn takes_a_part_of_the_wrong_type_for_absent() {
-    for body in [
-        json!(7),
-        json!({"n": 7}),
-        json!(["x"]),
-        json!(true),
-        json!(null),
-    ] {
-        assert_replies(&refusal("Input parameter 'n' is required"), |event| {
-            set_body(event, body.clone());
-        });
+    for body in json!([7, {"n": 7}, ["x"], true, null]).as_array().unwrap() {
+        assert_replies(Err(REQUIRED), |event| set_body(event, body.clone()));
     }
     for encoded in [json!("true"), json!(1), json!(null)] {
-        assert_replies(&reply_to(7), |event| {
+        assert_replies(Ok(7), |event| {
             set_body(event, r#"{"n": 7}"#);
             event["isBase64Encoded"] = encoded.clone();
         });
@@ -298,16 +246,14 @@ fn takes_a_part_of_the_wrong_type_for_absent() {
 
 #[test]
 fn takes_an_event_with_n_for_a_direct_one() {
-    assert_replies(&reply_to(3), |event| event["n"] = 3.into());
-    assert_replies(&refusal("Input parameter 'n' is required"), |event| {
-        event["n"] = Value::Null;
-    });
+    assert_replies(Ok(3), |event| event["n"] = 3.into());
+    assert_replies(Err(REQUIRED), |event| event["n"] = Value::Null);
 }
 
 #[test]
 fn takes_an_event_without_a_request_context_object_for_a_direct_one() {
     for context in [json!(null), json!([]), json!("x"), json!(1)] {
-        assert_replies(&refusal("Input parameter 'n' is required"), |event| {
+        assert_replies(Err(REQUIRED), |event| {
             event["requestContext"] = context.clone();
         });
     }
@@ -316,37 +262,20 @@ fn takes_an_event_without_a_request_context_object_for_a_direct_one() {
 #[test]
 fn reads_escapes_as_the_characters_that_they_stand_for() {
     let function = start();
-    for (event, reply) in [
+    for (part, expected) in [
+        (r#""queryStringParameters": {"\u006e": "\u0035"}"#, Ok(5)),
         (
-            r#"{"requestContext": {}, "queryStringParameters": {"\u006e": "\u0035"}}"#,
-            reply_to(5),
+            r#""queryStringParameters": {"n": "\ud800"}"#,
+            Err(NOT_AN_INTEGER),
         ),
-        (
-            r#"{"requestContext": {}, "body": "{\u0022n\": \u0035}"}"#,
-            reply_to(5),
-        ),
-        (
-            r#"{"requestContext": {}, "queryStringParameters": {"n": "\ud800"}}"#,
-            refusal("Input must be an integer"),
-        ),
-        (
-            r#"{"requestContext": {}, "body": "\ud800"}"#,
-            refusal("Input must be valid JSON"),
-        ),
-        (
-            r#"{"requestContext": {}, "body": "{\"n\": 1, \"\ud800\": 0}"}"#,
-            refusal("Input must be valid JSON"),
-        ),
-        (
-            r#"{"requestContext": {}, "body": "{\"n\": 5, \"\\ud800\": 0}"}"#,
-            reply_to(5),
-        ),
+        (r#""body": "{\u0022n\": \u0035}""#, Ok(5)),
+        (r#""body": "\ud800""#, Err(NOT_JSON)),
+        (r#""body": "{\"n\": 1, \"\ud800\": 0}""#, Err(NOT_JSON)),
+        (r#""body": "{\"n\": 5, \"\\ud800\": 0}""#, Ok(5)),
     ] {
-        assert_eq!(
-            String::from_utf8(function.invoke(event)).unwrap(),
-            reply,
-            "{event}"
-        );
+        let event = format!(r#"{{"requestContext": {{}}, {part}}}"#);
+        let replied = String::from_utf8(function.invoke(&event)).unwrap();
+        assert_eq!(replied, reply(expected), "{event}");
     }
 }
 
@@ -355,12 +284,12 @@ fn reads_a_body_of_6_mb() {
     // One kind of event, because it takes this test longer to write one than the function to read it.
     let events = &EVENTS[..1];
     let body = format!(r#"{{"ignored": {}0, "n": 5}}"#, "[0,".repeat(1_000_000));
-    assert_replies_to(events, &refusal("Input must be valid JSON"), |event| {
+    assert_replies_to(events, Err(NOT_JSON), |event| {
         set_body(event, &*body);
     });
     let body = body.replace("0, \"n\"", &format!("0{}, \"n\"", "]".repeat(1_000_000)));
-    assert_replies_to(events, &reply_to(5), |event| set_body(event, &*body));
-    assert_replies_to(events, &reply_to(5), |event| {
+    assert_replies_to(events, Ok(5), |event| set_body(event, &*body));
+    assert_replies_to(events, Ok(5), |event| {
         set_base64_body(event, body.as_bytes());
     });
 }

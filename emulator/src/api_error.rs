@@ -1,13 +1,14 @@
 //! Errors of the Lambda API, in the shapes of AWS's API model.
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::body::BodyError;
-use crate::http::{AMZN_REQUEST_ID, JSON, header_value};
+use crate::http::{AMZN_REQUEST_ID, header_value, json_response};
 use crate::invocation::InvokeError;
 use crate::logs::one_line;
 use crate::settings::{ACCOUNT_ID, arn};
@@ -73,6 +74,14 @@ impl ApiError {
         Self::forbidden(message.to_owned())
     }
 
+    /// A body is not complete within `limit`.
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        let seconds = limit.as_secs();
+        let message = format!("The body was not complete within {seconds} seconds");
+        let status = StatusCode::REQUEST_TIMEOUT;
+        Self::new(status, "RequestTimeoutException", message)
+    }
+
     pub(crate) fn unknown_operation(status: StatusCode, message: String) -> Self {
         Self::new(status, "UnknownOperationException", message)
     }
@@ -93,20 +102,6 @@ impl From<InvokeError> for ApiError {
             InvokeError::Terminated => (StatusCode::INTERNAL_SERVER_ERROR, "ServiceException"),
         };
         Self::new(status, error_type, error.to_string())
-    }
-}
-
-impl From<BodyError> for ApiError {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::TooLarge(limit) => InvokeError::too_large(limit).into(),
-            BodyError::NoRoom => InvokeError::TooManyRequests.into(),
-            BodyError::Broken(_) => InvokeError::InvalidRequestContent(error.to_string()).into(),
-            BodyError::TimedOut(_) => {
-                let status = StatusCode::REQUEST_TIMEOUT;
-                Self::new(status, "RequestTimeoutException", error.to_string())
-            }
-        }
     }
 }
 
@@ -142,10 +137,9 @@ impl IntoResponse for ApiError {
             warn!("Lambda API: {} {error_type}: {message}", status.as_u16());
         }
         let headers = [
-            (header::CONTENT_TYPE, JSON),
             (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
             (AMZN_ERROR_TYPE, HeaderValue::from_static(error_type)),
         ];
-        (status, headers, body.to_string()).into_response()
+        (status, headers, json_response(&body)).into_response()
     }
 }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
+
+use crate::api_error::ApiError;
+use crate::invocation::InvokeError;
 
 /// The largest payload of an event or a reply, in bytes: 6 MB.
 pub(crate) const MAX_PAYLOAD: usize = 6 * 1024 * 1024;
@@ -24,18 +27,6 @@ const LARGE_BODIES_KIB: u32 = 256 * 1024;
 
 /// A body of at most this many bytes is not large.
 const SMALL: usize = 16 * 1024;
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error("The body is larger than {0} bytes")]
-    TooLarge(usize),
-    #[error("The body was not complete within {} seconds", .0.as_secs())]
-    TimedOut(Duration),
-    #[error("The body could not be read: {0}")]
-    Broken(#[from] axum::Error),
-    #[error("Too many large bodies at once")]
-    NoRoom,
-}
 
 /// Reads the bodies of callers. However many large bodies arrive at once, their memory is bounded:
 /// a large body is read only when there is room for it.
@@ -64,13 +55,13 @@ impl Bodies {
         headers: &HeaderMap,
         body: Body,
         limit: usize,
-    ) -> Result<Payload, BodyError> {
+    ) -> Result<Payload, ApiError> {
         let length = headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
         if length.is_some_and(|length: usize| length > limit) {
             discard(body, self.read_timeout).await?;
-            return Err(BodyError::TooLarge(limit));
+            return Err(InvokeError::too_large(limit).into());
         }
         // A chunked body may turn out to be as large as the limit.
         let most = length.unwrap_or(limit);
@@ -81,7 +72,7 @@ impl Bodies {
             let room = Arc::clone(&self.room).acquire_many_owned(room);
             let Ok(Ok(room)) = timeout(self.read_timeout, room).await else {
                 warn!("a caller was throttled: large events fill the memory");
-                return Err(BodyError::NoRoom);
+                return Err(InvokeError::TooManyRequests.into());
             };
             Some(room)
         };
@@ -92,10 +83,10 @@ impl Bodies {
 
 /// Reads and drops a body that will be refused, because some clients read the response only after
 /// they have sent everything.
-pub(crate) async fn discard(body: Body, read_timeout: Duration) -> Result<(), BodyError> {
+pub(crate) async fn discard(body: Body, read_timeout: Duration) -> Result<(), ApiError> {
     match read(body, 0, read_timeout).await {
-        Ok(_) | Err(BodyError::TooLarge(_)) => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if error.status != StatusCode::PAYLOAD_TOO_LARGE => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -104,16 +95,19 @@ pub(crate) async fn read(
     mut body: Body,
     limit: usize,
     read_timeout: Duration,
-) -> Result<Bytes, BodyError> {
+) -> Result<Bytes, ApiError> {
     let deadline = Instant::now() + read_timeout;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
     let mut whole = BytesMut::with_capacity(announced.min(limit));
     let mut length = 0;
     while let Some(frame) = timeout_at(deadline, body.frame())
         .await
-        .map_err(|_| BodyError::TimedOut(read_timeout))?
+        .map_err(|_| ApiError::timed_out(read_timeout))?
     {
-        let data = frame?.into_data().unwrap_or_default();
+        let frame = frame.map_err(|error| {
+            InvokeError::InvalidRequestContent(format!("The body could not be read: {error}"))
+        })?;
+        let data = frame.into_data().unwrap_or_default();
         length += data.len();
         if length <= limit {
             whole.extend_from_slice(&data);
@@ -125,7 +119,7 @@ pub(crate) async fn read(
         }
     }
     if length > limit {
-        return Err(BodyError::TooLarge(limit));
+        return Err(InvokeError::too_large(limit).into());
     }
     Ok(whole.freeze())
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::lock::lock;
 
 /// Which function to build, and how.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Build")]
 pub struct Build {
     /// The package to build [default: that of the current folder]
@@ -370,11 +370,8 @@ pub fn build_function() -> Result<PathBuf, BuildError> {
         None => env::current_dir()?,
     };
     let build = Build {
-        package: None,
-        bin: None,
-        example: None,
         profile: "release".to_owned(),
-        features: Vec::new(),
+        ..Build::default()
     };
     let root = metadata(&directory)?.workspace_root;
     let path = build.find_from(&root)?.build()?;

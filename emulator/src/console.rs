@@ -1,10 +1,8 @@
 //! The console: a page that invokes the function and shows its workers and last invocations.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,6 +11,7 @@ use axum::http::{HeaderMap, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use chrono::Utc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,8 +20,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::api_error::ApiError;
 use crate::body::MAX_PAYLOAD;
 use crate::environment::Shared;
-use crate::history::{Outcome, Past};
-use crate::http::JSON;
+use crate::history::Past;
+use crate::http::json_response;
 use crate::invocation::InvokeError;
 use crate::invoke_api::InvokeApi;
 use crate::lock::lock;
@@ -49,16 +48,10 @@ const BURST: usize = 64;
 /// How many characters of an event or a reply the list of invocations shows.
 const EXCERPT: usize = 200;
 
-/// How many example events of the function the console offers at most.
-const MAX_EXAMPLES: usize = 100;
-
-/// How many bytes an example event may have.
-const MAX_EXAMPLE: u64 = 64 * 1024;
-
 pub(crate) struct Console {
     /// What an open page must know about the function.
     function: Value,
-    events: Option<PathBuf>,
+    settings: Settings,
     api: Arc<InvokeApi>,
     shared: Arc<Shared>,
     /// The function's process, if it is ours.
@@ -80,7 +73,7 @@ impl Console {
                 "workers": settings.workers(),
                 "attached": settings.attach.is_some(),
             }),
-            events: settings.events.clone(),
+            settings: settings.clone(),
             api,
             shared,
             pid,
@@ -114,7 +107,7 @@ impl Console {
             durations.get(rank).copied().map(micros)
         };
         json!({
-            "ended": unix_millis(SystemTime::now()),
+            "ended": Utc::now().timestamp_millis(),
             "busy": activity.most_busy,
             "gone": activity.gone,
             "invocations": durations.len(),
@@ -125,34 +118,6 @@ impl Console {
             "memory": pid.map(memory::of_tree),
         })
     }
-
-    /// The function's own example events: their names and texts.
-    fn examples(&self) -> Vec<(String, String)> {
-        let files = self.events.iter().flat_map(fs::read_dir).flatten();
-        let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
-        paths.retain(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "json")
-        });
-        paths.sort_unstable();
-        let examples = paths.iter().filter_map(|path| example(path));
-        examples.take(MAX_EXAMPLES).collect()
-    }
-}
-
-fn example(path: &Path) -> Option<(String, String)> {
-    let metadata = fs::metadata(path).ok()?;
-    if !metadata.is_file() || metadata.len() > MAX_EXAMPLE {
-        return None;
-    }
-    let name = path.file_stem()?.to_string_lossy().into_owned();
-    let text = fs::read_to_string(path).ok()?;
-    Some((name, text.trim_end().to_owned()))
-}
-
-fn unix_millis(time: SystemTime) -> u64 {
-    let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn micros(duration: Duration) -> f64 {
@@ -177,7 +142,7 @@ async fn page(State(console): State<Arc<Console>>) -> impl IntoResponse {
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     ];
     let mut function = console.function.clone();
-    function["examples"] = json!(console.examples());
+    function["examples"] = json!(console.settings.examples());
     // `</script>` must not occur in the page's JSON.
     let embedded = function.to_string().replace('<', r"\u003c");
     (headers, PAGE.replace("{{function}}", &embedded))
@@ -187,12 +152,13 @@ async fn page(State(console): State<Arc<Console>>) -> impl IntoResponse {
 /// all pages of this server together.
 async fn live(State(console): State<Arc<Console>>) -> Response {
     let shared = &console.shared;
-    respond(&json!({
+    let newest = shared.invocations.history.newest_first();
+    json_response(&json!({
         "function": console.function,
         "runs": shared.invocations.has_environment(),
         "pid": *console.pid.borrow(),
         "samples": *lock(&console.samples),
-        "ended": shared.invocations.history.count(),
+        "newest": newest.first().map(|past| past.request_id.to_string()),
         "printed": shared.logs.output_count(),
     }))
 }
@@ -219,7 +185,7 @@ async fn burst(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(respond(&json!({
+    Ok(json_response(&json!({
         "replies": replies,
         "functionErrors": function_errors,
         "throttled": throttled,
@@ -230,26 +196,22 @@ async fn burst(
 async fn last_invocations(State(console): State<Arc<Console>>) -> Response {
     let invocations = console.shared.invocations.history.newest_first();
     let invocations: Vec<_> = invocations.iter().map(|past| summary(past)).collect();
-    respond(&json!({ "invocations": invocations }))
+    json_response(&json!({ "invocations": invocations }))
 }
 
 fn summary(past: &Past) -> Value {
     let mut summary = json!({
         "requestId": past.request_id.to_string(),
-        "ended": unix_millis(past.ended),
+        "ended": past.ended.timestamp_millis(),
         "event": excerpt(&past.event),
     });
     match &past.outcome {
-        Outcome::Reply {
-            payload,
-            function_error,
-            duration,
-        } => {
-            summary["reply"] = excerpt(payload).into();
-            summary["functionError"] = (*function_error).into();
-            summary["duration"] = micros(*duration).into();
+        Ok(reply) => {
+            summary["reply"] = excerpt(&reply.payload).into();
+            summary["functionError"] = reply.function_error.into();
+            summary["duration"] = micros(past.duration).into();
         }
-        Outcome::Refused(error) => {
+        Err(error) => {
             summary["refused"] = json!({
                 "status": error.status.as_u16(),
                 "type": error.error_type,
@@ -282,22 +244,18 @@ async fn invocation(
     })?;
     let mut whole = summary(&past);
     whole["event"] = String::from_utf8_lossy(&past.event).into();
-    if let Outcome::Reply { payload, .. } = &past.outcome {
-        whole["reply"] = String::from_utf8_lossy(payload).into();
+    if let Ok(reply) = &past.outcome {
+        whole["reply"] = String::from_utf8_lossy(&reply.payload).into();
     }
     whole["log"] = texts(&console.shared.logs.of(past.request_id));
-    Ok(respond(&whole))
+    Ok(json_response(&whole))
 }
 
 /// The last lines that the function printed without a request id.
 async fn output(State(console): State<Arc<Console>>) -> Response {
-    respond(&json!({ "lines": texts(&console.shared.logs.output()) }))
+    json_response(&json!({ "lines": texts(&console.shared.logs.output()) }))
 }
 
 fn texts(lines: &[Arc<str>]) -> Value {
     lines.iter().map(|line| &**line).collect()
-}
-
-fn respond(body: &Value) -> Response {
-    ([(header::CONTENT_TYPE, JSON)], body.to_string()).into_response()
 }

@@ -172,9 +172,8 @@ impl Emulator {
     /// Waits until the process is another than `pid` and has polled.
     pub async fn wait_for_restart(&self, pid: u32) -> u32 {
         let mut current = self.pid.clone();
-        let other = current
-            .wait_for(|current| current.is_some_and(|current| current != pid))
-            .await;
+        let is_other = |current: &Option<u32>| current.is_some_and(|current| current != pid);
+        let other = current.wait_for(is_other).await;
         match other.ok().and_then(|other| *other) {
             Some(other) => other,
             // The supervisor has ended, which only `terminate` makes it do.

@@ -6,13 +6,15 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{self, Path, PathBuf};
+use std::path::{self, Path};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio::net::TcpListener;
 use tokio::process::Command;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -25,6 +27,7 @@ use crate::process::Process;
 use crate::runtime_api::{self, RuntimeApi};
 use crate::settings::Settings;
 use crate::start_error::{StartError, exit_reason};
+use crate::workers::Init;
 
 /// The variables of the emulator's own environment that the function gets as well: needed to run
 /// anything at all, or useful for debugging.
@@ -67,29 +70,17 @@ impl Environment {
             path: settings.bootstrap.clone(),
             reason: error.to_string(),
         };
-        let bootstrap = Bootstrap::find(settings)?;
         // Each environment has a port of its own, so that no process talks to another's Runtime API.
         let (listener, address) = listen("Runtime API", ([127, 0, 0, 1], 0).into()).await?;
         let first_line = shared.logs.count();
-        let process = Process::start(bootstrap.command(settings, address));
+        let process = Process::start(command(settings, address)?);
         let mut process = process.await.map_err(cannot_run)?;
-        let (number, mut init) = shared.invocations.start_environment();
-        let extensions = Arc::new(Extensions::new(settings));
         let output = process.take_output().map_err(cannot_run)?;
-        let api = RuntimeApi::new(shared, &extensions, number);
-        let mut environment = Self {
-            number,
-            process: Some(process),
-            has_ended: false,
-            extensions: Arc::clone(&extensions),
-            termination_grace: settings.termination_grace,
-            shared: Arc::clone(shared),
-            readers: JoinSet::new(),
-            _runtime_api: std::iter::once(runtime_api::serve(listener, api)).collect(),
-        };
+        let (mut environment, mut init) = Self::new(settings, shared, listener, Some(process));
+        let extensions = Arc::clone(&environment.extensions);
         for pipe in output {
-            let reader = shared.logs.attach(pipe, number).map_err(cannot_run)?;
-            environment.readers.spawn(reader);
+            let reader = shared.logs.attach(pipe, environment.number);
+            environment.readers.spawn(reader.map_err(cannot_run)?);
         }
         let last_lines = || {
             shared.logs.drain();
@@ -129,20 +120,30 @@ impl Environment {
     ) -> Result<(Self, Vec<(OsString, OsString)>), StartError> {
         let (listener, address) = listen("Runtime API", address).await?;
         let directory = env::current_dir().unwrap_or_default();
-        let (number, _) = shared.invocations.start_environment();
+        let (environment, _) = Self::new(settings, shared, listener, None);
+        Ok((environment, variables(settings, &directory, address)))
+    }
+
+    fn new(
+        settings: &Settings,
+        shared: &Arc<Shared>,
+        listener: TcpListener,
+        process: Option<Process>,
+    ) -> (Self, oneshot::Receiver<Init>) {
+        let (number, init) = shared.invocations.start_environment();
         let extensions = Arc::new(Extensions::new(settings));
-        let api = RuntimeApi::new(shared, &extensions, number);
+        let api = RuntimeApi::new(shared, &extensions, number, process.is_none());
         let environment = Self {
             number,
-            process: None,
+            process,
             has_ended: false,
             extensions,
             termination_grace: settings.termination_grace,
             shared: Arc::clone(shared),
             readers: JoinSet::new(),
-            _runtime_api: std::iter::once(runtime_api::serve_attached(listener, api)).collect(),
+            _runtime_api: std::iter::once(runtime_api::serve(listener, api)).collect(),
         };
-        Ok((environment, variables(settings, &directory, address)))
+        (environment, init)
     }
 
     /// The function's process, if this started it.
@@ -204,65 +205,46 @@ impl Drop for Environment {
     }
 }
 
-/// What to run, and where.
-struct Bootstrap {
-    executable: PathBuf,
-    directory: PathBuf,
-}
-
-impl Bootstrap {
-    /// Finds the executable and makes sure that it can be run.
-    ///
-    /// It runs in its own directory, as on Lambda, unless it has arguments or is found in `PATH`: then
-    /// it is an interpreter, and what it runs is in the current directory. Links are not followed: a
-    /// Python of a virtual environment is one.
-    fn find(settings: &Settings) -> Result<Self, StartError> {
-        let given = &settings.bootstrap;
-        let fail = |reason: String| StartError::Bootstrap {
-            path: given.clone(),
-            reason,
-        };
-        let in_path = || {
-            let is_name = given.components().count() == 1 && !given.exists();
-            let path = env::var_os("PATH").filter(|_| is_name)?;
-            let mut candidates = env::split_paths(&path).map(|directory| directory.join(given));
-            candidates.find(|candidate| candidate.is_file())
-        };
-        let (executable, is_interpreter) = match in_path() {
-            Some(found) => (found, true),
-            None => (given.clone(), !settings.arguments.is_empty()),
-        };
-        let executable = path::absolute(executable).map_err(|error| fail(error.to_string()))?;
-        let metadata = fs::metadata(&executable).map_err(|error| fail(error.to_string()))?;
+/// The command that starts the function, if its executable can be run.
+///
+/// It runs in its own directory, as on Lambda, unless it has arguments or is a name to find in `PATH`:
+/// then it is an interpreter, and what it runs is in the current directory. Links are not followed: a
+/// Python of a virtual environment is one.
+fn command(settings: &Settings, runtime_api: SocketAddr) -> Result<Command, StartError> {
+    let given = &settings.bootstrap;
+    let fail = |reason: String| StartError::Bootstrap {
+        path: given.clone(),
+        reason,
+    };
+    let failed = |error: io::Error| fail(error.to_string());
+    let current = || env::current_dir().map_err(failed);
+    let (executable, directory) = if given.components().count() == 1 && !given.exists() {
+        (given.clone(), current()?)
+    } else {
+        let executable = path::absolute(given).map_err(failed)?;
+        let metadata = fs::metadata(&executable).map_err(failed)?;
         if metadata.is_dir() {
-            return Err(fail(
-                "it is a directory; give the path of the executable in it".to_owned(),
-            ));
+            let reason = "it is a directory; give the path of the executable in it";
+            return Err(fail(reason.to_owned()));
         }
         if metadata.permissions().mode() & 0o111 == 0 {
             return Err(fail("it is not executable; try chmod +x".to_owned()));
         }
         let directory = match executable.parent() {
-            Some(directory) if !is_interpreter => directory.to_owned(),
-            _ => env::current_dir().map_err(|error| fail(error.to_string()))?,
+            Some(own) if settings.arguments.is_empty() => own.to_owned(),
+            _ => current()?,
         };
-        Ok(Self {
-            executable,
-            directory,
-        })
-    }
-
-    fn command(&self, settings: &Settings, runtime_api: SocketAddr) -> Command {
-        let inherited = INHERITED.iter();
-        let mut command = Command::new(&self.executable);
-        command
-            .args(&settings.arguments)
-            .env_clear()
-            .envs(inherited.filter_map(|name| Some((name, env::var_os(name)?))))
-            .envs(variables(settings, &self.directory, runtime_api))
-            .current_dir(&self.directory);
-        command
-    }
+        (executable, directory)
+    };
+    let inherited = INHERITED.iter();
+    let mut command = Command::new(executable);
+    command
+        .args(&settings.arguments)
+        .env_clear()
+        .envs(inherited.filter_map(|name| Some((name, env::var_os(name)?))))
+        .envs(variables(settings, &directory, runtime_api))
+        .current_dir(&directory);
+    Ok(command)
 }
 
 /// The variables that make a process the function.

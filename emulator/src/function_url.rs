@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -27,10 +26,9 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::ApiError;
-use crate::body::{BodyError, MAX_PAYLOAD};
-use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
-use crate::invocation::InvokeError;
-use crate::invoke_api::{InvokeApi, MAX_TRACE_ID, new_trace_id};
+use crate::body::MAX_PAYLOAD;
+use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, json_response, value_of};
+use crate::invoke_api::{InvokeApi, check_trace_id, new_trace_id};
 
 /// Headers that describe one connection, not the message.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -68,14 +66,12 @@ async fn handle(
     let trace_id = trace_id.unwrap_or_else(|| new_trace_id(request_id));
     let mut response = (function_url.invoke(request_id, &trace_id, &request, source, body))
         .await
-        .unwrap_or_else(|status| {
-            if status.is_client_error() {
-                let error_type = status.canonical_reason().unwrap_or_default();
-                let message = "The function URL refused the request".to_owned();
-                let error = ApiError::new(status, error_type, message);
-                (function_url.api).note_refusal(request_id, &Bytes::new(), &error);
+        .unwrap_or_else(|error| {
+            if error.status != StatusCode::TOO_MANY_REQUESTS {
+                warn!("function URL: {}", error.message);
             }
-            refuse(status)
+            (function_url.api).note_refusal(request_id, &Bytes::new(), &error);
+            refused(error.status)
         });
     let headers = response.headers_mut();
     headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
@@ -91,56 +87,32 @@ impl FunctionUrl {
         request: &Parts,
         source: SocketAddr,
         body: Body,
-    ) -> Result<Response, StatusCode> {
-        if trace_id.len() > MAX_TRACE_ID {
-            return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-        }
+    ) -> Result<Response, ApiError> {
+        check_trace_id(trace_id).map_err(|error| ApiError {
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            ..error
+        })?;
         if is_preflight(request) {
             warn!(
                 "function URL: cargo local does not have CORS settings; the preflight request goes to \
                  the function"
             );
         }
-        let body = (self.api.bodies)
-            .read(&request.headers, body, MAX_PAYLOAD)
-            .await
-            .map_err(|error| {
-                if !matches!(error, BodyError::NoRoom) {
-                    warn!("function URL: {error}");
-                }
-                match error {
-                    BodyError::NoRoom => StatusCode::TOO_MANY_REQUESTS,
-                    BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-                    BodyError::Broken(_) => StatusCode::BAD_REQUEST,
-                    BodyError::TimedOut(_) => StatusCode::REQUEST_TIMEOUT,
-                }
-            })?
-            .bytes;
-        let event = self.event(request_id, trace_id, request, source, &body);
+        let bodies = &self.api.bodies;
+        let body = bodies.read(&request.headers, body, MAX_PAYLOAD).await?;
+        let event = self.event(request_id, trace_id, request, source, &body.bytes);
+        drop(body);
+        // Even if the body is small enough, the event that wraps it may be too large.
         let event = event.to_string().into();
-        let pending = self.api.submit(request_id, trace_id.clone(), event);
-        let reply = match pending {
-            Ok(pending) => pending.reply().await,
-            Err(error) => Err(error),
-        };
-        match reply {
-            Ok(reply) if reply.function_error => Err(StatusCode::BAD_GATEWAY),
-            Ok(reply) => response(&reply.payload).map_err(|reason| {
-                warn!(
-                    "function URL: the reply to {request_id} does not describe a response: {reason}"
-                );
-                StatusCode::BAD_GATEWAY
-            }),
-            Err(InvokeError::TooManyRequests) => Err(StatusCode::TOO_MANY_REQUESTS),
-            Err(error) => {
-                warn!("function URL: {error}");
-                Err(match error {
-                    // The request fits, the event that wraps it does not.
-                    InvokeError::RequestTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-                    _ => StatusCode::BAD_GATEWAY,
-                })
-            }
+        let pending = self.api.submit(request_id, trace_id.clone(), event)?;
+        let reply = pending.reply().await?;
+        if reply.function_error {
+            return Ok(refused(StatusCode::BAD_GATEWAY));
         }
+        Ok(response(&reply.payload).unwrap_or_else(|reason| {
+            warn!("function URL: the reply to {request_id} does not describe a response: {reason}");
+            refused(StatusCode::BAD_GATEWAY)
+        }))
     }
 
     fn event(
@@ -151,7 +123,7 @@ impl FunctionUrl {
         source: SocketAddr,
         body: &Bytes,
     ) -> Value {
-        let now = DateTime::<Utc>::from(SystemTime::now());
+        let now = Utc::now();
         let path = request.uri.path();
         let query = request.uri.query().unwrap_or_default();
         let text = |name: HeaderName| {
@@ -229,13 +201,12 @@ fn is_preflight(request: &Parts) -> bool {
     request.method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-fn refuse(status: StatusCode) -> Response {
-    if status == StatusCode::BAD_GATEWAY {
-        return (status, "Internal Server Error").into_response();
+fn refused(status: StatusCode) -> Response {
+    if status.is_server_error() {
+        return (StatusCode::BAD_GATEWAY, "Internal Server Error").into_response();
     }
-    let message = status.canonical_reason().unwrap_or_default();
-    let body = json!({ "message": message }).to_string();
-    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+    let message = status.canonical_reason();
+    (status, json_response(&json!({ "message": message }))).into_response()
 }
 
 /// Whether Lambda passes a body of this type on as text.

@@ -11,7 +11,6 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
@@ -21,7 +20,7 @@ use uuid::Uuid;
 
 use crate::api_error::ApiError;
 use crate::function_name::FunctionName;
-use crate::http::{AMZN_REQUEST_ID, JSON, header_value};
+use crate::http::{AMZN_REQUEST_ID, header_value, json_response};
 use crate::origin;
 use crate::settings::{ACCOUNT_ID, MEMORY_MIB, PUBLISHED, REGION, Settings, arn};
 
@@ -37,21 +36,20 @@ struct FunctionsApi {
 }
 
 pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
-    let functions = "/2015-03-31/functions";
     let api = FunctionsApi {
         settings,
         function_url,
         revision_id: Uuid::new_v4(),
     };
     Router::new()
-        .route(functions, get(list_functions))
-        .route(&format!("{functions}/"), get(list_functions))
+        .route("/2015-03-31/functions", get(list_functions))
+        .route("/2015-03-31/functions/", get(list_functions))
         .route(
-            &format!("{functions}/{{name}}"),
+            "/2015-03-31/functions/{name}",
             read("lambda:GetFunction", function),
         )
         .route(
-            &format!("{functions}/{{name}}/configuration"),
+            "/2015-03-31/functions/{name}/configuration",
             read("lambda:GetFunctionConfiguration", |_, it| it.clone()),
         )
         .route(
@@ -157,11 +155,8 @@ async fn list_functions(State(api): Api, RawQuery(query): RawQuery) -> Response 
 }
 
 fn respond(body: &Value) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, JSON),
-        (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
-    ];
-    (headers, body.to_string()).into_response()
+    let request_id = header_value(&Uuid::new_v4().to_string());
+    ([(AMZN_REQUEST_ID, request_id)], json_response(body)).into_response()
 }
 
 fn capacity_provider_arn() -> String {

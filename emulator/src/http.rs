@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -37,10 +37,14 @@ pub(crate) fn value_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<
     headers.get(name).filter(|value| !value.is_empty())
 }
 
+pub(crate) fn json_response(body: &Value) -> Response {
+    ([(header::CONTENT_TYPE, JSON)], body.to_string()).into_response()
+}
+
 /// An error of the Runtime API or the Extensions API.
 pub(crate) fn error(status: StatusCode, error_type: &str, message: &str) -> Response {
-    let body = json!({ "errorMessage": message, "errorType": error_type }).to_string();
-    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+    let body = json!({ "errorMessage": message, "errorType": error_type });
+    (status, json_response(&body)).into_response()
 }
 
 /// The response of the Runtime API or the Extensions API to what it accepts.

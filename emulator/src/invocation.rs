@@ -19,6 +19,17 @@ pub struct Reply {
     pub function_error: bool,
 }
 
+impl Reply {
+    /// The function has failed.
+    pub(crate) fn failure(request_id: Uuid, payload: Bytes) -> Self {
+        Self {
+            request_id,
+            payload,
+            function_error: true,
+        }
+    }
+}
+
 /// Why an event was not given to the function.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
@@ -61,7 +72,7 @@ pub(crate) struct Dispatch {
     /// Identifies the attempt: an event that is handed out again gets another.
     pub(crate) invocation_id: Uuid,
     /// Milliseconds since the epoch.
-    pub(crate) deadline_ms: u64,
+    pub(crate) deadline_ms: i64,
     pub(crate) request: InvokeRequest,
 }
 

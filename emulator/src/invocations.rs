@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::Utc;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::history::{History, Outcome};
+use crate::api_error::ApiError;
+use crate::history::History;
 use crate::invocation::{
     Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, describe, error,
 };
@@ -201,11 +203,7 @@ impl Invocations {
             }) = next_in_line(&mut state.waiting)
             && let Some(poll) = workers.take_poll()
         {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            let deadline = now.saturating_add(self.timeout).as_millis();
-            dispatch.deadline_ms = u64::try_from(deadline).unwrap_or(u64::MAX);
+            dispatch.deadline_ms = (Utc::now() + self.timeout).timestamp_millis();
             let in_flight = InFlight {
                 worker: poll.worker,
                 invocation_id: dispatch.invocation_id,
@@ -266,7 +264,12 @@ impl Invocations {
         let workers = state.environments.get_mut(&worker.environment);
         let workers = workers.ok_or(ReplyError::Unknown)?;
         let in_flight = workers.replied(worker, request_id, invocation_id)?;
-        self.settle(state, in_flight, request_id, payload, function_error);
+        let reply = Reply {
+            request_id,
+            payload,
+            function_error,
+        };
+        self.settle(state, in_flight, reply);
         if is_replaced {
             self.drained.notify_waiters();
         }
@@ -274,38 +277,23 @@ impl Invocations {
     }
 
     /// Gives the caller the outcome of an invocation that is no longer in flight.
-    fn settle(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        ended: InFlight,
-        request_id: Uuid,
-        payload: Bytes,
-        function_error: bool,
-    ) {
+    fn settle(&self, mut state: MutexGuard<'_, State>, ended: InFlight, reply: Reply) {
         let duration = ended.dispatched.elapsed();
         state.activity.durations.push(duration);
-        state.activity.function_errors += usize::from(function_error);
+        state.activity.function_errors += usize::from(reply.function_error);
         drop(state);
         let milliseconds = duration.as_secs_f64() * 1e3;
-        if function_error {
+        let request_id = reply.request_id;
+        if reply.function_error {
             let own = format!("RequestId: {request_id} Error: ");
-            let error = describe(&payload).replace(&own, "");
+            let error = describe(&reply.payload).replace(&own, "");
             warn!("invocation {request_id} failed after {milliseconds:.1} ms: {error}");
         } else {
             debug!("invocation {request_id} took {milliseconds:.1} ms");
         }
-        let outcome = Outcome::Reply {
-            payload: payload.clone(),
-            function_error,
-            duration,
-        };
-        self.history.add(request_id, &ended.event, outcome);
+        (self.history).add(request_id, &ended.event, duration, Ok(reply.clone()));
         // A caller that has gone away wants no reply.
-        let _ = ended.reply.send(Reply {
-            request_id,
-            payload,
-            function_error,
-        });
+        let _ = ended.reply.send(reply);
     }
 
     /// Handles `POST /init/error`. Returns whether the init phase had not ended before.
@@ -360,7 +348,7 @@ impl Invocations {
         drop(state);
         for (request_id, in_flight) in ended.into_iter().flat_map(Workers::into_in_flight) {
             let error = error(request_id, "Runtime.ExitError", reason);
-            self.settle(self.state(), in_flight, request_id, error, true);
+            self.settle(self.state(), in_flight, Reply::failure(request_id, error));
         }
         self.drained.notify_waiters();
     }
@@ -369,21 +357,14 @@ impl Invocations {
     /// id.
     pub(crate) fn fail_waiting(&self, error: impl Fn(Uuid) -> Bytes) {
         for Waiting { dispatch, reply } in self.state().waiting.drain(..) {
-            let request_id = dispatch.request.request_id;
-            let payload = error(request_id);
-            let reason = describe(&payload);
+            let request = dispatch.request;
+            let request_id = request.request_id;
+            let failure = Reply::failure(request_id, error(request_id));
+            let reason = describe(&failure.payload);
             warn!("invocation {request_id} failed before the function started: {reason}");
-            let outcome = Outcome::Reply {
-                payload: payload.clone(),
-                function_error: true,
-                duration: Duration::ZERO,
-            };
-            (self.history).add(request_id, &dispatch.request.event, outcome);
-            let _ = reply.send(Reply {
-                request_id,
-                payload,
-                function_error: true,
-            });
+            let outcome = Ok(failure.clone());
+            (self.history).add(request_id, &request.event, Duration::ZERO, outcome);
+            let _ = reply.send(failure);
         }
     }
 
@@ -415,7 +396,7 @@ impl Invocations {
         for (request_id, in_flight) in due {
             let reason = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
             let error = error(request_id, "Sandbox.Timedout", &reason);
-            self.settle(self.state(), in_flight, request_id, error, true);
+            self.settle(self.state(), in_flight, Reply::failure(request_id, error));
         }
         self.drained.notify_waiters();
         next
@@ -455,14 +436,22 @@ impl Invocations {
         activity
     }
 
+    /// Notes for the console that the function does not get an event.
+    pub(crate) fn note_refusal(&self, request_id: Uuid, event: &Bytes, error: &ApiError) {
+        (self.history).add(request_id, event, Duration::ZERO, Err(error.clone()));
+    }
+
     fn throttle(&self, state: &mut State, refused: Option<Waiting>) -> InvokeError {
         state.activity.throttled += 1;
         if let Some(Waiting { dispatch, .. }) = refused {
             let request = dispatch.request;
             let (request_id, workers) = (request.request_id, self.workers);
             warn!("invocation {request_id} was throttled: it found none of {workers} workers free");
-            let outcome = Outcome::Refused(InvokeError::TooManyRequests.into());
-            (self.history).add(request.request_id, &request.event, outcome);
+            self.note_refusal(
+                request_id,
+                &request.event,
+                &InvokeError::TooManyRequests.into(),
+            );
         }
         InvokeError::TooManyRequests
     }

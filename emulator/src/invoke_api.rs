@@ -4,7 +4,7 @@
 //! `lambda/2015-03-31/service-2.json`), so that SDKs raise the exceptions they raise for Lambda.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,14 +16,14 @@ use axum::routing::post;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use chrono::Utc;
 use serde::de::IgnoredAny;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::ApiError;
-use crate::body::{self, Bodies, BodyError, MAX_PAYLOAD, Payload};
+use crate::body::{self, Bodies, MAX_PAYLOAD, Payload};
 use crate::function_name::FunctionName;
-use crate::history::Outcome;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
 use crate::invocations::{Invocations, PendingReply};
@@ -38,7 +38,7 @@ const MAX_CLIENT_CONTEXT: usize = 3583;
 
 /// The largest `X-Amzn-Trace-Id`, in bytes: the function gets it in the head of a response, of which
 /// runtimes read only so much.
-pub(crate) const MAX_TRACE_ID: usize = 4 * 1024;
+const MAX_TRACE_ID: usize = 4 * 1024;
 
 /// How long a caller may take to send a body that will be refused.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
@@ -104,8 +104,7 @@ impl InvokeApi {
     /// Notes a refusal for the console, unless it is a throttle, which is noted where it happens.
     pub(crate) fn note_refusal(&self, request_id: Uuid, event: &Bytes, error: &ApiError) {
         if error.status != StatusCode::TOO_MANY_REQUESTS {
-            let outcome = Outcome::Refused(error.clone());
-            self.invocations.history.add(request_id, event, outcome);
+            self.invocations.note_refusal(request_id, event, error);
         }
     }
 
@@ -160,12 +159,17 @@ fn check_json(json: &[u8]) -> Result<(), String> {
     }
 }
 
+pub(crate) fn check_trace_id(trace_id: &HeaderValue) -> Result<(), ApiError> {
+    if trace_id.len() > MAX_TRACE_ID {
+        let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
+        return Err(ApiError::invalid_parameter(&message));
+    }
+    Ok(())
+}
+
 /// A new trace id in X-Ray's form, not sampled. Its random part is the request id's.
 pub(crate) fn new_trace_id(request_id: Uuid) -> HeaderValue {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let now = Utc::now().timestamp();
     let id = request_id.simple().to_string();
     let (root, parent) = (&id[..24], &id[16..]);
     header_value(&format!(
@@ -271,10 +275,7 @@ impl Options {
             }
         }
         let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
-        if (trace_id.as_ref()).is_some_and(|trace_id| trace_id.len() > MAX_TRACE_ID) {
-            let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
-            return Err(ApiError::invalid_parameter(&message));
-        }
+        trace_id.as_ref().map_or(Ok(()), check_trace_id)?;
         let client_context = value_of(headers, &CLIENT_CONTEXT)
             .map(client_context)
             .transpose()?;
@@ -294,7 +295,7 @@ async fn accept(
     name: &str,
     query: &str,
     headers: &HeaderMap,
-    body: Result<Payload, BodyError>,
+    body: Result<Payload, ApiError>,
 ) -> Result<Response, ApiError> {
     if headers.contains_key(header::ORIGIN) {
         origin::check(headers)?;
@@ -308,7 +309,9 @@ async fn accept(
         MAX_PAYLOAD
     };
     let body = match body {
-        Err(BodyError::TooLarge(_)) => return Err(InvokeError::too_large(limit).into()),
+        Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
+            return Err(InvokeError::too_large(limit).into());
+        }
         body => body?,
     };
     let event = checked(body.bytes.clone(), limit)?;

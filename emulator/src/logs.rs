@@ -1,6 +1,6 @@
 //! What the function prints.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -51,15 +51,15 @@ struct Lines {
     all: Kept,
     /// Those without a request id.
     output: Kept,
-    request_ids: HashSet<Uuid>,
-    /// The same request ids, oldest first.
-    by_age: VecDeque<Uuid>,
+    /// Oldest first.
+    request_ids: VecDeque<Uuid>,
 }
 
 impl Lines {
     /// Whether a line names no invocation.
     fn names_none(&self, line: &str) -> bool {
-        !request_ids(line).any(|id| self.request_ids.contains(&id))
+        // It is usually one of the newest.
+        !request_ids(line).any(|id| self.request_ids.iter().rev().any(|known| *known == id))
     }
 }
 
@@ -219,13 +219,9 @@ impl Logs {
     /// Notes that lines with this request id belong to an invocation.
     pub(crate) fn expect(&self, request_id: Uuid) {
         let mut lines = lock(&self.lines);
-        if lines.request_ids.insert(request_id) {
-            lines.by_age.push_back(request_id);
-        }
-        if lines.by_age.len() > MAX_REQUEST_IDS
-            && let Some(oldest) = lines.by_age.pop_front()
-        {
-            lines.request_ids.remove(&oldest);
+        lines.request_ids.push_back(request_id);
+        if lines.request_ids.len() > MAX_REQUEST_IDS {
+            lines.request_ids.pop_front();
         }
     }
 

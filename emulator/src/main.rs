@@ -1,27 +1,27 @@
 //! `cargo local`: a function of Lambda Managed Instances, run on this machine.
 
-mod thread;
 mod watch;
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{Read, Write, stdin, stdout};
+use std::io::{self, Read, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::panic;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::PathBuf;
+use std::process;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use emulator::{Build, Emulator, Settings, StandardError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tracing::level_filters::LevelFilter;
 
-use crate::thread::{Error, on_thread};
-use crate::watch::{Origin, Watch};
+use crate::watch::{Error, Origin, Watch};
 
 /// How long to wait for the last lines on standard error.
 const LAST_LINES: Duration = Duration::from_secs(5);
@@ -135,7 +135,7 @@ fn function_name(text: &str) -> Result<String, String> {
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     let (cli, arguments) = parse(env::args_os().collect());
     let level = if cli.function.verbose {
         LevelFilter::DEBUG
@@ -154,12 +154,13 @@ async fn main() -> ExitCode {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
-    let code = run(cli, arguments).await.unwrap_or_else(|error| {
+    let succeeded = run(cli, arguments).await.unwrap_or_else(|error| {
         say(&format!("error: {error}"));
-        ExitCode::FAILURE
+        false
     });
     StandardError.flush_within(LAST_LINES);
-    code
+    // It waits for no thread that reads standard input or writes to standard output.
+    process::exit(i32::from(!succeeded))
 }
 
 /// Reads the command line, without what follows `--`: that is the function's.
@@ -179,8 +180,9 @@ fn say(line: &str) {
     let _ = StandardError.write_all(format!("{line}\n").as_bytes());
 }
 
-async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> {
-    let mut end = End::new()?;
+/// Returns whether it has succeeded.
+async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<bool, Error> {
+    let mut end = signals()?;
     let paths = cli.serve.watch.take();
     for path in paths.iter().flatten() {
         let cannot_watch = |error| format!("cannot watch {}: {error}", path.display());
@@ -191,7 +193,7 @@ async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> 
             (Some(path), _) => Origin::Bootstrap(path),
             (None, Some(_)) => Origin::Bootstrap(env::current_dir()?),
             (None, None) => {
-                let target = on_thread(move || cli.build.find()).await??;
+                let target = spawn_blocking(move || cli.build.find()).await??;
                 Origin::Built(Box::new(target))
             }
         };
@@ -201,15 +203,15 @@ async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<ExitCode, Error> 
     };
     let (settings, watch) = tokio::select! {
         prepared = prepare => prepared?,
-        () = end.requested() => return Ok(ExitCode::FAILURE),
+        _ = end.recv() => return Ok(false),
     };
     match cli.command {
         Some(Command::Invoke { .. }) if cli.serve.attach.is_some() => {
             Err("--attach serves until Ctrl-C: leave out `invoke`".into())
         }
         Some(Command::Invoke { event }) => tokio::select! {
-            code = invoke(settings, event) => code,
-            () = end.requested() => Ok(ExitCode::FAILURE),
+            succeeded = invoke(settings, event) => succeeded,
+            _ = end.recv() => Ok(false),
         },
         None => serve(settings, cli.serve, watch, end).await,
     }
@@ -250,20 +252,8 @@ async fn settings(
     Ok(settings)
 }
 
-/// The first of the example events, on one line. `{}` if there is none.
-fn example(events: &Path) -> String {
-    let files = fs::read_dir(events).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = files.map(|file| file.path()).collect();
-    paths.sort_unstable();
-    let mut texts = paths
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok());
-    let first = texts.find(|event| !event.trim().contains(['\n', '\'']));
-    first.map_or("{}".to_owned(), |event| event.trim().to_owned())
-}
-
-async fn invoke(settings: Settings, event: String) -> Result<ExitCode, Error> {
-    let event = on_thread(move || read_event(&event)).await??;
+async fn invoke(settings: Settings, event: String) -> Result<bool, Error> {
+    let event = spawn_blocking(move || read_event(&event)).await??;
     let emulator = Emulator::start(settings).await?;
     let reply = emulator.invoke(event).await;
     // What the function prints at its end does not belong to the invocation.
@@ -272,17 +262,13 @@ async fn invoke(settings: Settings, event: String) -> Result<ExitCode, Error> {
     let reply = reply?;
     let mut line = Vec::from(reply.payload);
     line.push(b'\n');
-    on_thread(move || {
+    spawn_blocking(move || {
         let mut out = stdout().lock();
         out.write_all(&line)?;
         out.flush()
     })
     .await??;
-    Ok(if reply.function_error {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(!reply.function_error)
 }
 
 fn read_event(event: &str) -> Result<Vec<u8>, Error> {
@@ -304,20 +290,23 @@ async fn serve(
     mut settings: Settings,
     serve: ServeArgs,
     watch: Option<Watch>,
-    mut end: End,
-) -> Result<ExitCode, Error> {
+    mut end: mpsc::Receiver<()>,
+) -> Result<bool, Error> {
     settings.invoke_address = serve.listen;
     settings.function_url_address = serve.function_url;
     settings.attach = serve.attach;
-    let example = settings.events.as_deref().map(example).unwrap_or_default();
+    // One that fits on a line of a shell.
+    let mut examples = settings.examples().into_iter().map(|(_, event)| event);
+    let example = examples.find(|event| !event.contains(['\n', '\'']));
+    let example = example.unwrap_or("{}".to_owned());
     let function_name = settings.function_name.clone();
     let emulator = tokio::select! {
         emulator = Emulator::start(settings) => emulator?,
-        () = end.requested() => return Ok(ExitCode::FAILURE),
+        _ = end.recv() => return Ok(false),
     };
     let invitation = invitation(&emulator, &function_name, &example);
     // It serves even if standard output is closed, or full and nobody reads it.
-    let invite = on_thread(move || stdout().write_all(invitation.as_bytes()));
+    let invite = spawn_blocking(move || stdout().write_all(invitation.as_bytes()));
     let run = async {
         let _ = invite.await;
         if let Some(watch) = watch {
@@ -327,14 +316,14 @@ async fn serve(
     };
     tokio::select! {
         () = run => {}
-        () = end.requested() => {}
+        _ = end.recv() => {}
     }
     tokio::select! {
         _ = emulator.terminate() => {}
         // A second signal ends it at once.
-        () = end.requested() => {}
+        _ = end.recv() => {}
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 fn invitation(emulator: &Emulator, function_name: &str, example: &str) -> String {
@@ -369,24 +358,18 @@ fn exports(emulator: &Emulator) -> String {
     emulator.variables().iter().map(export).collect()
 }
 
-/// The signals that end the emulator: Ctrl-C, `kill`, or a terminal that is closed.
-struct End([Signal; 3]);
-
-impl End {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
+/// Receives the signals that end the emulator: Ctrl-C, `kill`, or a terminal that is closed.
+fn signals() -> io::Result<mpsc::Receiver<()>> {
+    let (sender, receiver) = mpsc::channel(1);
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
+        let (mut signals, sender) = (signal(kind)?, sender.clone());
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() && sender.send(()).await.is_ok() {}
+        });
     }
-
-    async fn requested(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
+    Ok(receiver)
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::body::{self, BodyError, MAX_PAYLOAD};
+use crate::body::{self, MAX_PAYLOAD};
 use crate::connection::{BreakableListener, Breakage, Connection, OpenConnections};
 use crate::environment::Shared;
 use crate::extensions::{self, Extensions};
@@ -57,6 +57,8 @@ pub(crate) struct RuntimeApi {
     extensions: Arc<Extensions>,
     /// The execution environment's number.
     environment: AtomicU64,
+    /// Whether somebody else starts the function, and starts it again.
+    is_attached: bool,
     connections: Arc<OpenConnections>,
     /// Held while it is decided whether a request comes from another process.
     decision: Mutex<()>,
@@ -69,11 +71,13 @@ impl RuntimeApi {
         shared: &Arc<Shared>,
         extensions: &Arc<Extensions>,
         environment: u64,
+        is_attached: bool,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
             extensions: Arc::clone(extensions),
             environment: environment.into(),
+            is_attached,
             connections: Arc::default(),
             decision: Mutex::default(),
         }
@@ -120,28 +124,13 @@ impl RuntimeApi {
 
 /// Serves the Runtime API for ever.
 pub(crate) async fn serve(listener: TcpListener, api: RuntimeApi) {
-    let connections = Arc::clone(&api.connections);
-    serve_router(listener, connections, router(Arc::new(api))).await;
-}
-
-/// Serves the Runtime API for ever to a function that somebody else starts, and starts again.
-pub(crate) async fn serve_attached(listener: TcpListener, api: RuntimeApi) {
-    let (connections, api) = (Arc::clone(&api.connections), Arc::new(api));
-    let watch = async |State(api): Api, request: Request, next: Next| {
-        api.notice_restart(&request);
-        next.run(request).await
-    };
-    let watch = middleware::from_fn_with_state(Arc::clone(&api), watch);
-    serve_router(listener, connections, router(api).layer(watch)).await;
-}
-
-async fn serve_router(listener: TcpListener, connections: Arc<OpenConnections>, router: Router) {
-    let service = router.into_make_service_with_connect_info::<Connection>();
     let listener = BreakableListener {
         tcp: listener,
         accepted: 0,
-        open: connections,
+        open: Arc::clone(&api.connections),
     };
+    let router = router(Arc::new(api));
+    let service = router.into_make_service_with_connect_info::<Connection>();
     // It never returns.
     let _ = axum::serve(listener, service).await;
 }
@@ -149,6 +138,13 @@ async fn serve_router(listener: TcpListener, connections: Arc<OpenConnections>, 
 fn router(api: Arc<RuntimeApi>) -> Router {
     let invocation = "/2018-06-01/runtime/invocation";
     let extensions = extensions::router(Arc::clone(&api.extensions));
+    let watch = async |State(api): Api, request: Request, next: Next| {
+        if api.is_attached {
+            api.notice_restart(&request);
+        }
+        next.run(request).await
+    };
+    let watch = middleware::from_fn_with_state(Arc::clone(&api), watch);
     Router::new()
         // A HEAD request would take an event and not get it.
         .route(
@@ -157,15 +153,11 @@ fn router(api: Arc<RuntimeApi>) -> Router {
         )
         .route(
             &format!("{invocation}/{{request_id}}/response"),
-            post(async |api, connection, id, headers, body| {
-                post_reply(false, api, connection, id, headers, body).await
-            }),
+            post(post_reply),
         )
         .route(
             &format!("{invocation}/{{request_id}}/error"),
-            post(async |api, connection, id, headers, body| {
-                post_reply(true, api, connection, id, headers, body).await
-            }),
+            post(post_reply),
         )
         .route("/2018-06-01/runtime/init/error", post(post_init_error))
         .route("/2018-06-01/ping", get(async || "pong"))
@@ -174,6 +166,7 @@ fn router(api: Arc<RuntimeApi>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(origin::no_page))
+        .layer(watch)
 }
 
 async fn next_invocation(
@@ -231,10 +224,10 @@ async fn next_invocation(
 
 /// Handles `POST …/response` and `POST …/error`.
 async fn post_reply(
-    function_error: bool,
     State(api): Api,
     ConnectInfo(connection): ConnectInfo<Connection>,
     Path(request_id): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
     mut body: Body,
 ) -> Response {
@@ -256,6 +249,7 @@ async fn post_reply(
         _ => {}
     }
     let worker = api.worker(&connection);
+    let function_error = uri.path().ends_with("/error");
     let mut response = api
         .accept(worker, &request_id, &headers, body, function_error)
         .await;
@@ -296,8 +290,7 @@ impl RuntimeApi {
             && !function_error
         {
             warn!("Runtime API: {message}");
-            let error_type = "InvalidFunctionResponseMode";
-            let response = error(StatusCode::BAD_REQUEST, error_type, message);
+            let response = bad_request("InvalidFunctionResponseMode", message);
             // The caller is told at once: a stream may last longer than the invocation.
             let error_type = "Runtime.InvalidResponseModeHeader";
             let response = reply(payload(error_type, message), true, response);
@@ -309,13 +302,14 @@ impl RuntimeApi {
         let is_wanted = invocations.check(worker, id, invocation_id).is_ok();
         match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
             Ok(payload) => reply(payload, function_error, accepted()),
-            Err(BodyError::TooLarge(_)) => reply(too_large(limit), true, refused_size(limit)),
+            Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                reply(too_large(limit), true, refused_size(limit))
+            }
             // The function may post it again, on another connection.
-            Err(_) => error(
-                StatusCode::BAD_REQUEST,
-                "TruncatedHTTPRequest",
-                "HTTP request detected as truncated",
-            ),
+            Err(_) => {
+                let message = "HTTP request detected as truncated";
+                bad_request("TruncatedHTTPRequest", message)
+            }
         }
     }
 }
@@ -356,21 +350,17 @@ fn refused(refusal: &ReplyError) -> Response {
         ReplyError::Late | ReplyError::Stale => {
             error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout")
         }
-        ReplyError::Unknown => error(
-            StatusCode::BAD_REQUEST,
-            "InvalidRequestID",
-            "Invalid request ID",
-        ),
+        ReplyError::Unknown => bad_request("InvalidRequestID", "Invalid request ID"),
     }
+}
+
+fn bad_request(error_type: &str, message: &str) -> Response {
+    error(StatusCode::BAD_REQUEST, error_type, message)
 }
 
 async fn post_init_error(State(api): Api, body: Body) -> Response {
     let Ok(body) = body::read(body, MAX_PAYLOAD, READ_TIMEOUT).await else {
-        return error(
-            StatusCode::BAD_REQUEST,
-            "InvalidRequest",
-            "The body cannot be read",
-        );
+        return bad_request("InvalidRequest", "The body cannot be read");
     };
     if (api.shared.invocations).init_error(api.environment(), body) {
         return accepted();

@@ -20,6 +20,12 @@ pub(crate) const MEMORY_MIB: u32 = 2048;
 /// The version that Managed Instances invoke: they run published versions only.
 pub(crate) const PUBLISHED: &str = "$LATEST.PUBLISHED";
 
+/// How many example events there may be.
+const MAX_EXAMPLES: usize = 100;
+
+/// How many bytes an example event may have.
+const MAX_EXAMPLE: u64 = 64 * 1024;
+
 /// RIE's.
 const LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:\
     /var/task:/var/task/lib:/opt/lib";
@@ -99,6 +105,29 @@ impl Settings {
         }
     }
 
+    /// The names and texts of the example events.
+    #[must_use]
+    pub fn examples(&self) -> Vec<(String, String)> {
+        let files = self.events.iter().flat_map(fs::read_dir).flatten();
+        let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
+        paths.retain(|path| {
+            let is_small = |file: fs::Metadata| file.is_file() && file.len() <= MAX_EXAMPLE;
+            path.extension().is_some_and(|kind| kind == "json")
+                && path.metadata().is_ok_and(is_small)
+        });
+        paths.sort_unstable();
+        let example = |path: &PathBuf| {
+            let name = path.file_stem()?.to_string_lossy().into_owned();
+            let text = fs::read_to_string(path).ok()?;
+            Some((name, text.trim_end().to_owned()))
+        };
+        paths
+            .iter()
+            .filter_map(example)
+            .take(MAX_EXAMPLES)
+            .collect()
+    }
+
     /// The version that callers invoke.
     pub(crate) fn version(&self) -> &'static str {
         match self.max_concurrency {
@@ -152,16 +181,13 @@ impl Settings {
             ("TZ", ":UTC".to_owned()),
         ];
         let initialization_type = match self.max_concurrency {
-            Some(workers) => {
-                variables.push(("AWS_LAMBDA_MAX_CONCURRENCY", workers.to_string()));
-                "lambda-managed-instances"
-            }
+            Some(_) => "lambda-managed-instances",
             None => "on-demand",
         };
-        variables.push((
-            "AWS_LAMBDA_INITIALIZATION_TYPE",
-            initialization_type.to_owned(),
-        ));
+        let kind = initialization_type.to_owned();
+        variables.push(("AWS_LAMBDA_INITIALIZATION_TYPE", kind));
+        let workers = self.max_concurrency.map(|workers| workers.to_string());
+        variables.extend(workers.map(|workers| ("AWS_LAMBDA_MAX_CONCURRENCY", workers)));
         variables
     }
 }

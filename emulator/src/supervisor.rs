@@ -11,7 +11,6 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::environment::{Environment, Shared};
-use crate::invocations::Invocations;
 use crate::settings::Settings;
 use crate::start_error::StartError;
 
@@ -25,22 +24,19 @@ pub(crate) struct Replacement {
     pub(crate) outcome: oneshot::Sender<Result<(), StartError>>,
 }
 
-/// Turns waiting callers away when it is dropped.
-struct TerminateOnDrop(Arc<Invocations>);
-
-impl Drop for TerminateOnDrop {
-    fn drop(&mut self) {
-        self.0.terminate();
-    }
-}
-
-/// Keeps the function running.
 pub(crate) struct Supervisor {
     pub(crate) settings: Settings,
     pub(crate) shared: Arc<Shared>,
     pub(crate) pid: watch::Sender<Option<u32>>,
     /// Replaced environments that finish what they have in flight.
     pub(crate) draining: JoinSet<()>,
+}
+
+impl Drop for Supervisor {
+    /// Turns waiting callers away.
+    fn drop(&mut self) {
+        self.shared.invocations.terminate();
+    }
 }
 
 impl Supervisor {
@@ -52,7 +48,6 @@ impl Supervisor {
         mut requests: mpsc::Receiver<Replacement>,
         mut terminated: oneshot::Receiver<()>,
     ) -> Option<ExitStatus> {
-        let _terminate = TerminateOnDrop(Arc::clone(&self.shared.invocations));
         loop {
             tokio::select! {
                 status = environment.exited() => {

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use emulator::{Emulator, Target, collect_files};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::thread::{Error, on_thread};
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The time between two looks at the files. Looking works on every file system, and takes less time
 /// than setting up notifications.
@@ -28,7 +29,7 @@ impl Origin {
     /// Builds the function, if need be.
     pub(crate) async fn executable(&self) -> Result<PathBuf, Error> {
         match self.clone() {
-            Self::Built(target) => Ok(on_thread(move || target.build()).await??),
+            Self::Built(target) => Ok(spawn_blocking(move || target.build()).await??),
             Self::Bootstrap(path) => Ok(path),
         }
     }

@@ -39,12 +39,6 @@ pub(crate) struct OpenPoll {
     pub(crate) sender: oneshot::Sender<Dispatch>,
 }
 
-/// A worker that neither polls nor has an event.
-struct Returning {
-    worker: Worker,
-    since: Instant,
-}
-
 /// Why a reply is not accepted.
 pub(crate) enum ReplyError {
     /// No such invocation is in flight.
@@ -67,8 +61,8 @@ pub(crate) struct Workers {
     /// The open polls, oldest first.
     polls: VecDeque<OpenPoll>,
     in_flight: HashMap<Uuid, InFlight>,
-    /// The workers that neither poll nor have an event, longest first.
-    returning: VecDeque<Returning>,
+    /// The workers that neither poll nor have an event, and since when: longest first.
+    returning: VecDeque<(Worker, Instant)>,
     /// The workers that still have a timed-out event.
     overdue: Vec<Worker>,
     /// Timed-out invocations whose reply has not come, oldest first.
@@ -118,7 +112,7 @@ impl Workers {
     }
 
     fn note_poll(&mut self, worker: Worker) {
-        let same = |returning: &Returning| returning.worker == worker;
+        let same = |(returning, _): &(Worker, Instant)| *returning == worker;
         if let Some(place) = self.returning.iter().position(same) {
             self.returning.remove(place);
             return;
@@ -203,10 +197,7 @@ impl Workers {
     fn await_poll(&mut self, worker: Worker) {
         // It may have polled already, if it repeated its reply on another connection.
         if self.known() + self.returning.len() < self.count {
-            self.returning.push_back(Returning {
-                worker,
-                since: Instant::now(),
-            });
+            self.returning.push_back((worker, Instant::now()));
         }
     }
 
@@ -239,7 +230,7 @@ impl Workers {
 
     /// How many can be expected to poll, because they have been away for less than `limit`.
     pub(crate) fn about_to_poll(&self, limit: Duration) -> usize {
-        let is_recent = |returning: &&Returning| returning.since.elapsed() < limit;
+        let is_recent = |(_, since): &&(Worker, Instant)| since.elapsed() < limit;
         let recent = self.returning.iter().filter(is_recent).count();
         recent.min(self.count.saturating_sub(self.known()))
     }

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::Sender;
@@ -113,30 +113,45 @@ impl Request {
         self.respond_with_status(202);
     }
 
-    /// Responds with a body of 16 bytes.
+    /// Responds with a body of 16 bytes. If it is not an error of the server, that settles what is
+    /// posted.
     pub fn respond_with_status(&self, status: u16) {
+        let response = format!(
+            "HTTP/1.1 {status} Status\r\nContent-Length: 16\r\n\r\n{{\"status\":\"OK\"}}\n"
+        );
+        if status < 500 {
+            self.settle(response);
+        } else {
+            self.respond(response);
+        }
+    }
+
+    /// Responds with this to a post, and to every other post for its invocation.
+    pub fn settle(&self, response: impl AsRef<[u8]>) {
+        self.settle_others(response.as_ref());
+        self.respond(response);
+    }
+
+    fn settle_others(&self, response: &[u8]) {
         let (request_id, _) = self.posted();
-        if status < 500
-            && !request_id.is_empty()
+        if !request_id.is_empty()
             && let Some(posts) = self.posts.upgrade()
         {
-            posts.settle(request_id);
+            posts.settle(request_id, response);
         }
-        self.respond(format!(
-            "HTTP/1.1 {status} Status\r\nContent-Length: 16\r\n\r\n{{\"status\":\"OK\"}}\n"
-        ));
     }
 
     /// Closes the connection. Whatever has been received on it is lost.
     pub fn close(self) {
-        self.respond_and_close("");
-    }
-
-    /// Sends these bytes and closes the connection. Whatever has been received on it is lost.
-    pub fn respond_and_close(self, bytes: impl AsRef<[u8]>) {
-        let _ = (&self.connection).write_all(bytes.as_ref());
         let _ = self.connection.shutdown(Shutdown::Both);
         let _ = self.goes_on.send(GoesOn::No);
+    }
+
+    /// The same after these bytes, which settle what is posted.
+    pub fn respond_and_close(self, bytes: impl AsRef<[u8]>) {
+        self.settle_others(bytes.as_ref());
+        let _ = (&self.connection).write_all(bytes.as_ref());
+        self.close();
     }
 }
 
@@ -165,7 +180,7 @@ pub const REGISTERED: &str = "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: e\
 ///
 /// A function posts again what is not accepted within a second. On a slow machine, that may be
 /// because the test has not come to it. So what is posted for an invocation that is settled gets the
-/// response that Lambda gives, and no test sees it.
+/// same response as the first post, and no test sees it.
 #[derive(Debug, Default)]
 pub(crate) struct Posts {
     waiting: Mutex<Waiting>,
@@ -175,7 +190,8 @@ pub(crate) struct Posts {
 #[derive(Debug, Default)]
 struct Waiting {
     posts: Vec<Request>,
-    settled: HashSet<String>,
+    /// The responses, by request id.
+    settled: HashMap<String, Vec<u8>>,
 }
 
 impl Posts {
@@ -185,23 +201,21 @@ impl Posts {
 
     pub(crate) fn push(&self, post: Request) {
         let mut waiting = self.lock();
-        if waiting.settled.contains(post.posted().0) {
-            drop(waiting);
-            post.respond_with_status(410);
+        if let Some(response) = waiting.settled.get(post.posted().0) {
+            post.respond(response);
         } else {
             waiting.posts.push(post);
             self.arrives.notify_one();
         }
     }
 
-    fn settle(&self, request_id: &str) {
+    fn settle(&self, request_id: &str, response: &[u8]) {
         let mut waiting = self.lock();
-        waiting.settled.insert(request_id.to_owned());
+        let settled = &mut waiting.settled;
+        settled.insert(request_id.to_owned(), response.to_owned());
         let is_late = |post: &mut Request| post.posted().0 == request_id;
-        let late: Vec<_> = waiting.posts.extract_if(.., is_late).collect();
-        drop(waiting);
-        for post in late {
-            post.respond_with_status(410);
+        for late in waiting.posts.extract_if(.., is_late) {
+            late.respond(response);
         }
     }
 

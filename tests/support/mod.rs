@@ -5,8 +5,33 @@ pub(crate) mod terms;
 
 use std::env;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use test_support::Function;
+
+pub(crate) const REQUIRED: &str = "Input parameter 'n' is required";
+pub(crate) const NOT_AN_INTEGER: &str = "Input must be an integer";
+pub(crate) const NEGATIVE: &str = "Input must be a non-negative integer";
+pub(crate) const TOO_LARGE: &str = "Input must not exceed 1000";
+pub(crate) const NOT_JSON: &str = "Input must be valid JSON";
+
+/// What an event asks for, or the message of a refusal.
+pub(crate) type Expected = Result<usize, &'static str>;
+
+/// The one right reply, byte for byte.
+pub(crate) fn reply(expected: Expected) -> String {
+    static TERMS: LazyLock<Vec<String>> = LazyLock::new(terms::terms);
+    let (status, body) = match expected {
+        Ok(n) => {
+            let sequence = TERMS[..=n].join(", ");
+            (200, format!(r#"\"n\": {n}, \"sequence\": [{sequence}]"#))
+        }
+        Err(message) => (400, format!(r#"\"error\": \"{message}\""#)),
+    };
+    format!(
+        r#"{{"statusCode": {status}, "headers": {{"Content-Type": "application/json"}}, "body": "{{{body}}}"}}"#
+    )
+}
 
 /// The function as Cargo builds it for tests, or the executable that `BOOTSTRAP` names, such as what
 /// ships.

@@ -3,6 +3,26 @@
 use std::fmt::Debug;
 use std::thread;
 
+use tokio::runtime::{Builder, LocalOptions};
+
+/// Runs every sequence of choices, on a clock that stands still while there is something to do.
+/// Returns how many there were.
+pub(super) fn explore(mut choices: Choices, run: &impl AsyncFn(&mut Choices)) -> usize {
+    for runs in 1.. {
+        fastrand::seed(0); // so that a failure repeats itself
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(run(&mut choices));
+        if !choices.advance() {
+            return runs;
+        }
+    }
+    unreachable!()
+}
+
 /// A choice, and what it was made from.
 #[derive(Clone, Copy)]
 struct Choice {
@@ -50,7 +70,7 @@ impl Choices {
     }
 
     /// Turns to the next sequence. The result is whether there is one.
-    pub(super) fn advance(&mut self) -> bool {
+    fn advance(&mut self) -> bool {
         self.next = 0;
         self.story.clear();
         while let Some(Choice { taken, count }) = self.sequence.pop() {

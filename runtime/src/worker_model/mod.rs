@@ -12,8 +12,6 @@ mod runtime_api;
 
 use std::{env, panic};
 
-use tokio::runtime::{Builder, LocalOptions};
-
 use choices::Choices;
 use runtime_api::RuntimeApi;
 
@@ -221,20 +219,12 @@ fn explore(workers: u16, steps: usize, alphabet: Alphabet) -> usize {
     let mut runs = 0;
     for pipelines in [true, false] {
         let configuration = Configuration { workers, pipelines };
-        let mut choices = Choices::new(steps + more);
-        loop {
-            fastrand::seed(0); // so that a failure repeats itself
-            let runtime = Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build_local(LocalOptions::default())
-                .unwrap();
-            runtime.block_on(RuntimeApi::run(configuration, alphabet, &mut choices));
-            runs += 1;
-            if !choices.advance() {
-                break;
-            }
-        }
+        runs += choices::explore(
+            Choices::new(steps + more),
+            &async |choices: &mut Choices| {
+                RuntimeApi::run(configuration, alphabet, choices).await;
+            },
+        );
     }
     println!("{runs} runs");
     runs

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task;
 use tokio::time::sleep;
 
-use super::choices::Choices;
+use super::choices::{self, Choices};
 use super::pipe::{self, Connection, Pipe};
 use crate::extension::{Registration, register};
 
@@ -41,20 +40,7 @@ const BODY: &str = "Content-Length: 2\r\n\r\n{}";
 fn registers_or_says_why_not_whatever_happens() {
     let mut choices = Choices::new(0);
     choices.is_open = true;
-    let mut runs = 0;
-    loop {
-        let runtime = Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build_local(LocalOptions::default())
-            .unwrap();
-        runtime.block_on(run(&mut choices));
-        runs += 1;
-        if !choices.advance() {
-            break;
-        }
-    }
-    assert!(runs > 30, "{runs}");
+    assert!(choices::explore(choices, &run) > 30);
 }
 
 async fn run(choices: &mut Choices) {

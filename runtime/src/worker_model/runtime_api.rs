@@ -760,6 +760,9 @@ impl<'a> RuntimeApi<'a> {
             let losses = log.count(id, &["could not deliver", "refused", "delivered already"]);
             if invocation.is_settled {
                 assert_eq!(invocation.deliveries + losses, 1, "{id}: {invocation:?}");
+                if invocation.attempts == 1 {
+                    assert_eq!(losses, log.count(id, &["refused"]), "{id}: {invocation:?}");
+                }
                 assert_eq!(
                     log.count(id, &["the event is unreadable"]),
                     usize::from(!invocation.is_readable)

@@ -22,13 +22,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use lmi_runtime::{Diagnostic, Invocation, Reply};
 use serde_json::Value;
-use test_support::{Function, PIPELINING, own_test};
+use test_support::{Function, PIPELINING, Request, own_test};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
 const HANDLERS: [&str; 2] = ["direct", "awaiting"];
-const WARN: (&str, &str) = ("AWS_LAMBDA_LOG_LEVEL", "WARN");
-const NO_LINES: [Value; 0] = [];
+const INFO: (&str, &str) = ("AWS_LAMBDA_LOG_LEVEL", "INFO");
 
 /// Is the function in a process that a test starts.
 #[test]
@@ -117,19 +116,52 @@ fn start(handler: &str, environment: &[(&str, &str)]) -> Function {
 }
 
 /// Runs a test with either handler, once with pipelining and once without, side by side, because most
-/// of the time it waits. The log says what is wrong.
-fn in_every_mode(test: impl Fn(Command, &str) + Sync) {
+/// of the time it waits. The log says what is wrong. `start` is how the function starts.
+fn in_every_mode(start: impl Fn(Command) -> Function + Sync, test: impl Fn(Function, &str) + Sync) {
     thread::scope(|scope| {
         for handler in HANDLERS {
             for pipelining in PIPELINING {
-                let environment = [WARN, ("RUNTIME_API_PIPELINING", pipelining)];
+                let environment = [INFO, ("RUNTIME_API_PIPELINING", pipelining)];
                 let command = command(handler, &environment);
-                let test = &test;
+                let (start, test) = (&start, &test);
                 scope.spawn(move || {
                     println!("{handler}, pipelining {pipelining}");
-                    test(command, pipelining);
+                    test(start(command), pipelining);
                 });
             }
         }
     });
+}
+
+/// Starts a function with so many workers.
+fn with_workers(workers: usize) -> impl Fn(Command) -> Function {
+    move |mut command| {
+        command.env("AWS_LAMBDA_MAX_CONCURRENCY", workers.to_string());
+        Function::start(command)
+    }
+}
+
+/// Takes the next post, which is the reply to this invocation.
+#[track_caller]
+fn take_reply(function: &Function, request_id: &str, payload: &str) -> Request {
+    let post = function.post();
+    assert_eq!(post.posted(), (request_id, "response"));
+    assert_eq!(post.body, reply(payload));
+    post
+}
+
+/// Takes the next line of the log; returns its fields.
+#[track_caller]
+fn take_line(function: &Function, level: &str, message: &str) -> Value {
+    let mut line = function.json_line();
+    assert_eq!(line["level"], level, "{line}");
+    assert_eq!(line["fields"]["message"], message);
+    line["fields"].take()
+}
+
+/// Asserts that it polls, and ends at a signal without a word.
+#[track_caller]
+fn assert_is_content(function: Function) {
+    function.poll();
+    assert_eq!(function.terminate(), [] as [Value; 0]);
 }

@@ -1,15 +1,15 @@
 //! How the process starts, and how it ends at SIGTERM and SIGINT.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
-use test_support::{Function, PIPELINING, event};
+use serde_json::Value;
+use test_support::{Function, event};
+use tokio::net::TcpSocket;
 
-use crate::{HANDLERS, NO_LINES, in_every_mode, start};
+use crate::{in_every_mode, start, take_line, with_workers};
 
 /// After this time the process exits, whatever is in flight.
 const DRAIN_LIMIT: Duration = Duration::from_millis(400);
@@ -51,58 +51,36 @@ fn fails_outside_lambda_if_nobody_reads_standard_error() {
 #[test]
 fn keeps_trying_to_reach_the_runtime_api() {
     // What is bound and does not listen refuses connections, and nobody else gets its port.
-    let bound = socket(
-        AddressFamily::Inet,
-        SockType::Stream,
-        SockFlag::empty(),
-        None,
-    )
-    .unwrap();
-    bind(bound.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
-    let refuses = getsockname::<SockaddrIn>(bound.as_raw_fd()).unwrap();
+    let bound = TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refuses = bound.local_addr().unwrap();
     for runtime_api in [&*refuses.to_string(), "nonsense", ""] {
         let function = start("direct", &[("AWS_LAMBDA_RUNTIME_API", runtime_api)]);
-        for message in [
-            "cannot register an extension, so Lambda will not send SIGTERM",
-            "cannot get an invocation from the Runtime API; retrying",
-        ] {
-            let line = function.json_line();
-            assert_eq!(line["level"], "WARN");
-            assert_eq!(line["fields"]["message"], message);
-        }
+        let message = "cannot register an extension, so Lambda will not send SIGTERM";
+        take_line(&function, "WARN", message);
+        let message = "cannot get an invocation from the Runtime API; retrying";
+        take_line(&function, "WARN", message);
         // On a slow machine, failures can be far enough apart to belong to two outages.
         for line in function.terminate() {
-            assert_eq!(
-                line["fields"]["message"],
-                "cannot get an invocation from the Runtime API; retrying"
-            );
+            assert_eq!(line["fields"]["message"], message);
         }
     }
 }
 
 #[test]
-fn has_one_worker_if_no_concurrency_is_given() {
-    for environment in [&[][..], &[("AWS_LAMBDA_MAX_CONCURRENCY", "1")]] {
-        let function = start("direct", environment);
+fn has_one_worker_unless_a_valid_concurrency_is_given() {
+    let invalid = ["", "0", "-1", "1.5", "many", "65536"].map(Some);
+    for value in [None, Some("1")].into_iter().chain(invalid) {
+        let variable = value.map(|value| ("AWS_LAMBDA_MAX_CONCURRENCY", value));
+        let function = start("direct", variable.as_slice());
+        if value.is_some_and(|value| value != "1") {
+            let message = "AWS_LAMBDA_MAX_CONCURRENCY is invalid; using 1";
+            take_line(&function, "WARN", message);
+        }
         function.invoke("{}");
         let _poll = function.poll();
         function.assert_no_poll_for(A_WHILE);
-    }
-}
-
-#[test]
-fn warns_of_an_invalid_concurrency_and_uses_one() {
-    for value in ["", "0", "-1", "1.5", "many", "65536"] {
-        let function = start("direct", &[("AWS_LAMBDA_MAX_CONCURRENCY", value)]);
-        let line = function.json_line();
-        assert_eq!(line["level"], "WARN");
-        assert_eq!(
-            line["fields"]["message"],
-            "AWS_LAMBDA_MAX_CONCURRENCY is invalid; using 1"
-        );
-        function.invoke("{}");
-        let _poll = function.poll();
-        function.assert_no_poll_for(A_WHILE);
+        assert_eq!(function.terminate(), [] as [Value; 0]);
     }
 }
 
@@ -110,12 +88,8 @@ fn warns_of_an_invalid_concurrency_and_uses_one() {
 fn warns_of_an_invalid_pipelining_and_uses_on() {
     for value in ["", "OFF", "false"] {
         let function = start("direct", &[("RUNTIME_API_PIPELINING", value)]);
-        let line = function.json_line();
-        assert_eq!(line["level"], "WARN");
-        assert_eq!(
-            line["fields"]["message"],
-            "RUNTIME_API_PIPELINING is invalid; using on"
-        );
+        let message = "RUNTIME_API_PIPELINING is invalid; using on";
+        take_line(&function, "WARN", message);
         function.poll().dispatch("a", "{}");
         assert!(function.post().is_followed);
     }
@@ -153,28 +127,23 @@ fn says_at_debug_what_it_starts() {
             ("AWS_LAMBDA_MAX_CONCURRENCY", "3"),
         ],
     );
-    let line = function.json_line();
-    assert_eq!(line["fields"]["message"], "starting");
-    assert_eq!(line["fields"]["workers"], 3);
-    assert_eq!(line["fields"]["pipelines"], true);
-    assert!(line["fields"]["threads"].is_u64(), "{line}");
+    let line = take_line(&function, "DEBUG", "starting");
+    assert_eq!(line["workers"], 3);
+    assert_eq!(line["pipelines"], true);
+    assert!(line["threads"].is_u64(), "{line}");
 }
 
 #[test]
 fn exits_at_a_signal_if_nothing_is_in_flight() {
-    for handler in HANDLERS {
-        for signal in [Signal::SIGTERM, Signal::SIGINT] {
-            for workers in ["1", "8"] {
-                let mut function = start(handler, &[("AWS_LAMBDA_MAX_CONCURRENCY", workers)]);
-                let polls: Vec<_> = (0..workers.parse().unwrap())
-                    .map(|_| function.poll())
-                    .collect();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        for workers in [1, 8] {
+            in_every_mode(with_workers(workers), |mut function, _| {
+                let _polls: Vec<_> = (0..workers).map(|_| function.poll()).collect();
                 function.signal(signal);
                 let (status, lines) = function.wait();
                 assert_eq!(status.code(), Some(0));
                 assert_eq!(lines, [""; 0]);
-                drop(polls);
-            }
+            });
         }
     }
 }
@@ -195,52 +164,42 @@ fn exits_at_a_signal_while_it_registers() {
 /// so that it meets all of them at once.
 #[test]
 fn handles_what_is_in_flight_and_what_still_arrives() {
-    for handler in HANDLERS {
-        for pipelining in PIPELINING {
-            let mut function = start(
-                handler,
-                &[
-                    ("AWS_LAMBDA_MAX_CONCURRENCY", "3"),
-                    ("RUNTIME_API_PIPELINING", pipelining),
-                ],
-            );
-            let polls = [function.poll(), function.poll(), function.poll()];
-            let in_flight = event("in-flight", "1");
-            polls[1].dispatch("posted", "1");
-            let posted = function.post();
-            function.while_stopped(|| {
-                polls[0].respond(&in_flight[..20]);
-                function.signal(Signal::SIGTERM);
-                polls[2].dispatch("late", "1");
-                posted.accept();
-                if pipelining == "on" {
-                    // This poll came with the reply, before the signal.
-                    function.poll().dispatch("last", "1");
-                }
-                polls[0].respond(&in_flight[20..]);
-            });
+    in_every_mode(with_workers(3), |mut function, pipelining| {
+        let polls = [function.poll(), function.poll(), function.poll()];
+        let in_flight = event("in-flight", "1");
+        polls[1].dispatch("posted", "1");
+        let posted = function.post();
+        function.while_stopped(|| {
+            polls[0].respond(&in_flight[..20]);
+            function.signal(Signal::SIGTERM);
+            polls[2].dispatch("late", "1");
+            posted.accept();
+            if pipelining == "on" {
+                // This poll came with the reply, before the signal.
+                function.poll().dispatch("last", "1");
+            }
+            polls[0].respond(&in_flight[20..]);
+        });
 
-            let mut expected = vec!["in-flight"];
-            expected.extend((pipelining == "on").then_some("last"));
-            expected.push("late");
-            let mut replied: Vec<_> = (expected.iter())
-                .map(|_| {
-                    let post = function.post();
-                    post.accept();
-                    post.posted().0.to_owned()
-                })
-                .collect();
-            replied.sort();
-            assert_eq!(replied, expected);
-            assert_eq!(function.wait().0.code(), Some(0));
-        }
-    }
+        let mut expected = vec!["in-flight"];
+        expected.extend((pipelining == "on").then_some("last"));
+        expected.push("late");
+        let mut replied: Vec<_> = (expected.iter())
+            .map(|_| {
+                let post = function.post();
+                post.accept();
+                post.posted().0.to_owned()
+            })
+            .collect();
+        replied.sort();
+        assert_eq!(replied, expected);
+        assert_eq!(function.wait().0.code(), Some(0));
+    });
 }
 
 #[test]
 fn posts_again_while_it_shuts_down() {
-    in_every_mode(|command, _| {
-        let mut function = Function::start(command);
+    in_every_mode(Function::start, |mut function, _| {
         function.poll().dispatch("a", "1");
         let post = function.post();
         function.while_stopped(|| {
@@ -256,8 +215,7 @@ fn posts_again_while_it_shuts_down() {
 
 #[test]
 fn exits_after_400_ms_whatever_is_in_flight() {
-    for handler in HANDLERS {
-        let function = start(handler, &[("AWS_LAMBDA_MAX_CONCURRENCY", "2")]);
+    in_every_mode(with_workers(2), |function, _| {
         let polls = [function.poll(), function.poll()];
         let begun = Instant::now();
         function.while_stopped(|| {
@@ -266,13 +224,10 @@ fn exits_after_400_ms_whatever_is_in_flight() {
             polls[1].dispatch("a", "1");
         });
         let _not_accepted = function.post();
-        let line = function.json_line();
+        let message = "shutting down with invocations in flight";
+        let line = take_line(&function, "WARN", message);
         assert!(begun.elapsed() >= DRAIN_LIMIT, "{:?}", begun.elapsed());
-        assert_eq!(
-            line["fields"]["message"],
-            "shutting down with invocations in flight"
-        );
-        assert_eq!(line["fields"]["in_flight"], 2);
-        assert_eq!(function.terminate(), NO_LINES);
-    }
+        assert_eq!(line["in_flight"], 2);
+        assert_eq!(function.terminate(), [] as [Value; 0]);
+    });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use test_support::{Function, REGISTERED, event};
 
-use crate::{NO_LINES, in_every_mode, reply};
+use crate::{assert_is_content, in_every_mode, reply, take_line, take_reply};
 
 /// Longer than anything of the function's is willing to stand still.
 const LONGER_THAN_A_STALL: Duration = Duration::from_millis(1600);
@@ -15,8 +15,7 @@ const NEXT_EXTENSION_EVENT: &str = "GET /2020-01-01/extension/event/next";
 
 #[test]
 fn waits_for_the_response_to_its_registration() {
-    in_every_mode(|command, _| {
-        let function = Function::start_unregistered(command);
+    in_every_mode(Function::start_unregistered, |function, _| {
         let registration = function.extension_request();
         assert_eq!(registration.line, REGISTER);
         // It may be registered already, so it must not serve without asking for an event.
@@ -24,39 +23,33 @@ fn waits_for_the_response_to_its_registration() {
         registration.respond(REGISTERED);
         assert_eq!(function.extension_request().line, NEXT_EXTENSION_EVENT);
         assert_eq!(function.invoke("1"), reply("1"));
-        function.poll();
-        assert_eq!(function.terminate(), NO_LINES);
+        assert_is_content(function);
     });
 }
 
 #[test]
 fn registers_again_if_the_connection_breaks() {
-    in_every_mode(|command, _| {
-        let function = Function::start_unregistered(command);
+    in_every_mode(Function::start_unregistered, |function, _| {
         function.extension_request().close();
         let registration = function.extension_request();
         assert_eq!(registration.line, REGISTER);
         registration.respond(REGISTERED);
         assert_eq!(function.extension_request().line, NEXT_EXTENSION_EVENT);
         assert_eq!(function.invoke("1"), reply("1"));
-        function.poll();
-        assert_eq!(function.terminate(), NO_LINES);
+        assert_is_content(function);
     });
 }
 
 #[test]
 fn fails_if_an_attempt_that_broke_has_registered_it() {
-    in_every_mode(|command, _| {
-        let mut function = Function::start_unregistered(command);
+    in_every_mode(Function::start_unregistered, |mut function, _| {
         function.extension_request().close();
         let error = r#"{"errorMessage": "already registered", "errorType": "Extension.InvalidExtensionState"}"#;
         function.extension_request().respond(format!(
             "HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{error}",
             error.len()
         ));
-        let line = function.json_line();
-        assert_eq!(line["level"], "ERROR");
-        assert_eq!(line["fields"]["message"], "cannot start");
+        take_line(&function, "ERROR", "cannot start");
         let (status, lines) = function.wait();
         assert_eq!(status.code(), Some(1));
         assert_eq!(lines, [""; 0]);
@@ -65,8 +58,7 @@ fn fails_if_an_attempt_that_broke_has_registered_it() {
 
 #[test]
 fn waits_for_an_event_and_for_the_rest_of_one() {
-    in_every_mode(|command, _| {
-        let function = Function::start(command);
+    in_every_mode(Function::start, |function, _| {
         let poll = function.poll();
         let event = event("a", "1");
         let (start, rest) = event.split_at(event.len() / 2);
@@ -74,18 +66,14 @@ fn waits_for_an_event_and_for_the_rest_of_one() {
         poll.respond(start);
         function.assert_no_poll_for(LONGER_THAN_A_STALL);
         poll.respond(rest);
-        let post = function.post();
-        assert_eq!(post.body, reply("1"));
-        post.accept();
-        function.poll();
-        assert_eq!(function.terminate(), NO_LINES);
+        take_reply(&function, "a", "1").accept();
+        assert_is_content(function);
     });
 }
 
 #[test]
 fn loses_nothing_while_it_stands_still() {
-    in_every_mode(|command, pipelining| {
-        let function = Function::start(command);
+    in_every_mode(Function::start, |function, pipelining| {
         function.poll().dispatch("a", "1");
         let post = function.post();
         function.while_stopped(|| {
@@ -98,27 +86,21 @@ fn loses_nothing_while_it_stands_still() {
         if pipelining == "off" {
             function.poll().dispatch("b", "2");
         }
-        let post = function.post();
-        assert_eq!(post.posted(), ("b", "response"));
-        assert_eq!(post.body, reply("2"));
-        post.accept();
-        function.poll();
-        assert_eq!(function.terminate(), NO_LINES);
+        take_reply(&function, "b", "2").accept();
+        assert_is_content(function);
     });
 }
 
 #[test]
 fn handles_the_event_behind_a_late_response() {
-    in_every_mode(|command, pipelining| {
-        let function = Function::start(command);
+    in_every_mode(Function::start, |function, pipelining| {
         function.poll().dispatch("a", "1");
         let late = function.post();
-        let retry = function.post();
-        assert_eq!(retry.posted(), ("a", "response"));
-        assert_eq!(retry.body, reply("1"));
+        let retry = take_reply(&function, "a", "1");
         assert!(!retry.is_followed);
         assert_ne!(retry.port, late.port);
-        retry.accept();
+        // The reply may have been delivered, so there is nothing to warn of.
+        retry.respond_with_status(410);
         if pipelining == "on" {
             late.accept();
         }
@@ -127,19 +109,14 @@ fn handles_the_event_behind_a_late_response() {
             assert_eq!(poll.port, late.port, "the poll that came with the reply");
         }
         poll.dispatch("b", "2");
-        let post = function.post();
-        assert_eq!(post.posted(), ("b", "response"));
-        assert_eq!(post.body, reply("2"));
-        post.accept();
-        function.poll();
-        assert_eq!(function.terminate(), NO_LINES);
+        take_reply(&function, "b", "2").accept();
+        assert_is_content(function);
     });
 }
 
 #[test]
 fn handles_an_event_in_place_of_the_response_to_a_reply() {
-    in_every_mode(|command, pipelining| {
-        let function = Function::start(command);
+    in_every_mode(Function::start, |function, pipelining| {
         for (n, before) in ["", "HTTP/1.1 100 Continue\r\n\r\n"].iter().enumerate() {
             let [first, second] = ["a", "b"].map(|id| format!("{id}-{n}"));
             function.poll().dispatch(&first, "1");
@@ -149,14 +126,8 @@ fn handles_an_event_in_place_of_the_response_to_a_reply() {
                 function.poll(); // it came with the reply, and has got its event
             }
 
-            let retry = function.post();
-            assert_eq!(retry.posted(), (&*first, "response"));
-            assert_eq!(retry.body, reply("1"));
-            retry.accept();
-            let post = function.post();
-            assert_eq!(post.posted(), (&*second, "response"));
-            assert_eq!(post.body, reply("2"));
-            post.accept();
+            take_reply(&function, &first, "1").accept();
+            take_reply(&function, &second, "2").accept();
         }
         assert_eq!(function.invoke("3"), reply("3"));
     });
