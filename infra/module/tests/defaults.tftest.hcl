@@ -161,23 +161,15 @@ run "lets_only_lambda_in_this_account_assume_the_roles" {
   command = plan
 
   assert {
-    condition = jsondecode(aws_iam_role.lambda_role[0].assume_role_policy).Statement == [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "lambda.amazonaws.com" }
-      Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
-    }]
-    error_message = "The trust policy of the execution role must name Lambda and the account."
-  }
-
-  assert {
-    condition = jsondecode(aws_iam_role.capacity_provider_operator[0].assume_role_policy).Statement == [{
-      Effect    = "Allow"
-      Action    = "sts:AssumeRole"
-      Principal = { Service = "lambda.amazonaws.com" }
-      Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
-    }]
-    error_message = "The trust policy of the operator role must name Lambda and the account, and nothing that does not exist yet."
+    condition = [for role in [aws_iam_role.lambda_role[0], aws_iam_role.capacity_provider_operator[0]] : jsondecode(role.assume_role_policy).Statement] == [
+      for role in ["execution", "operator"] : [{
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = "lambda.amazonaws.com" }
+        Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
+      }]
+    ]
+    error_message = "Both trust policies must name Lambda and the account, and nothing that does not exist yet."
   }
 }
 

@@ -1,4 +1,4 @@
-# Where the instances run, and what they reach.
+# Where the instances run, and what they reach. Where a run says nothing else, the main route table has NAT.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -24,14 +24,6 @@ run "prefers_a_subnet_with_a_default_route" {
   override_data {
     target = data.aws_route_tables.vpc
     values = { ids = ["rtb-main", "rtb-database"] }
-  }
-
-  override_data {
-    target = data.aws_route_table.vpc["rtb-main"]
-    values = {
-      associations = [{ main = true, subnet_id = "" }]
-      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
-    }
   }
 
   override_data {
@@ -71,14 +63,6 @@ run "leaves_out_a_zone_without_a_default_route_if_two_others_have_one" {
   }
 
   override_data {
-    target = data.aws_route_table.vpc["rtb-main"]
-    values = {
-      associations = [{ main = true, subnet_id = "" }]
-      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
-    }
-  }
-
-  override_data {
     target = data.aws_route_table.vpc["rtb-database"]
     values = {
       associations = [{ main = false, subnet_id = "subnet-0c000001" }]
@@ -102,14 +86,6 @@ run "uses_isolated_subnets_if_the_logs_have_an_endpoint" {
   override_data {
     target = data.aws_route_tables.vpc
     values = { ids = ["rtb-main", "rtb-database"] }
-  }
-
-  override_data {
-    target = data.aws_route_table.vpc["rtb-main"]
-    values = {
-      associations = [{ main = true, subnet_id = "" }]
-      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
-    }
   }
 
   override_data {
@@ -174,14 +150,6 @@ run "never_chooses_subnets_outside_of_availability_zones" {
   override_data {
     target = data.aws_route_tables.vpc
     values = { ids = ["rtb-main"] }
-  }
-
-  override_data {
-    target = data.aws_route_table.vpc["rtb-main"]
-    values = {
-      associations = [{ main = true, subnet_id = "" }]
-      routes       = [{ cidr_block = "0.0.0.0/0", nat_gateway_id = "nat-01234567", gateway_id = "" }]
-    }
   }
 
   assert {
