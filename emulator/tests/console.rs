@@ -5,12 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::browser::{Browser, open};
-use crate::support::worker::Function;
 use crate::support::{
     Gate, PATIENCE, Response, all_poll, call, folder, function, function_after, hold, http, invoke,
-    payload, request, start, start_workers, terminate, within, workers,
+    request, start, start_with, start_workers, terminate, within, workers,
 };
-use emulator::{Emulator, Settings};
+use emulator::Emulator;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
@@ -39,7 +38,11 @@ async fn samples(emulator: &Emulator, what: &str, wanted: impl Fn(&[Value]) -> b
 }
 
 /// Waits until a sample is as wanted and is the last.
-async fn sample(emulator: &Emulator, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn sample(
+    emulator: &Emulator,
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Value {
     let is_last = |samples: &[Value]| samples.last().is_some_and(&wanted);
     samples(emulator, what, is_last).await
 }
@@ -56,11 +59,7 @@ async fn listed(emulator: &Emulator) -> Vec<Value> {
 
 #[tokio::test]
 async fn serves_one_page_that_needs_nothing_else() {
-    let settings = Settings {
-        function_name: "</script>".to_owned(),
-        ..function()
-    };
-    let emulator = start(settings).await;
+    let emulator = start_with(8, |it| it.function_name = "</script>".to_owned()).await;
     let page = get(&emulator, "/").await;
     assert_eq!(page.status, 200);
     let content_type = page.header("content-type");
@@ -82,11 +81,7 @@ async fn offers_the_events_in_a_folder() {
     fs::write(folder.join("second.json"), "[]").unwrap();
     fs::write(folder.join("notes.txt"), "[]").unwrap();
     fs::write(folder.join("large.json"), "1".repeat(65 * 1024)).unwrap();
-    let settings = Settings {
-        events: Some(folder.clone()),
-        ..function()
-    };
-    let emulator = start(settings).await;
+    let emulator = start_with(8, |it| it.events = Some(folder.clone())).await;
     let page = get(&emulator, "/").await.text();
     assert!(page.contains(r#"{"attached":false,"examples":[["second","[]"]],"#));
     fs::write(folder.join("first.json"), "{}\n").unwrap();
@@ -178,11 +173,8 @@ async fn samples_durations_errors_and_memory() {
 #[tokio::test]
 async fn adds_the_memory_of_child_processes() {
     let child = "(head -c 30000000 /dev/zero | tail -c 30000000 | (sleep 1000; cat)) >/dev/null &";
-    let settings = Settings {
-        bootstrap: function_after("with-a-child", child),
-        ..workers(1)
-    };
-    let emulator = start(settings).await;
+    let bootstrap = function_after("with-a-child", child);
+    let emulator = start_with(1, |it| it.bootstrap = bootstrap).await;
     sample(&emulator, "the child's 30 MB", |sample| {
         sample["memory"].as_u64() > Some(30_000_000)
     })
@@ -202,22 +194,6 @@ async fn misses_a_worker_that_does_not_poll_whatever_the_others_do() {
         sample["busy"] == 1 && sample["gone"] == 1
     })
     .await;
-}
-
-#[tokio::test]
-async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
-    let limit = Duration::from_millis(100);
-    let mut function = Function::start_with(|it| it.timeout = limit, async |_| {}).await;
-    let timed_out = function.call("{}");
-    function.next().await;
-    let reply = payload(&within("a time-out", timed_out).await.unwrap());
-    assert_eq!(reply["errorType"], "Sandbox.Timedout");
-    sample(&function.emulator, "a worker gone", |sample| {
-        sample["busy"] == 0 && sample["gone"] == 1
-    })
-    .await;
-    function.poll().await;
-    sample(&function.emulator, "no worker gone", |one| one["gone"] == 0).await;
 }
 
 #[tokio::test]
@@ -281,11 +257,7 @@ async fn lists_what_was_throttled_or_refused() {
 /// However the lines of invocations that follow each other closely come in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tells_the_log_of_one_invocation_from_the_next() {
-    let settings = Settings {
-        queue: 4,
-        ..workers(1)
-    };
-    let emulator = start(settings).await;
+    let emulator = start_with(1, |it| it.queue = 4).await;
     let mut callers = JoinSet::new();
     for caller in 0..4 {
         let emulator = std::sync::Arc::clone(&emulator);
@@ -328,11 +300,8 @@ async fn shows_the_lines_without_a_request_id() {
 
 #[tokio::test]
 async fn shows_what_is_printed_without_the_end_of_a_line() {
-    let settings = Settings {
-        bootstrap: function_after("loads", "printf 'loading'"),
-        ..workers(1)
-    };
-    let emulator = start(settings).await;
+    let bootstrap = function_after("loads", "printf 'loading'");
+    let emulator = start_with(1, |it| it.bootstrap = bootstrap).await;
     let log = json!({ "log": "hello" }).to_string();
     let until_invoked = get(&emulator, "/console/output").await;
     assert_eq!(until_invoked.json()["lines"], json!(["loading"]));

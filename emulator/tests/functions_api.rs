@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::support::{Response, cases, function, http, start};
-use emulator::{Emulator, Settings};
+use crate::support::{Response, cases, function, http, start, start_with};
+use emulator::Emulator;
 use serde_json::{Value, json};
 
 const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:generator";
@@ -20,12 +20,11 @@ async fn get_function(emulator: &Emulator, path: &str) -> Response {
 }
 
 async fn start_generator() -> Arc<Emulator> {
-    let settings = Settings {
-        function_name: "generator".to_owned(),
-        environment: vec![("TABLE".into(), "fibonacci".into())],
-        ..function()
-    };
-    start(settings).await
+    start_with(8, |settings| {
+        settings.function_name = "generator".to_owned();
+        settings.environment = vec![("TABLE".into(), "fibonacci".into())];
+    })
+    .await
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::worker::Function;
 use crate::support::{
     Gate, all_poll, behaving, call, closed, function, hold, line, payload, scratch, signal,
-    spawn_call, start, start_workers, terminate, within, workers,
+    spawn_call, start, start_with, start_workers, terminate, within,
 };
 use emulator::{Emulator, InvokeError, Settings};
 use nix::sys::signal::Signal;
@@ -16,14 +16,14 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 #[tokio::test]
-async fn gives_an_empty_payload_as_an_empty_object() {
+async fn passes_on_any_json_and_refuses_what_is_none() {
     let emulator = start(function()).await;
     assert_eq!(&call(&emulator, "").await.payload[..], b"{}");
-}
-
-#[tokio::test]
-async fn refuses_a_payload_that_is_not_json() {
-    let emulator = start(function()).await;
+    let nested = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
+    // The function's own parser refuses both; they got that far.
+    for payload in [nested.as_str(), r#"{"a": "\ud800"}"#] {
+        assert!(call(&emulator, payload).await.function_error);
+    }
     for payload in [
         &b"{"[..],
         b"{} {}",
@@ -36,16 +36,6 @@ async fn refuses_a_payload_that_is_not_json() {
         let error = emulator.invoke(payload).await.unwrap_err();
         let is_invalid = matches!(error, InvokeError::InvalidRequestContent(_));
         assert!(is_invalid, "{payload:?}: {error}");
-    }
-}
-
-#[tokio::test]
-async fn passes_json_of_any_depth_and_lone_surrogates() {
-    let emulator = start(function()).await;
-    let nested = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
-    // The function's own parser refuses both; they got that far.
-    for payload in [nested.as_str(), r#"{"a": "\ud800"}"#] {
-        assert!(call(&emulator, payload).await.function_error);
     }
 }
 
@@ -135,29 +125,24 @@ fn shell(script: &str) -> Settings {
     }
 }
 
+/// SIGTERM is for functions with an extension only, as the test function is without a `BEHAVIOUR`.
 #[tokio::test]
-async fn terminates_the_function_in_order() {
-    let emulator = start(function()).await;
-    assert_eq!(terminate(emulator).await.code(), Some(0));
-}
-
-#[tokio::test]
-async fn kills_a_function_that_does_not_heed_sigterm() {
+async fn terminates_in_order_or_kills() {
     // The shell ignores the signal, and goes on when its child has ended.
-    let settings = Settings {
-        termination_grace: Duration::from_millis(600),
-        ..shell("trap '' TERM; \"$0\" & wait; sleep 600")
-    };
-    let status = terminate(start(settings).await).await;
-    assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
-}
-
-/// The test function's `BEHAVIOUR` needs no extension, so that the test is the function.
-#[tokio::test]
-async fn kills_a_function_without_an_extension_at_once() {
-    let function = Function::start().await;
-    let status = terminate(function.emulator).await;
-    assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+    let mut deaf = shell("trap '' TERM; \"$0\" & wait; sleep 600");
+    deaf.termination_grace = Duration::from_millis(600);
+    let in_order = start(function()).await;
+    let not_heeded = start(deaf).await;
+    let without_extension = Function::start().await;
+    let killed = (None, Some(Signal::SIGKILL as i32));
+    for (what, emulator, expected) in [
+        ("in order", in_order, (Some(0), None)),
+        ("SIGTERM is not heeded", not_heeded, killed),
+        ("no extension", without_extension.emulator, killed),
+    ] {
+        let status = terminate(emulator).await;
+        assert_eq!((status.code(), status.signal()), expected, "{what}");
+    }
 }
 
 /// The children of a shell that ends at once have the time to end in order.
@@ -204,9 +189,8 @@ async fn leaves_no_process_behind_that_did_not_start() {
 
 #[tokio::test]
 async fn gives_the_function_the_environment_of_a_managed_instance() {
-    let mut settings = workers(5);
-    settings.environment = vec![("TABLE".into(), "fibonacci".into())];
-    let emulator = start(settings).await;
+    let table = ("TABLE".into(), "fibonacci".into());
+    let emulator = start_with(5, |it| it.environment = vec![table]).await;
     let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
     for (name, value) in [
         ("AWS_LAMBDA_MAX_CONCURRENCY", "5"),
@@ -234,9 +218,7 @@ async fn gives_the_function_the_environment_of_a_managed_instance() {
 
 #[tokio::test]
 async fn gives_the_function_the_environment_of_ordinary_lambda_without_concurrency() {
-    let mut settings = function();
-    settings.max_concurrency = None;
-    let emulator = start(settings).await;
+    let emulator = start_with(1, |it| it.max_concurrency = None).await;
     let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
     assert_eq!(environment["AWS_LAMBDA_INITIALIZATION_TYPE"], "on-demand");
     assert!(environment.get("AWS_LAMBDA_MAX_CONCURRENCY").is_none());

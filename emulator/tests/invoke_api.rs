@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::support::{
     Response, call, cases, closed, function, hold, http, invoke, line, request, response, send,
-    start, within, workers,
+    start, start_with, within, workers,
 };
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use emulator::{Emulator, InvokeError, Settings};
+use emulator::{Emulator, InvokeError};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -87,11 +87,7 @@ async fn wait_until_full(emulator: &Emulator, wanted: bool) {
 
 #[tokio::test]
 async fn forgets_a_caller_that_hangs_up() {
-    let settings = Settings {
-        queue: 1,
-        ..workers(1)
-    };
-    let emulator = start(settings).await;
+    let emulator = start_with(1, |it| it.queue = 1).await;
     let held = hold(&emulator).await;
     let line = format!("POST {PATH} HTTP/1.1");
     let hung_up = request(emulator.invoke_address(), &line, br#"{"log": "first"}"#).await;
@@ -187,11 +183,7 @@ async fn throttles_in_the_shape_of_aws() {
 
 #[tokio::test]
 async fn a_caller_that_stalls_holds_up_nobody() {
-    let settings = Settings {
-        read_timeout: Duration::from_secs(1),
-        ..workers(1)
-    };
-    let emulator = start(settings).await;
+    let emulator = start_with(1, |it| it.read_timeout = Duration::from_secs(1)).await;
     let mut stalled = Vec::new();
     for length in [10, 7_000_000].repeat(8) {
         stalled.push(begin(&emulator, &format!("content-length: {length}\r\n\r\n1")).await);
@@ -205,11 +197,8 @@ async fn a_caller_that_stalls_holds_up_nobody() {
 
 #[tokio::test]
 async fn closes_a_connection_whose_request_does_not_begin() {
-    let settings = Settings {
-        read_timeout: Duration::from_millis(200),
-        ..workers(1)
-    };
-    let emulator = start(settings).await;
+    let limit = Duration::from_millis(200);
+    let emulator = start_with(1, |it| it.read_timeout = limit).await;
     for address in [emulator.invoke_address(), emulator.function_url_address()] {
         closed(send(address, b"POST / HTTP/1.1\r\nhost: x").await).await;
     }
@@ -228,11 +217,7 @@ async fn a_dry_run_invokes_nothing_and_reports_no_version() {
 
 #[tokio::test]
 async fn finds_the_function_by_each_of_its_names() {
-    let settings = Settings {
-        function_name: "Generator_2-b".to_owned(),
-        ..function()
-    };
-    let emulator = start(settings).await;
+    let emulator = start_with(8, |it| it.function_name = "Generator_2-b".to_owned()).await;
     let arn = "arn:aws:lambda:us-east-1:123456789012:function:Generator_2-b";
     for (qualifier, names) in [
         (

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::support::{
-    all_poll, call, call_from_each, closed, executable, function, function_after, hold, payload,
-    scratch, signal, start, start_workers, within, workers,
+    all_poll, call, call_from_each, closed, function, function_after, hold, payload, scratch,
+    signal, start_with, start_workers, within,
 };
-use emulator::{Emulator, Settings};
+use emulator::Emulator;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -70,18 +70,6 @@ async fn loses_no_event_under_load() {
 }
 
 #[tokio::test]
-async fn keeps_the_old_function_if_the_new_one_does_not_start() {
-    let emulator = start(workers(2)).await;
-    let old = emulator.pid();
-    refusal(&emulator, "/no/such/bootstrap").await;
-    let script = executable("ends-at-once", "#!/bin/sh\nexit 3\n");
-    let error = refusal(&emulator, script).await;
-    assert!(error.contains("before its first poll"), "{error}");
-    assert_eq!(emulator.pid(), old);
-    assert_eq!(&call(&emulator, r#"{"echo": 1}"#).await.payload[..], b"1");
-}
-
-#[tokio::test]
 async fn tells_the_callers_of_an_old_function_that_crashes() {
     let emulator = start_workers(2).await;
     let old = emulator.pid().unwrap();
@@ -111,11 +99,8 @@ async fn starts_the_new_function_again_if_that_crashes() {
 async fn replaces_a_function_that_cannot_be_started_again() {
     let flag = scratch("started-once");
     let script = format!("[ -e {0} ] && exit 3\ntouch {0}", flag.display());
-    let settings = Settings {
-        bootstrap: function_after("starts-once", &script),
-        ..workers(2)
-    };
-    let emulator = start(settings).await;
+    let bootstrap = function_after("starts-once", &script);
+    let emulator = start_with(2, |it| it.bootstrap = bootstrap).await;
     assert!(call(&emulator, r#"{"exit": 1}"#).await.function_error);
     // Those who wait are told that it does not start.
     let failed = call(&emulator, "{}").await;

@@ -1,9 +1,9 @@
 //! The Runtime API, spoken by the test itself in place of a function.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::worker::{Connection, Function, NEXT, kept_alive};
+use crate::support::worker::{Function, NEXT};
 use crate::support::{
     PATIENCE, Response, all_poll, http, invoke, payload, request, response, send, within,
 };
@@ -90,15 +90,11 @@ async fn refuses_replies_to_what_is_not_in_flight() {
 
 #[tokio::test]
 async fn tells_a_late_reply_from_an_unknown_one() {
-    let limit = Duration::from_millis(200);
-    let mut function = Function::start_with(|it| it.timeout = limit, async |_| {}).await;
-    let call = function.call("{}");
-    let event = function.next().await;
-    let timed_out = payload(&call.await.unwrap());
-    assert_eq!(timed_out["errorType"], "Sandbox.Timedout");
+    let (mut function, late) = Function::start_timed_out().await;
     for expected in [invoke_timeout(), invalid_id()] {
-        assert_eq!(function.post("response", &event, b"1").await, expected);
+        assert_eq!(function.post("response", &late, b"1").await, expected);
     }
+    function.serve().await;
 }
 
 #[tokio::test]
@@ -145,22 +141,6 @@ async fn hands_no_event_to_a_client_that_has_gone_away() {
     all_poll(&function.emulator, 2).await;
     drop(function.poll.replace(second));
     all_poll(&function.emulator, 1).await;
-    function.serve().await;
-}
-
-#[tokio::test]
-async fn counts_a_worker_as_free_that_polls_instead_of_replying_late() {
-    // Enough for what must not time out below, and it has to pass once.
-    let limit = Duration::from_secs(3);
-    let mut function = Function::start_with(|it| it.timeout = limit, async |_| {}).await;
-    let call = function.call("{}");
-    let _lost = function.next().await;
-    let timed_out = payload(&call.await.unwrap());
-    assert_eq!(timed_out["errorType"], "Sandbox.Timedout");
-    function.poll().await;
-    all_poll(&function.emulator, 1).await;
-    function.serve().await;
-    // Between its reply and its next poll, a worker counts as free.
     function.serve().await;
 }
 
@@ -291,30 +271,4 @@ async fn accepts_the_error_of_a_function_that_streams() {
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(response(&mut stream).await.status, 202);
     assert_eq!(&call.await.unwrap().payload[..], b"hello");
-}
-
-#[tokio::test]
-async fn serves_a_ping_and_a_registration_in_one_write() {
-    let ping = kept_alive("GET /2018-06-01/ping HTTP/1.1", "");
-    let register = kept_alive(
-        "POST /2020-01-01/extension/register HTTP/1.1
-         lambda-extension-name: helper",
-        r#"{"events":[]}"#,
-    );
-    let before = async |runtime_api| {
-        let mut connection = Connection::open(runtime_api).await;
-        connection.send(&[register, ping]).await;
-        let registered = connection.receive().await.unwrap();
-        let pinged = connection.receive().await.unwrap();
-        assert_eq!(registered.status, 200);
-        assert_eq!((pinged.status, &*pinged.text()), (200, "pong"));
-        let id = registered.header("lambda-extension-identifier").unwrap();
-        let head = "GET /2020-01-01/extension/event/next HTTP/1.1";
-        let next = format!("{head}\nlambda-extension-identifier: {id}");
-        connection.send(&[kept_alive(&next, "")]).await;
-        // Its request stays open.
-        std::mem::forget(connection);
-    };
-    let function = Function::start_with(|_| {}, before).await;
-    all_poll(&function.emulator, 1).await;
 }

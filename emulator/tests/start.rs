@@ -1,12 +1,10 @@
 //! Functions that do not start, and what their users are told.
 
-use std::time::Duration;
-
 use crate::support::worker::runtime_api;
 use crate::support::{
     Gate, behaving, call, executable, function, http, payload, scratch, start, within,
 };
-use emulator::{Emulator, Settings, StartError};
+use emulator::{Emulator, Settings};
 
 async fn error(settings: Settings) -> String {
     let start = within("the start to fail", Emulator::start(settings));
@@ -38,17 +36,6 @@ async fn says_why_the_bootstrap_cannot_be_run() {
             format!("cannot run {}: {reason}", bootstrap.display())
         );
     }
-}
-
-#[tokio::test]
-async fn gives_up_on_a_function_that_never_polls() {
-    let settings = Settings {
-        init_timeout: Duration::from_millis(300),
-        ..behaving("hang")
-    };
-    let start = within("the start to fail", Emulator::start(settings));
-    let error = start.await.unwrap_err();
-    assert!(matches!(error, StartError::TimedOut { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::console::sample;
 use crate::support::worker::Function;
 use crate::support::{
-    Gate, all_poll, call, call_from_each, hold, payload, spawn_call, start, start_workers, within,
-    workers,
+    all_poll, call_from_each, hold, spawn_call, start, start_with, start_workers, within, workers,
 };
 use emulator::{Emulator, InvokeError, Settings};
 use serde_json::json;
@@ -28,42 +28,34 @@ async fn refuses_at_once(emulator: &Emulator) {
 }
 
 #[tokio::test]
-async fn refuses_an_event_at_once_when_all_workers_are_busy() {
-    let emulator = start_workers(2).await;
-    let held = [hold(&emulator).await, hold(&emulator).await];
-    refuses_at_once(&emulator).await;
-    for held in held {
-        assert!(!held.release().await.function_error);
-    }
-}
-
-#[tokio::test]
-async fn holds_as_many_events_as_the_queue_is_long() {
-    let settings = Settings {
-        queue: 1,
-        ..workers(2)
-    };
-    let emulator = start(settings).await;
-    let held = [hold(&emulator).await, hold(&emulator).await];
-    let (queued, ()) = tokio::join!(biased; call(&emulator, r#"{"echo": 1}"#), async {
+async fn holds_as_many_events_as_the_queue_is_long_and_refuses_others_at_once() {
+    for queue in [0, 1] {
+        let emulator = start_with(2, |it| it.queue = queue).await;
+        all_poll(&emulator, 2).await;
+        let held = [hold(&emulator).await, hold(&emulator).await];
+        let queued = (0..queue).map(|_| spawn_call(&emulator, r#"{"echo": 1}"#));
+        let queued: Vec<_> = queued.collect();
+        // They are in line.
+        tokio::task::yield_now().await;
         refuses_at_once(&emulator).await;
         for held in held {
             assert!(!held.release().await.function_error);
         }
-    });
-    assert_eq!(&queued.payload[..], b"1");
+        for queued in queued {
+            assert_eq!(&queued.await.unwrap().payload[..], b"1");
+        }
+    }
 }
 
 #[tokio::test]
 async fn serves_ten_thousand_callers_at_once() {
     const WAITING: usize = 5_000;
-    let settings = Settings {
-        queue: WAITING,
+    let emulator = start_with(2, |settings| {
+        settings.queue = WAITING;
         // Events in the queue wait as long as an invocation may take.
-        timeout: Duration::from_mins(20),
-        ..workers(2)
-    };
-    let emulator = start(settings).await;
+        settings.timeout = Duration::from_mins(20);
+    })
+    .await;
     let held = [hold(&emulator).await, hold(&emulator).await];
     let mut callers = JoinSet::new();
     for number in 0..10_000 {
@@ -79,29 +71,6 @@ async fn serves_ten_thousand_callers_at_once() {
     while let Some(reply) = within("a queued event's reply", callers.join_next()).await {
         assert!(!reply.unwrap().unwrap().function_error);
     }
-}
-
-#[tokio::test]
-async fn forgets_the_event_of_a_caller_that_goes_away_while_it_waits() {
-    let settings = Settings {
-        queue: 1,
-        ..workers(1)
-    };
-    let emulator = start(settings).await;
-    let held = hold(&emulator).await;
-    let mut waiting = Box::pin(emulator.invoke(r#"{"log": "dropped"}"#));
-    tokio::select! {
-        biased;
-        reply = &mut waiting => panic!("no worker is free: {reply:?}"),
-        () = std::future::ready(()) => {}
-    }
-    refuses_at_once(&emulator).await;
-    drop(waiting);
-    let (kept, busy) = tokio::join!(biased; call(&emulator, r#"{"log": "kept"}"#), held.release());
-    assert!(!busy.function_error && !kept.function_error);
-    let lines = emulator.lines();
-    assert!(lines.iter().any(|line| line.contains("kept")));
-    assert!(!lines.iter().any(|line| line.contains("dropped")));
 }
 
 #[tokio::test]
@@ -156,25 +125,16 @@ async fn gives_up_on_a_worker_that_does_not_poll_in_time() {
 }
 
 #[tokio::test]
-async fn does_not_count_a_worker_that_is_late_as_free() {
-    let settings = Settings {
-        timeout: Duration::from_secs(1),
-        ..workers(2)
-    };
-    let emulator = start(settings).await;
-    let gate = Gate::new().await;
-    let (late, inside) = tokio::join!(call(&emulator, gate.event()), gate.entered());
-    let reason = "Error: Task timed out after 1.00 seconds";
-    let expected = json!({
-        "errorType": "Sandbox.Timedout",
-        "errorMessage": format!("RequestId: {} {reason}", late.request_id),
-    });
-    assert_eq!((late.function_error, payload(&late)), (true, expected));
-    // Its worker is still busy, so there is room for one event, not for two.
-    let second = spawn_call(&emulator, gate.event());
-    let second_inside = gate.entered().await;
-    assert!(is_throttled(&emulator.invoke("{}").await));
-    drop((inside, second_inside));
-    second.await.unwrap();
-    all_poll(&emulator, 2).await;
+async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
+    let (mut function, _late) = Function::start_timed_out().await;
+    sample(&function.emulator, "a worker gone", |sample| {
+        sample["busy"] == 0 && sample["gone"] == 1
+    })
+    .await;
+    refuses_at_once(&function.emulator).await;
+    function.poll().await;
+    sample(&function.emulator, "no worker gone", |one| one["gone"] == 0).await;
+    function.serve().await;
+    // Between its reply and its next poll, it counts as free.
+    function.serve().await;
 }

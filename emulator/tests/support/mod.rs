@@ -126,6 +126,13 @@ pub(crate) async fn start(settings: Settings) -> Arc<Emulator> {
     Arc::new(started.expect("the function starts"))
 }
 
+/// Starts the function with this many workers and some other settings.
+pub(crate) async fn start_with(count: u16, change: impl FnOnce(&mut Settings)) -> Arc<Emulator> {
+    let mut settings = workers(count);
+    change(&mut settings);
+    start(settings).await
+}
+
 /// Starts the function and waits until all its workers poll.
 pub(crate) async fn start_workers(count: u16) -> Arc<Emulator> {
     let emulator = start(workers(count)).await;

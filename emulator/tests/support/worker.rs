@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use emulator::{Emulator, Reply, Settings};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time;
 
-use super::{Gate, Response, behaving, http, request, response, spawn_call, start, within};
+use super::{
+    Gate, PATIENCE, Response, behaving, http, payload, request, response, spawn_call, start, within,
+};
 
 pub(crate) const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1";
 
@@ -58,10 +62,26 @@ impl Function {
 
     /// Starts one that has an event, whose caller waits.
     pub(crate) async fn start_invoked() -> (Self, JoinHandle<Reply>, Response) {
-        let mut function = Self::start().await;
+        // Its callers must wait longer.
+        let limit = |settings: &mut Settings| settings.timeout = PATIENCE / 2;
+        let mut function = Self::start_with(limit, async |_| {}).await;
         let call = function.call("{}");
         let event = function.next().await;
         (function, call, event)
+    }
+
+    /// Starts one whose event has timed out.
+    pub(crate) async fn start_timed_out() -> (Self, Response) {
+        let (function, call, event) = Self::start_invoked().await;
+        time::pause();
+        time::advance(PATIENCE / 2).await;
+        time::resume();
+        let reply = call.await.unwrap();
+        let reason = "Error: Task timed out after 60.00 seconds";
+        let message = format!("RequestId: {} {reason}", reply.request_id);
+        let expected = json!({ "errorType": "Sandbox.Timedout", "errorMessage": message });
+        assert_eq!((reply.function_error, payload(&reply)), (true, expected));
+        (function, event)
     }
 
     /// Serves an invocation from end to end.
