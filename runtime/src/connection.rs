@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::http::{Socket, Stream, in_time, invalid};
+use crate::http::{Socket, Stream, in_time, invalid, is_timeout};
 use crate::log::excerpt;
 use crate::{Invocation, Reply};
 
@@ -258,7 +258,9 @@ impl<S: Socket> Connection<S> {
 
         // The Runtime API accepts one post per invocation, so posting again is safe.
         for is_retry in [false, true] {
-            let posted = self.exchange(&body, is_retry, &may_pipeline).await;
+            let stream = self.connect_to_post(request_id).await;
+            let posted = self.exchange(stream, &body, is_retry, &may_pipeline);
+            let posted = posted.await;
             let problem = match posted {
                 Ok(200..300) => return,
                 Ok(status @ 400..500) => {
@@ -295,20 +297,30 @@ impl<S: Socket> Connection<S> {
         }
     }
 
+    /// A connection for a post. An attempt to connect that fails has sent nothing, so it is repeated
+    /// until one succeeds.
+    async fn connect_to_post(&mut self, request_id: &str) -> Stream<S> {
+        // A poll that is under way keeps its connection; the post then takes another one.
+        if self.poll == Poll::None
+            && let Some(stream) = self.stream.take()
+        {
+            return stream;
+        }
+        let on_failure = |problem: &io::Error| {
+            warn!(requestId = request_id, %problem, "cannot connect to post; retrying");
+        };
+        Stream::open_at_last(&self.authority, on_failure).await
+    }
+
     /// Posts the prepared request and returns the status of the response.
     async fn exchange(
         &mut self,
+        mut stream: Stream<S>,
         body: &Reply,
         is_retry: bool,
         may_pipeline: impl Fn() -> bool,
     ) -> io::Result<u16> {
-        // A poll that is under way keeps its connection; the post then takes another one.
         let is_extra = self.poll != Poll::None;
-        let mut stream = if is_extra {
-            Stream::open(&self.authority).await?
-        } else {
-            self.reuse_or_open().await?
-        };
         let is_pipelined = !is_retry && may_pipeline();
         let poll_request = if is_pipelined {
             &*self.poll_request
@@ -417,8 +429,4 @@ impl Invocation {
 
 fn is_request_id(name: &str) -> bool {
     name.eq_ignore_ascii_case("lambda-runtime-aws-request-id")
-}
-
-fn is_timeout(problem: &io::Error) -> bool {
-    problem.kind() == io::ErrorKind::TimedOut
 }

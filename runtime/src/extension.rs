@@ -3,22 +3,20 @@
 //! [extension]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 
 use std::io::{self, IoSlice};
-use std::time::Duration;
 
-use tokio::time::sleep;
+use lambda_runtime::tracing::warn;
 
 use crate::connection::{MAX_REFUSAL_LEN, USER_AGENT};
-use crate::http::{Head, Socket, Stream, in_time, invalid};
+use crate::http::{BackOff, Head, Socket, Stream, in_time, invalid, is_timeout};
 use crate::log::excerpt;
 
 /// Unique among the extensions of a function.
 const NAME: &str = env!("CARGO_PKG_NAME");
 /// An internal extension may not subscribe to events.
 const BODY: &str = r#"{"events": []}"#;
-/// A Runtime API that breaks so many connections takes no registrations.
-const MAX_ATTEMPTS: u32 = 3;
-/// Between a connection that broke and the next attempt.
-const PAUSE: Duration = Duration::from_millis(10);
+/// A Runtime API that breaks so many connections, or lets so many attempts to connect time out, takes
+/// no registrations.
+const MAX_FAILURES: u32 = 3;
 
 /// What the first requests to the Runtime API showed.
 #[derive(Debug)]
@@ -53,25 +51,39 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
         extension: Err(problem),
         pipelines: false,
     };
-    let mut attempt = 1;
+    let mut back_off = BackOff::default();
+    let mut failures = 0;
+    let mut was_sent = false;
     let (mut stream, head, id, body) = loop {
-        let mut stream = match Stream::open(authority).await {
-            Ok(stream) => stream,
+        let opened = if was_sent {
+            // It may be registered.
+            Ok(open_at_last(authority).await)
+        } else {
+            Stream::open(authority).await
+        };
+        let problem = match opened {
+            Ok(mut stream) => {
+                was_sent = true;
+                match request_registration(&mut stream, authority).await {
+                    Ok((head, id, body)) => break (stream, head, id, body),
+                    Err(problem) => problem,
+                }
+            }
+            Err(problem) if is_timeout(&problem) => problem,
             Err(problem) => return Ok(without_extension(problem)),
         };
-        match request_registration(&mut stream, authority).await {
-            Ok((head, id, body)) => break (stream, head, id, body),
-            Err(problem) if attempt == MAX_ATTEMPTS => return Ok(without_extension(problem)),
-            Err(_) => sleep(PAUSE).await,
+        failures += 1;
+        if failures == MAX_FAILURES {
+            return Ok(without_extension(problem));
         }
-        attempt += 1;
+        back_off.wait().await;
     };
     let ping = in_time(receive_response(&mut stream, |_, _| ())).await;
     let pipelines = head.keeps_alive && ping.is_ok_and(|(head, _)| head.keeps_alive);
     if head.status != 200 || id.is_empty() {
         let body = excerpt(&body);
         let problem = invalid(format!("HTTP status {}: {body}", head.status));
-        if attempt > 1 && body.contains("InvalidExtensionState") {
+        if failures > 0 && body.contains("InvalidExtensionState") {
             return Err(problem); // an attempt before this one has taken the name
         }
         return Ok(Registration {
@@ -81,7 +93,7 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     }
 
     if !pipelines {
-        stream = Stream::open(authority).await?;
+        stream = open_at_last(authority).await;
     }
     let request = format!(
         "GET /2020-01-01/extension/event/next HTTP/1.1\r\n\
@@ -94,6 +106,14 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
         extension: Ok(Extension { _stream: stream }),
         pipelines,
     })
+}
+
+/// Connects for an extension that is registered, without which the environment cannot start.
+async fn open_at_last<S: Socket>(authority: &str) -> Stream<S> {
+    let on_failure = |problem: &io::Error| {
+        warn!(%problem, "cannot connect for the extension; retrying");
+    };
+    Stream::open_at_last(authority, on_failure).await
 }
 
 /// Sends a registration, and a ping with it to see whether that gets a response. Returns the

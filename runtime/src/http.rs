@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::Invocation;
 
@@ -33,6 +33,25 @@ pub(crate) const MAX_KEPT_CAPACITY: usize = 64 * 1024;
 /// The capacity in bytes for a larger body. glibc serves an allocation of more than 32 MiB with
 /// mmap, so that freeing it returns all of it to the kernel. Untouched pages cost nothing.
 const MAPPED_CAPACITY: usize = 33 * 1024 * 1024;
+
+/// The pause before the next attempt, which doubles from 10 to 250 ms.
+#[derive(Debug)]
+pub(crate) struct BackOff(Duration);
+
+impl Default for BackOff {
+    fn default() -> Self {
+        Self(Duration::from_millis(10))
+    }
+}
+
+impl BackOff {
+    /// Waits for between half of the pause and all of it, so that workers do not come back all at
+    /// once. A test makes it repeatable with `fastrand::seed`.
+    pub(crate) async fn wait(&mut self) {
+        sleep(self.0.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        self.0 = Duration::from_millis(250).min(self.0 * 2);
+    }
+}
 
 /// What a connection runs over: TCP, and a pipe in tests.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Sized + Unpin + 'static {
@@ -106,6 +125,26 @@ impl<S: Socket> Stream<S> {
             body: Body::NONE,
             has_responded: false,
         })
+    }
+
+    /// Connects, however often that takes. Calls `on_failure` once at most, after the first attempt.
+    pub(crate) async fn open_at_last(
+        authority: &str,
+        on_failure: impl FnOnce(&io::Error),
+    ) -> Self {
+        let mut on_failure = Some(on_failure);
+        let mut back_off = BackOff::default();
+        loop {
+            match Self::open(authority).await {
+                Ok(stream) => return stream,
+                Err(problem) => {
+                    if let Some(on_failure) = on_failure.take() {
+                        on_failure(&problem);
+                    }
+                    back_off.wait().await;
+                }
+            }
+        }
     }
 
     /// Whether a response has been received on this connection.
@@ -395,6 +434,10 @@ pub(crate) async fn in_time<T>(receiving: impl Future<Output = io::Result<T>>) -
         io::ErrorKind::TimedOut,
         "no progress for 1 s",
     ))
+}
+
+pub(crate) fn is_timeout(problem: &io::Error) -> bool {
+    problem.kind() == io::ErrorKind::TimedOut
 }
 
 pub(crate) fn invalid(problem: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {

@@ -25,12 +25,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::connection::{Connection, Polling};
-use crate::http::Socket;
+use crate::http::{BackOff, Socket};
 use crate::log::excerpt;
 use crate::{Handler, Invocation, Reply};
 
-const MIN_BACK_OFF: Duration = Duration::from_millis(10);
-const MAX_BACK_OFF: Duration = Duration::from_millis(250);
 /// Failures that are further apart belong to two outages.
 const OUTAGE_GAP: Duration = Duration::from_secs(2);
 /// `lambda_runtime` expects SIGKILL 500 ms after SIGTERM. This leaves 100 ms to exit.
@@ -143,7 +141,7 @@ impl Workers {
         task.spawn_local(self.clone().work::<S>(worker, handler.clone()));
         while let Some(Err(cause)) = task.join_next().await {
             error!(%cause, "a worker died; restarting it");
-            sleep(MIN_BACK_OFF).await;
+            BackOff::default().wait().await;
             task.spawn_local(self.clone().work::<S>(worker, handler.clone()));
         }
     }
@@ -152,7 +150,7 @@ impl Workers {
         let mut handler = (*handler).clone();
         let mut connection = Connection::<S>::new(self.runtime_api.clone());
         let mut invocation = Invocation::default();
-        let mut back_off = MIN_BACK_OFF;
+        let mut back_off = BackOff::default();
         let in_flight = &self.in_flight[worker];
         loop {
             invocation.clear();
@@ -162,14 +160,13 @@ impl Workers {
                 Ok(true) => {
                     let result = handle(&mut handler, &invocation).await;
                     connection.respond(&invocation, result, &self.polling).await;
-                    back_off = MIN_BACK_OFF;
+                    back_off = BackOff::default();
                 }
                 Ok(false) => return,
                 Err(problem) => {
                     in_flight.set(connection.has_event());
                     self.note_failure(&problem);
-                    sleep(jittered(back_off)).await;
-                    back_off = MAX_BACK_OFF.min(back_off * 2);
+                    back_off.wait().await;
                 }
             }
         }
@@ -281,10 +278,4 @@ fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref().map(String::as_str))
-}
-
-/// Between half of this and all of it, so that workers do not come back all at once. A test makes it
-/// repeatable with `fastrand::seed`.
-fn jittered(back_off: Duration) -> Duration {
-    back_off.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

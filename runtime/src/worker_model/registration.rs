@@ -23,6 +23,8 @@ enum OnRegistration {
     Close,
     Refuse,
     RefuseToConnect,
+    /// The attempt to connect takes longer than its deadline.
+    StallToConnect,
 }
 
 /// What the ping meets that is sent with the registration.
@@ -48,8 +50,12 @@ async fn run(choices: &mut Choices) {
     pipe::connect_to(connect_sender);
     let registering = task::spawn_local(register::<Pipe>("host"));
     let mut is_registered = false;
-    for _ in 0..3 {
+    let mut was_sent = false;
+    let (mut attempts, mut failures) = (0, 0);
+    while failures < 3 {
         let connect = connects.recv().await.unwrap();
+        attempts += 1;
+        choices.is_open = attempts < 5;
         let on_registration = choices.choose(&[
             OnRegistration::Register,
             OnRegistration::RegisterLate,
@@ -58,12 +64,23 @@ async fn run(choices: &mut Choices) {
             OnRegistration::Close,
             OnRegistration::Refuse,
             OnRegistration::RefuseToConnect,
+            OnRegistration::StallToConnect,
         ]);
-        if on_registration == OnRegistration::RefuseToConnect {
-            drop(connect);
-            let registration = registering.await.unwrap().unwrap();
-            assert!(registration.extension.is_err());
-            return;
+        match on_registration {
+            // It may be registered, so it connects again, however often that takes.
+            OnRegistration::RefuseToConnect if was_sent => continue,
+            OnRegistration::StallToConnect => {
+                connect.given_up().await;
+                failures += u32::from(!was_sent);
+                continue;
+            }
+            OnRegistration::RefuseToConnect => {
+                drop(connect);
+                let registration = registering.await.unwrap().unwrap();
+                assert!(registration.extension.is_err());
+                return;
+            }
+            _ => was_sent = true,
         }
         let mut connection = connect.accept();
         let head = connection.receive_head().await.unwrap();
@@ -75,7 +92,10 @@ async fn run(choices: &mut Choices) {
             OnRegistration::Close | OnRegistration::Refuse
         );
         let response = match on_registration {
-            OnRegistration::RegisterAndClose | OnRegistration::Close => continue,
+            OnRegistration::RegisterAndClose | OnRegistration::Close => {
+                failures += 1;
+                continue;
+            }
             OnRegistration::Refuse => format!("HTTP/1.1 500 Status\r\n{BODY}"),
             _ if is_taken => "HTTP/1.1 403 Forbidden\r\nContent-Length: 49\r\n\r\n\
                 {\"errorType\": \"Extension.InvalidExtensionState\"}\r\n"
@@ -105,6 +125,9 @@ async fn run(choices: &mut Choices) {
             let asks = if pipelines {
                 connection
             } else {
+                for _ in 0..choices.choose(&[0, 1, 2]) {
+                    drop(connects.recv().await.unwrap());
+                }
                 connects.recv().await.unwrap().accept()
             };
             assert_asks(asks).await;
@@ -114,7 +137,7 @@ async fn run(choices: &mut Choices) {
         }
         return;
     }
-    // Three connections broke.
+    // Three connections broke, or could not be made in time.
     let Registration { extension, .. } = registering.await.unwrap().unwrap();
     assert!(extension.is_err());
 }

@@ -355,22 +355,26 @@ impl<'a> RuntimeApi<'a> {
                 sleep(ALMOST_A_STALL).await;
                 return self.receive(connect.accept(), None);
             }
-            OnConnect::AcceptAndClose => drop(connect.accept()),
+            OnConnect::AcceptAndClose => {
+                drop(connect.accept());
+                if let Some((id, invocation)) = self.in_flight(worker) {
+                    invocation.attempts += 1;
+                    if invocation.attempts == 2 {
+                        let id = id.clone();
+                        self.settle(&id);
+                    }
+                    return;
+                }
+            }
             OnConnect::Refuse => drop(connect),
             OnConnect::Stall => {
                 connect.given_up().await;
                 assert!((STALL_LIMIT..=STALL_LIMIT + TICK).contains(&at.elapsed()));
             }
         }
-        match self.in_flight(worker) {
-            Some((id, invocation)) => {
-                invocation.attempts += 1;
-                if invocation.attempts == 2 {
-                    let id = id.clone();
-                    self.settle(&id);
-                }
-            }
-            None => self.fail(worker),
+        // Nothing of a post has been sent, so its worker connects again.
+        if self.in_flight(worker).is_none() {
+            self.fail(worker);
         }
     }
 
