@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::worker::{Function, NEXT};
+use crate::support::worker::{Connection, Function, NEXT, kept_alive};
 use crate::support::{
     PATIENCE, Response, all_poll, http, invoke, payload, request, response, send, within,
 };
@@ -271,4 +271,30 @@ async fn accepts_the_error_of_a_function_that_streams() {
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(response(&mut stream).await.status, 202);
     assert_eq!(&call.await.unwrap().payload[..], b"hello");
+}
+
+#[tokio::test]
+async fn serves_a_ping_and_a_registration_in_one_write() {
+    let ping = kept_alive("GET /2018-06-01/ping HTTP/1.1", "");
+    let register = kept_alive(
+        "POST /2020-01-01/extension/register HTTP/1.1
+         lambda-extension-name: helper",
+        r#"{"events":[]}"#,
+    );
+    let before = async |runtime_api| {
+        let mut connection = Connection::open(runtime_api).await;
+        connection.send(&[register, ping]).await;
+        let registered = connection.receive().await.unwrap();
+        let pinged = connection.receive().await.unwrap();
+        assert_eq!(registered.status, 200);
+        assert_eq!((pinged.status, &*pinged.text()), (200, "pong"));
+        let id = registered.header("lambda-extension-identifier").unwrap();
+        let head = "GET /2020-01-01/extension/event/next HTTP/1.1";
+        let next = format!("{head}\nlambda-extension-identifier: {id}");
+        connection.send(&[kept_alive(&next, "")]).await;
+        // Its request stays open.
+        std::mem::forget(connection);
+    };
+    let function = Function::start_with(|_| {}, before).await;
+    all_poll(&function.emulator, 1).await;
 }

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::http::{Socket, Stream, in_time, invalid, is_timeout};
+use crate::http::{STALL_LIMIT, Socket, Stream, in_time, invalid, is_timeout};
 use crate::log::excerpt;
 use crate::{Invocation, Reply};
 
@@ -29,8 +29,8 @@ pub(crate) const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("C
 const MAX_REQUEST_ID_LEN: usize = 256;
 /// In bytes. The limit of an event is 6 MB.
 const MAX_EVENT_LEN: usize = (6 * 1024 + 64) * 1024;
-/// How long a connection stays open on which the last attempt to post got no response in time. A
-/// worker can have 60 of these: it spends 1 s on each.
+/// How long the last attempt to post may stand still, and how long its connection then stays open
+/// if there is no response in time. A worker can have 30 of these: it spends 2 s on each.
 const LATE_LIMIT: Duration = Duration::from_mins(1);
 /// After so many pipelined polls in a row that got no response, the process sends polls on their
 /// own.
@@ -203,7 +203,7 @@ impl<S: Socket> Connection<S> {
             return Ok(false); // the drain began while it connected
         }
         let poll = IoSlice::new(self.poll_request.as_bytes());
-        match stream.send(&mut [poll]).await {
+        match stream.send(&mut [poll], STALL_LIMIT).await {
             Ok(()) => self.keep(stream, Poll::Sent),
             Err(_) if stream.has_responded() => {}
             Err(problem) => return Err(problem),
@@ -332,7 +332,8 @@ impl<S: Socket> Connection<S> {
             .chain([poll_request.as_bytes()])
             .map(IoSlice::new)
             .collect();
-        let sent = stream.send(&mut slices).await;
+        let stall_limit = if is_retry { LATE_LIMIT } else { STALL_LIMIT };
+        let sent = stream.send(&mut slices, stall_limit).await;
         drop(slices);
         if let Err(problem) = sent {
             // A server may refuse a post before it has read all of it.

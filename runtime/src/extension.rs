@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use lambda_runtime::tracing::warn;
 
 use crate::connection::{MAX_REFUSAL_LEN, USER_AGENT};
-use crate::http::{BackOff, Head, Socket, Stream, in_time, invalid, is_timeout};
+use crate::http::{BackOff, Head, STALL_LIMIT, Socket, Stream, in_time, invalid, is_timeout};
 use crate::log::excerpt;
 
 /// Unique among the extensions of a function.
@@ -101,7 +101,8 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
          user-agent: {USER_AGENT}\r\n\
          lambda-extension-identifier: {id}\r\n\r\n"
     );
-    stream.send(&mut [IoSlice::new(request.as_bytes())]).await?;
+    let request = IoSlice::new(request.as_bytes());
+    stream.send(&mut [request], STALL_LIMIT).await?;
     Ok(Registration {
         extension: Ok(Extension { _stream: stream }),
         pipelines,
@@ -131,9 +132,8 @@ async fn request_registration<S: Socket>(
          GET /2018-06-01/ping HTTP/1.1\r\n{head}\r\n",
         BODY.len()
     );
-    stream
-        .send(&mut [IoSlice::new(requests.as_bytes())])
-        .await?;
+    let requests = IoSlice::new(requests.as_bytes());
+    stream.send(&mut [requests], STALL_LIMIT).await?;
     let mut id = String::new();
     let on_header = |name: &str, value: &str| {
         if name.eq_ignore_ascii_case("lambda-extension-identifier") {

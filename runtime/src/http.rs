@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use crate::Invocation;
 
 /// How long a connection that should move may stand still.
-const STALL_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(1);
 /// tokio's shortest timer that always waits for the runtime to look at its sockets.
 const ONE_LOOK: Duration = Duration::from_millis(1);
 /// In bytes.
@@ -128,10 +128,7 @@ impl<S: Socket> Stream<S> {
     }
 
     /// Connects, however often that takes. Calls `on_failure` once at most, after the first attempt.
-    pub(crate) async fn open_at_last(
-        authority: &str,
-        on_failure: impl FnOnce(&io::Error),
-    ) -> Self {
+    pub(crate) async fn open_at_last(authority: &str, on_failure: impl FnOnce(&io::Error)) -> Self {
         let mut on_failure = Some(on_failure);
         let mut back_off = BackOff::default();
         loop {
@@ -157,11 +154,15 @@ impl<S: Socket> Stream<S> {
         self.used < self.received.len()
     }
 
-    /// Sends all of this.
-    pub(crate) async fn send(&mut self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    /// Sends all of this, each part within the limit after the one before it.
+    pub(crate) async fn send(
+        &mut self,
+        mut slices: &mut [IoSlice<'_>],
+        stall_limit: Duration,
+    ) -> io::Result<()> {
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
-            match in_time(self.socket.write_vectored(slices)).await? {
+            match within(stall_limit, self.socket.write_vectored(slices)).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 written => IoSlice::advance_slices(&mut slices, written),
             }
@@ -420,20 +421,23 @@ pub(crate) fn headers(head: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Ends what takes longer than 1 s.
+pub(crate) async fn in_time<T>(happens: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    within(STALL_LIMIT, happens).await
+}
+
+/// Ends what takes longer.
 ///
 /// If the process stood still meanwhile, the deadline has elapsed whatever has arrived. So the
 /// runtime then looks at its sockets once more, and what they hold counts.
-pub(crate) async fn in_time<T>(receiving: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let mut receiving = pin!(receiving);
-    for limit in [STALL_LIMIT, ONE_LOOK] {
-        if let Ok(result) = timeout(limit, &mut receiving).await {
+async fn within<T>(limit: Duration, happens: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let mut happens = pin!(happens);
+    for limit in [limit, ONE_LOOK] {
+        if let Ok(result) = timeout(limit, &mut happens).await {
             return result;
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::TimedOut,
-        "no progress for 1 s",
-    ))
+    let problem = format!("no progress for {} s", limit.as_secs());
+    Err(io::Error::new(io::ErrorKind::TimedOut, problem))
 }
 
 pub(crate) fn is_timeout(problem: &io::Error) -> bool {

@@ -24,6 +24,8 @@ use crate::worker::Workers;
 use crate::{Invocation, Reply};
 
 const STALL_LIMIT: Duration = Duration::from_secs(1);
+/// How long the last attempt to post may stand still.
+const LATE_LIMIT: Duration = Duration::from_mins(1);
 const ALMOST_A_STALL: Duration = Duration::from_millis(999);
 /// How long the process stands still.
 const STANDSTILL: Duration = Duration::from_millis(1_600);
@@ -618,8 +620,11 @@ impl<'a> RuntimeApi<'a> {
                 sleep(STALL_LIMIT + TICK).await;
                 assert!(!post.connection.is_given_up(), "it may yet be taken");
             }
+            OnPost::StallDuring if is_last => {
+                assert_given_up(&mut post.connection, LATE_LIMIT).await;
+            }
             OnPost::StallAfter | OnPost::StallDuring | OnPost::StallInBody => {
-                assert_given_up(&mut post.connection).await;
+                assert_given_up(&mut post.connection, STALL_LIMIT).await;
             }
             _ => {}
         }
@@ -822,10 +827,10 @@ async fn settle_down() {
     }
 }
 
-/// Asserts that the function gives this connection up after a second.
-async fn assert_given_up(connection: &mut Connection) {
+/// Asserts that the function gives this connection up after so long.
+async fn assert_given_up(connection: &mut Connection, limit: Duration) {
     let begun = Instant::now();
-    let given_up = timeout(2 * STALL_LIMIT, connection.given_up()).await;
+    let given_up = timeout(2 * limit, connection.given_up()).await;
     given_up.expect("given up");
-    assert!((STALL_LIMIT..=STALL_LIMIT + TICK).contains(&begun.elapsed()));
+    assert!((limit..=limit + TICK).contains(&begun.elapsed()));
 }
