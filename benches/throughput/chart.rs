@@ -21,13 +21,13 @@ pub(crate) fn svg(rows: &[Row]) -> String {
 
 fn draw(svg: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
     let usual = || rows.iter().filter(|row| row.setting == USUAL && row.n > 0);
-    let least = usual().map(|row| row.cpu_us).fold(10.0, f64::min);
-    let most = usual().map(|row| row.cpu_us).fold(10.0, f64::max);
+    let least = usual().map(|row| row.cpu_us).fold(10.0, f64::min) / 1.2;
+    let most = usual().map(|row| row.cpu_us).fold(10.0, f64::max) * 1.2;
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?; // also where the page around it is dark
     let mut chart = ChartBuilder::on(&root)
         .caption(
-            "CPU per invocation in microseconds: one CPU, eight at once",
+            "Microseconds of CPU per invocation (logarithmic): one CPU, eight at once",
             ("sans-serif", 18),
         )
         .margin(10)

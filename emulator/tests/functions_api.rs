@@ -21,7 +21,7 @@ async fn get_function(emulator: &Emulator, path: &str) -> Response {
 
 async fn start_generator() -> Arc<Emulator> {
     start_with(8, |settings| {
-        settings.function_name = "generator".to_owned();
+        "generator".clone_into(&mut settings.function_name);
         settings.environment = vec![("TABLE".into(), "fibonacci".into())];
     })
     .await
