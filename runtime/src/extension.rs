@@ -6,8 +6,9 @@ use std::io::{self, IoSlice};
 
 use lambda_runtime::tracing::warn;
 
+use crate::back_off::BackOff;
 use crate::connection::{MAX_REFUSAL_LEN, USER_AGENT};
-use crate::http::{BackOff, Head, STALL_LIMIT, Socket, Stream, in_time, invalid, is_timeout};
+use crate::http::{Head, STALL_LIMIT, Socket, Stream, in_time, invalid, is_timeout};
 use crate::log::excerpt;
 
 /// Unique among the extensions of a function.

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::Invocation;
+use crate::back_off::BackOff;
 
 /// How long a connection that should move may stand still.
 pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(1);
@@ -33,25 +34,6 @@ pub(crate) const MAX_KEPT_CAPACITY: usize = 64 * 1024;
 /// The capacity in bytes for a larger body. glibc serves an allocation of more than 32 MiB with
 /// mmap, so that freeing it returns all of it to the kernel. Untouched pages cost nothing.
 const MAPPED_CAPACITY: usize = 33 * 1024 * 1024;
-
-/// The pause before the next attempt, which doubles from 10 to 250 ms.
-#[derive(Debug)]
-pub(crate) struct BackOff(Duration);
-
-impl Default for BackOff {
-    fn default() -> Self {
-        Self(Duration::from_millis(10))
-    }
-}
-
-impl BackOff {
-    /// Waits for between half of the pause and all of it, so that workers do not come back all at
-    /// once. A test makes it repeatable with `fastrand::seed`.
-    pub(crate) async fn wait(&mut self) {
-        sleep(self.0.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        self.0 = Duration::from_millis(250).min(self.0 * 2);
-    }
-}
 
 /// What a connection runs over: TCP, and a pipe in tests.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Sized + Unpin + 'static {

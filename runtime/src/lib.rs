@@ -34,11 +34,13 @@
 //!                 ─► handler.rs, or service.rs for lambda_runtime's handlers: invocation.rs ─► reply.rs
 //! ```
 //!
-//! `log.rs` is the log. `worker_model/` and `splitting.rs` test all this.
+//! `log.rs` is the log, `back_off.rs` the pause before a retry. `worker_model/` and `splitting.rs`
+//! test all this.
 //!
 //! [Managed Instances]: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-rust.html
 //! [Runtime API]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
+mod back_off;
 mod connection;
 mod extension;
 mod handler;

@@ -24,8 +24,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::back_off::BackOff;
 use crate::connection::{Connection, Polling};
-use crate::http::{BackOff, Socket};
+use crate::http::Socket;
 use crate::log::excerpt;
 use crate::{Handler, Invocation, Reply};
 
