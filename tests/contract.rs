@@ -3,18 +3,15 @@
 use std::fmt::Write;
 
 use crate::support::{
-    Expected, NEGATIVE, NOT_AN_INTEGER, NOT_JSON, REQUIRED, TOO_LARGE, reply, start,
+    Expected, NEGATIVE, NOT_AN_INTEGER, NOT_JSON, REQUIRED, TOO_LARGE, assert_reply, start,
 };
 
 /// Asserts that each of these events gets this reply.
 #[track_caller]
 fn assert_replies(expected: Expected, payloads: &[&[u8]]) {
     let function = start();
-    let expected = reply(expected);
     for payload in payloads {
-        let reply = String::from_utf8(function.invoke(payload)).unwrap();
-        let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
-        assert!(reply == expected, "{shown} got {reply:.200}");
+        assert_reply(&function, payload, expected);
     }
 }
 
@@ -28,8 +25,7 @@ fn padded_to_6_mb(start: &str, padding: &str, end: &str) -> Vec<u8> {
 fn replies_with_every_sequence() {
     let function = start();
     for n in 0..=1000 {
-        let replied = function.invoke(format!(r#"{{"n": {n}}}"#));
-        assert_eq!(String::from_utf8(replied).unwrap(), reply(Ok(n)));
+        assert_reply(&function, format!(r#"{{"n": {n}}}"#), Ok(n));
     }
 }
 

@@ -7,10 +7,10 @@
 //! - [VPC Lattice, version 2](https://docs.aws.amazon.com/vpc-lattice/latest/ug/lambda-functions.html)
 
 use crate::support::{
-    Expected, NEGATIVE, NOT_AN_INTEGER, NOT_JSON, REQUIRED, TOO_LARGE, reply, start,
+    Expected, NEGATIVE, NOT_AN_INTEGER, NOT_JSON, REQUIRED, TOO_LARGE, assert_reply, start,
 };
 use base64::prelude::{BASE64_STANDARD, Engine};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const EVENTS: [(&str, &str); 6] = [
     ("Function URL", include_str!("events/function_url.json")),
@@ -24,52 +24,44 @@ const EVENTS: [(&str, &str); 6] = [
     ("VPC Lattice", include_str!("events/vpc_lattice.json")),
 ];
 
-/// Asserts the reply to an event of every kind, after `change` is made to it.
+/// Asserts the replies to events of every kind whose query and body are these parts alone.
 #[track_caller]
-fn assert_replies(expected: Expected, change: impl Fn(&mut Value)) {
-    assert_replies_to(&EVENTS, expected, change);
+fn assert_replies(cases: impl IntoIterator<Item = (Expected, Value)>) {
+    assert_replies_of(|_| true, cases);
 }
 
 #[track_caller]
-fn assert_replies_to(events: &[(&str, &str)], expected: Expected, change: impl Fn(&mut Value)) {
+fn assert_replies_of(
+    is_meant: impl Fn(&str) -> bool,
+    cases: impl IntoIterator<Item = (Expected, Value)>,
+) {
     let function = start();
-    for (kind, event) in events {
-        let mut event = serde_json::from_str(event).unwrap();
-        change(&mut event);
-        let replied = String::from_utf8(function.invoke(event.to_string())).unwrap();
-        assert_eq!(replied, reply(expected), "{kind}: {event}");
+    for (expected, parts) in cases {
+        for (_, event) in EVENTS.iter().filter(|(kind, _)| is_meant(kind)) {
+            let mut event: Map<_, _> = serde_json::from_str(event).unwrap();
+            event.retain(|name, _| name != "body" && !name.ends_with("ueryStringParameters"));
+            event.extend(parts.as_object().unwrap().clone());
+            assert_reply(&function, Value::from(event).to_string(), expected);
+        }
     }
 }
 
-fn set_query(event: &mut Value, n: &Value) {
-    event["queryStringParameters"] = json!({ "n": n });
-    event
-        .as_object_mut()
-        .unwrap()
-        .remove("multiValueQueryStringParameters");
+fn query(n: impl Into<Value>) -> Value {
+    json!({ "queryStringParameters": { "n": n.into() } })
 }
 
-fn set_body(event: &mut Value, body: impl Into<Value>) {
-    let object = event.as_object_mut().unwrap();
-    object.remove("queryStringParameters");
-    object.remove("multiValueQueryStringParameters");
-    object.insert("body".into(), body.into());
-}
-
-fn set_base64_body(event: &mut Value, body: &[u8]) {
-    set_body(event, BASE64_STANDARD.encode(body));
-    event["isBase64Encoded"] = true.into();
+fn base64_body(body: impl AsRef<[u8]>) -> Value {
+    json!({ "body": BASE64_STANDARD.encode(body), "isBase64Encoded": true })
 }
 
 #[test]
 fn takes_n_from_the_query() {
-    assert_replies(Ok(10), |_| ());
-    for n in ["5", "05", "0000000000000000000000005"] {
-        assert_replies(Ok(5), |event| set_query(event, &n.into()));
+    let function = start();
+    for (_, event) in EVENTS {
+        assert_reply(&function, event, Ok(10));
     }
-    for n in ["0", "-0", "-000"] {
-        assert_replies(Ok(0), |event| set_query(event, &n.into()));
-    }
+    assert_replies(["5", "05", "0000000000000000000000005"].map(|n| (Ok(5), query(n))));
+    assert_replies(["0", "-0", "-000"].map(|n| (Ok(0), query(n))));
 }
 
 #[test]
@@ -87,16 +79,14 @@ fn refuses_the_query_as_it_does_a_direct_event() {
             &["1001", "01001", "65536", "99999999999999999999"],
         ),
     ] {
-        for n in values {
-            assert_replies(Err(message), |event| set_query(event, &json!(n)));
-        }
+        assert_replies(values.iter().map(|n| (Err(message), query(*n))));
     }
 }
 
 #[test]
 fn takes_n_from_the_body_where_the_query_has_none() {
-    for (query, multiple) in [
-        (Value::Null, Value::Null),
+    let without_n = [
+        (json!(null), json!(null)),
         (json!({}), json!({})),
         (json!({"n": ""}), json!({"n": ["1", ""]})),
         (json!({"n": null}), json!({"n": null})),
@@ -105,29 +95,29 @@ fn takes_n_from_the_body_where_the_query_has_none() {
         (json!({"n": ["1", ""]}), json!({"n": [["1"]]})),
         (json!([]), json!({"n": []})),
         (json!("n"), json!({"n": [["1"]]})),
-    ] {
-        assert_replies(Ok(7), |event| {
-            set_body(event, r#"{"n": 7}"#);
-            event["queryStringParameters"] = query.clone();
-            event["multiValueQueryStringParameters"] = multiple.clone();
+    ];
+    assert_replies(without_n.map(|(query, multiple)| {
+        let parts = json!({
+            "queryStringParameters": query,
+            "multiValueQueryStringParameters": multiple,
+            "body": r#"{"n": 7}"#,
         });
-    }
-    assert_replies(Ok(7), |event| set_base64_body(event, b"{\"n\": 7}"));
-    assert_replies(Ok(7), |event| set_body(event, r#"{"\u006e": 7}"#));
+        (Ok(7), parts)
+    }));
+    assert_replies([
+        (Ok(7), json!({ "body": r#"{"\u006e": 7}"# })),
+        (Ok(7), base64_body(r#"{"n": 7}"#)),
+    ]);
 }
 
 #[test]
 fn takes_the_last_of_several_values() {
-    assert_replies(Ok(5), |event| set_query(event, &json!(["1", "5"])));
-    assert_replies(Ok(5), |event| {
-        set_query(event, &Value::Null);
-        event["multiValueQueryStringParameters"] = json!({"n": ["1", "5"]});
-    });
+    let multiple = json!({ "multiValueQueryStringParameters": { "n": ["1", "5"] } });
+    assert_replies([(Ok(5), query(["1", "5"].as_slice())), (Ok(5), multiple)]);
 }
 
 #[test]
 fn decodes_the_query_of_a_load_balancer_and_of_nobody_else() {
-    let function = start();
     for (query, decoded, undecoded) in [
         (json!({"n": "%35"}), Ok(5), Err(NOT_AN_INTEGER)),
         (json!({"n": "%2D0"}), Ok(0), Err(NOT_AN_INTEGER)),
@@ -150,35 +140,28 @@ fn decodes_the_query_of_a_load_balancer_and_of_nobody_else() {
             Err(NOT_AN_INTEGER),
         ),
     ] {
-        for (kind, event) in EVENTS {
-            let mut event: Value = serde_json::from_str(event).unwrap();
-            let expected = if kind.starts_with("load balancer") {
-                decoded
-            } else {
-                undecoded
-            };
-            for is_multi_value in [false, true] {
-                set_query(&mut event, &Value::Null);
-                event["body"] = Value::Null;
-                if is_multi_value {
-                    let object = query.as_object().unwrap().iter();
-                    event["multiValueQueryStringParameters"] = object
-                        .map(|(key, value)| (key.clone(), json!([value])))
-                        .collect();
-                } else {
-                    event["queryStringParameters"] = query.clone();
-                }
-                let replied = String::from_utf8(function.invoke(event.to_string())).unwrap();
-                assert_eq!(replied, reply(expected), "{kind}: {event}");
-            }
-        }
+        let object = query.as_object().unwrap().iter();
+        let arrays: Value = object.map(|(key, n)| (key.clone(), json!([n]))).collect();
+        let parts = [
+            json!({ "queryStringParameters": query }),
+            json!({ "multiValueQueryStringParameters": arrays }),
+        ];
+        let is_balancer = |kind: &str| kind.starts_with("load balancer");
+        assert_replies_of(is_balancer, parts.clone().map(|part| (decoded, part)));
+        assert_replies_of(
+            |kind| !is_balancer(kind),
+            parts.map(|part| (undecoded, part)),
+        );
     }
 }
 
 #[test]
 fn prefers_the_query_to_the_body() {
-    assert_replies(Ok(10), |event| event["body"] = r#"{"n": 7}"#.into());
-    assert_replies(Ok(10), |event| event["body"] = "not JSON".into());
+    let bodies = [r#"{"n": 7}"#, "not JSON"];
+    assert_replies(bodies.map(|body| {
+        let parts = json!({ "queryStringParameters": { "n": "10" }, "body": body });
+        (Ok(10), parts)
+    }));
 }
 
 #[test]
@@ -204,59 +187,59 @@ fn reads_the_body_as_it_does_a_direct_event() {
             &["x", "n=1", "{", " ", "\u{feff}{}", r#"{"n": 01}"#],
         ),
     ] {
-        for body in bodies {
-            assert_replies(Err(message), |event| set_body(event, *body));
-            assert_replies(Err(message), |event| {
-                set_base64_body(event, body.as_bytes());
-            });
-        }
+        let spelled = |body| [json!({ "body": body }), base64_body(body)];
+        let parts = bodies.iter().flat_map(|body| spelled(*body));
+        assert_replies(parts.map(|part| (Err(message), part)));
     }
-    assert_replies(Err(NOT_JSON), |event| {
-        set_base64_body(event, b"{\"n\": 1, \"\xff\": 0}");
-    });
+    assert_replies([(Err(NOT_JSON), base64_body(b"{\"n\": 1, \"\xff\": 0}"))]);
 }
 
 #[test]
 fn takes_bad_base64_for_what_is_not_json() {
-    for body in [
+    let bodies = [
         r#"{"n": 7}"#,
         "eyJuIjogN30",
         "eyJuIjogN30==",
         "eyJu\nIjogN30=",
-    ] {
-        assert_replies(Err(NOT_JSON), |event| {
-            set_body(event, body);
-            event["isBase64Encoded"] = true.into();
-        });
-    }
+        "eyJuIjogN31=", // a bit that stands for nothing is 1
+    ];
+    assert_replies(bodies.map(|body| {
+        let parts = json!({ "body": body, "isBase64Encoded": true });
+        (Err(NOT_JSON), parts)
+    }));
 }
 
 #[test]
 fn takes_a_part_of_the_wrong_type_for_absent() {
-    for body in json!([7, {"n": 7}, ["x"], true, null]).as_array().unwrap() {
-        assert_replies(Err(REQUIRED), |event| set_body(event, body.clone()));
-    }
-    for encoded in [json!("true"), json!(1), json!(null)] {
-        assert_replies(Ok(7), |event| {
-            set_body(event, r#"{"n": 7}"#);
-            event["isBase64Encoded"] = encoded.clone();
-        });
-    }
+    let bodies = [
+        json!(7),
+        json!({"n": 7}),
+        json!(["x"]),
+        json!(true),
+        json!(null),
+    ];
+    assert_replies(bodies.map(|body| (Err(REQUIRED), json!({ "body": body }))));
+    assert_replies([json!("true"), json!(1), json!(null)].map(|encoded| {
+        let parts = json!({ "body": r#"{"n": 7}"#, "isBase64Encoded": encoded });
+        (Ok(7), parts)
+    }));
 }
 
 #[test]
-fn takes_an_event_with_n_for_a_direct_one() {
-    assert_replies(Ok(3), |event| event["n"] = 3.into());
-    assert_replies(Err(REQUIRED), |event| event["n"] = Value::Null);
-}
-
-#[test]
-fn takes_an_event_without_a_request_context_object_for_a_direct_one() {
-    for context in [json!(null), json!([]), json!("x"), json!(1)] {
-        assert_replies(Err(REQUIRED), |event| {
-            event["requestContext"] = context.clone();
-        });
-    }
+fn tells_a_direct_event_by_n_or_by_the_lack_of_a_request_context_object() {
+    let cases = [
+        (Ok(3), "n", json!(3)),
+        (Err(REQUIRED), "n", json!(null)),
+        (Err(REQUIRED), "requestContext", json!(null)),
+        (Err(REQUIRED), "requestContext", json!([])),
+        (Err(REQUIRED), "requestContext", json!("x")),
+        (Err(REQUIRED), "requestContext", json!(1)),
+    ];
+    assert_replies(cases.map(|(expected, name, value)| {
+        let mut parts = query("10");
+        parts[name] = value;
+        (expected, parts)
+    }));
 }
 
 #[test]
@@ -274,22 +257,19 @@ fn reads_escapes_as_the_characters_that_they_stand_for() {
         (r#""body": "{\"n\": 5, \"\\ud800\": 0}""#, Ok(5)),
     ] {
         let event = format!(r#"{{"requestContext": {{}}, {part}}}"#);
-        let replied = String::from_utf8(function.invoke(&event)).unwrap();
-        assert_eq!(replied, reply(expected), "{event}");
+        assert_reply(&function, event, expected);
     }
 }
 
 #[test]
 fn reads_a_body_of_6_mb() {
+    let open = format!(r#"{{"ignored": {}0, "n": 5}}"#, "[0,".repeat(1_000_000));
+    let closed = open.replace("0, \"n\"", &format!("0{}, \"n\"", "]".repeat(1_000_000)));
     // One kind of event, because it takes this test longer to write one than the function to read it.
-    let events = &EVENTS[..1];
-    let body = format!(r#"{{"ignored": {}0, "n": 5}}"#, "[0,".repeat(1_000_000));
-    assert_replies_to(events, Err(NOT_JSON), |event| {
-        set_body(event, &*body);
-    });
-    let body = body.replace("0, \"n\"", &format!("0{}, \"n\"", "]".repeat(1_000_000)));
-    assert_replies_to(events, Ok(5), |event| set_body(event, &*body));
-    assert_replies_to(events, Ok(5), |event| {
-        set_base64_body(event, body.as_bytes());
-    });
+    let cases = [
+        (Err(NOT_JSON), json!({ "body": open })),
+        (Ok(5), json!({ "body": closed })),
+        (Ok(5), base64_body(closed)),
+    ];
+    assert_replies_of(|kind| kind == "Function URL", cases);
 }

@@ -44,3 +44,16 @@ pub(crate) fn command() -> Command {
 pub(crate) fn start() -> Function {
     Function::start(command())
 }
+
+/// Asserts that the function replies so, and that the independent reading agrees.
+#[track_caller]
+pub(crate) fn assert_reply(function: &Function, payload: impl AsRef<[u8]>, expected: Expected) {
+    let payload = payload.as_ref();
+    let shown = String::from_utf8_lossy(&payload[..payload.len().min(4000)]);
+    let replied = String::from_utf8(function.invoke(payload)).unwrap();
+    assert!(replied == reply(expected), "{shown} got {replied:.200}");
+    // That one needs stack for each level of nesting.
+    if payload.len() < 100_000 {
+        event_reading::check(payload);
+    }
+}
