@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
-use criterion::{BatchSize, BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group};
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 use fibonacci_generator::event;
 use fibonacci_generator::sequence::Index;
 use serde::Deserialize;
@@ -84,6 +86,7 @@ fn large_event(len: usize) -> Vec<u8> {
 }
 
 fn event(criterion: &mut Criterion) {
+    println!("cargo bench takes under four minutes in all; event takes half a minute");
     let payloads = [
         ("9 B", br#"{"n": 10}"#.to_vec()),
         ("1.3 KB, HTTP", http_event()),
@@ -132,8 +135,4 @@ criterion_group! {
     targets = event
 }
 
-fn main() {
-    println!("cargo bench takes under four minutes in all; event takes half a minute");
-    benches();
-    Criterion::default().configure_from_args().final_summary();
-}
+criterion_main!(benches);

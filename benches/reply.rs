@@ -6,7 +6,11 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{AxisScale, BenchmarkId, Criterion, PlotConfiguration, criterion_group};
+use criterion::measurement::WallTime;
+use criterion::{
+    AxisScale, BenchmarkGroup, BenchmarkId, Criterion, PlotConfiguration, criterion_group,
+    criterion_main,
+};
 use fibonacci_generator::sequence::{Index, MAX_INDEX};
 use fibonacci_generator::{event, reply};
 use once_cell::sync::Lazy;
@@ -60,38 +64,33 @@ fn iterative(n: u16) -> Vec<u8> {
 }
 
 fn replies(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("reply");
+    println!("reply takes about a minute");
+    let group = &mut criterion.benchmark_group("reply");
     group.plot_config(PlotConfiguration::default().summary_scale(AxisScale::Logarithmic));
     for n in INDICES {
         assert!(once_cell(n) == ours(n));
         assert!(iterative(n) == stock(n));
-        group.bench_with_input(BenchmarkId::new("ours", n), &n, |b, &n| {
-            b.iter(|| ours(black_box(n)));
-        });
-        group.bench_with_input(BenchmarkId::new("once_cell", n), &n, |b, &n| {
-            b.iter(|| once_cell(black_box(n)));
-        });
-        group.bench_with_input(BenchmarkId::new("stock", n), &n, |b, &n| {
-            b.iter(|| stock(black_box(n)));
-        });
-        group.bench_with_input(BenchmarkId::new("iterative", n), &n, |b, &n| {
-            b.iter(|| iterative(black_box(n)));
-        });
+        time(group, "ours", n, ours);
+        time(group, "once_cell", n, once_cell);
+        time(group, "stock", n, stock);
+        time(group, "iterative", n, iterative);
     }
+}
+
+fn time<T>(group: &mut BenchmarkGroup<WallTime>, program: &str, n: u16, reply: impl Fn(u16) -> T) {
+    group.bench_with_input(BenchmarkId::new(program, n), &n, |b, &n| {
+        b.iter(|| reply(black_box(n)));
+    });
 }
 
 /// All that happens between the last byte of an event and the first byte of its reply.
 fn event_to_reply(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("event_to_reply");
     for n in [0, 10, 100, 1000] {
-        let payload = format!(r#"{{"n": {n}}}"#);
-        group.bench_with_input(
-            BenchmarkId::new("ours", n),
-            payload.as_bytes(),
-            |b, payload| {
-                b.iter(|| reply::slices(event::parse(black_box(payload))));
-            },
-        );
+        let payload = format!(r#"{{"n": {n}}}"#).into_bytes();
+        group.bench_with_input(BenchmarkId::new("ours", n), &*payload, |b, payload| {
+            b.iter(|| reply::slices(event::parse(black_box(payload))));
+        });
     }
 }
 
@@ -105,8 +104,4 @@ criterion_group! {
     targets = replies, event_to_reply
 }
 
-fn main() {
-    println!("reply takes about a minute");
-    benches();
-    Criterion::default().configure_from_args().final_summary();
-}
+criterion_main!(benches);

@@ -20,7 +20,7 @@ use std::{env, fs, io};
 
 use clap::Parser;
 
-use crate::throughput::measure::{self, Cell, Row, Setting};
+use crate::throughput::measure::{Cell, Row, Setting, measure, median};
 use crate::throughput::process::Process;
 use crate::throughput::program::{self, OURS, Program};
 use crate::throughput::report::{self, USUAL};
@@ -30,9 +30,6 @@ use crate::throughput::{chart, cpu, runtime_api};
 #[derive(Parser)]
 #[command(bin_name = "cargo bench --bench throughput --")]
 struct Options {
-    /// Measure only programs whose names contain this, and ours
-    #[arg(default_value = "", hide_default_value = true)]
-    filter: String,
     /// Measure one and two CPUs, 1, 8 and 64 at once, a fixed rate, and the start: six minutes
     #[arg(long)]
     all: bool,
@@ -41,6 +38,9 @@ struct Options {
     test: bool,
     #[arg(long, hide = true)]
     bench: bool,
+    /// Run only if `throughput` contains this
+    #[arg(default_value = "", hide_default_value = true)]
+    filter: String,
 }
 
 fn main() -> Result<(), lambda_runtime::Error> {
@@ -49,39 +49,52 @@ fn main() -> Result<(), lambda_runtime::Error> {
         return program::launch(args);
     }
 
-    let mut options = Options::parse();
-    options.test |= !options.bench;
-    let programs = Program::chosen(&options.filter, options.all);
-    if programs.is_empty() {
+    let Options {
+        all,
+        test,
+        bench,
+        filter,
+    } = Options::parse();
+    let is_test = test || !bench;
+    if !"throughput".contains(&filter) {
         return Ok(());
     }
-    let minutes = if options.all {
-        "six minutes"
-    } else {
-        "a minute and a half"
-    };
-    if !options.test {
+    if !is_test {
+        let minutes = if all {
+            "six minutes"
+        } else {
+            "a minute and a half"
+        };
         println!("throughput takes {minutes}");
     }
+    let programs = Program::available(all);
     // The executable that `cargo bench` builds has the features of the dev-dependencies too. This
     // builds the one that ships.
     let function = &*emulator::build_function()?;
 
     let mut rows = Vec::new();
-    for setting in settings(options.all)? {
-        let measured = setting.measure(&cells(setting, &programs), function, options.test)?;
-        if options.all {
-            report::print_rows(&measured);
+    let (most_cpus, concurrencies) = if all {
+        (2, &[8, 1, 64][..])
+    } else {
+        (1, &[8, 1][..])
+    };
+    for cpus in 1..=most_cpus.min(cpu::available_cpus()?.len()) {
+        for &concurrency in concurrencies {
+            let setting = Setting { cpus, concurrency };
+            let measured = measure(&cells(setting, &programs), function, is_test)?;
+            if all {
+                report::print_rows(&measured);
+            }
+            rows.extend(measured);
         }
-        rows.extend(measured);
     }
     let mut paced_rows = Vec::new();
-    if options.all {
-        paced_rows = USUAL.measure(&paced(&rows), function, options.test)?;
+    if all {
+        paced_rows = measure(&paced(&rows), function, is_test)?;
         report::print_rows(&paced_rows);
-        print_starts(&programs, function, options.test)?;
+        print_starts(&programs, function, is_test)?;
     }
-    if options.filter.is_empty() && !options.test {
+    if !is_test {
         println!();
         let all_rows: Vec<_> = rows.iter().chain(&paced_rows).collect();
         let target_dir = function.ancestors().nth(2).unwrap_or(Path::new("."));
@@ -98,26 +111,11 @@ fn main() -> Result<(), lambda_runtime::Error> {
         "\nFor more: cargo bench --bench throughput -- --all (six minutes)\n          \
          cargo bench --bench soak -- --duration 60"
     );
-    if options.test {
+    if is_test {
         println!("\nThis was one short pass. Its figures say nothing about speed.");
     }
     report::print_answer(&rows);
     Ok(())
-}
-
-fn settings(all: bool) -> io::Result<Vec<Setting>> {
-    let (cpus, concurrencies) = if all {
-        (cpu::available_cpus()?.len().min(2), &[8, 1, 64][..])
-    } else {
-        (1, &[8, 1][..])
-    };
-    Ok((1..=cpus)
-        .flat_map(|cpus| {
-            concurrencies
-                .iter()
-                .map(move |&concurrency| Setting { cpus, concurrency })
-        })
-        .collect())
 }
 
 /// What is measured in a setting with an event always ready.
@@ -128,31 +126,29 @@ fn cells(setting: Setting, programs: &[Program]) -> Vec<Cell> {
         (_, "raw-threads") => setting.cpus > 1,
         _ => true,
     };
-    [0, 10, 100, 1000]
-        .into_iter()
-        .flat_map(|n| programs.iter().map(move |program| (n, program)))
-        .filter(|(n, program)| is_due(*n, program.name))
-        .map(|(n, &program)| Cell {
+    let mut cells = Vec::new();
+    for n in [0, 10, 100, 1000] {
+        let due = programs.iter().filter(|program| is_due(n, program.name));
+        cells.extend(due.map(|&program| Cell {
+            setting,
             n,
             program,
             rate: None,
-        })
-        .collect()
+        }));
+    }
+    cells
 }
 
 /// The same cells at half the rate that *ours* sustains.
 fn paced(rows: &[Row]) -> Vec<Cell> {
-    let usual = || rows.iter().filter(|row| row.setting == USUAL && row.n != 0);
-    usual()
-        .filter_map(|row| {
-            let ours = usual().find(|ours| ours.n == row.n && ours.program.name == OURS)?;
-            Some(Cell {
-                n: row.n,
-                program: row.program,
-                rate: Some(ours.invocations_per_second / 2.0),
-            })
-        })
-        .collect()
+    let usual = rows.iter().map(|row| row.cell);
+    let usual = usual.filter(|cell| cell.setting == USUAL && cell.n != 0);
+    let with_rate = |cell: Cell| {
+        let ours = report::find(rows, cell.setting.concurrency, OURS, cell.n)?;
+        let rate = Some(ours.invocations_per_second / 2.0);
+        Some(Cell { rate, ..cell })
+    };
+    usual.filter_map(with_rate).collect()
 }
 
 /// Prints the time from the start of the process to its first poll.
@@ -170,7 +166,7 @@ fn print_starts(programs: &[Program], function: &Path, is_test: bool) -> io::Res
             let process = Process::start(command, USUAL.concurrency, &api_thread)?;
             millis.push(process.start_time().as_secs_f64() * 1e3);
         }
-        println!("{:<11} {:>8.1} ms", program.name, measure::median(millis));
+        println!("{:<11} {:>8.1} ms", program.name, median(millis));
     }
     Ok(())
 }

@@ -20,7 +20,10 @@ pub(crate) fn svg(rows: &[Row]) -> String {
 }
 
 fn draw(svg: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
-    let usual = || rows.iter().filter(|row| row.setting == USUAL && row.n > 0);
+    let usual = || {
+        rows.iter()
+            .filter(|row| row.cell.setting == USUAL && row.cell.n > 0)
+    };
     let least = usual().map(|row| row.cpu_us).fold(10.0, f64::min) / 1.2;
     let most = usual().map(|row| row.cpu_us).fold(10.0, f64::max) * 1.2;
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
@@ -43,14 +46,14 @@ fn draw(svg: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>
         .y_label_formatter(&f64::to_string)
         .draw()?;
 
-    let mut ends: Vec<_> = usual().filter(|row| row.n == 1000).collect();
+    let mut ends: Vec<_> = usual().filter(|row| row.cell.n == 1000).collect();
     ends.sort_by(|a, b| a.cpu_us.total_cmp(&b.cpu_us));
     let mut free = i32::MAX;
     for end in ends {
-        let Program { name, description } = end.program;
+        let Program { name, description } = end.cell.program;
         let colour = colour(name);
-        let points = usual().filter(|row| row.program.name == name);
-        let points = points.map(|row| (f64::from(row.n), row.cpu_us));
+        let points = usual().filter(|row| row.cell.program.name == name);
+        let points = points.map(|row| (f64::from(row.cell.n), row.cpu_us));
         let style = colour.stroke_width(if name == OURS { 4 } else { 2 });
         chart.draw_series(LineSeries::new(points, style).point_size(3))?;
 

@@ -1,33 +1,10 @@
-//! CPUs, and the time that processes spend on them.
+//! CPUs, and the time that is spent on them.
 
-use std::ops::Sub;
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::ClockId;
 use nix::unistd::Pid;
-
-/// What a process has used since it started.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Cpu {
-    /// In microseconds.
-    pub(crate) time: f64,
-    /// The kernel's timer samples how much of that was user code and how much the kernel.
-    pub(crate) user_ticks: u32,
-    pub(crate) system_ticks: u32,
-}
-
-impl Sub for Cpu {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            time: self.time - earlier.time,
-            user_ticks: self.user_ticks - earlier.user_ticks,
-            system_ticks: self.system_ticks - earlier.system_ticks,
-        }
-    }
-}
 
 /// The time on a clock, in microseconds.
 pub(crate) fn micros(clock: ClockId) -> nix::Result<f64> {

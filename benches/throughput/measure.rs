@@ -4,27 +4,42 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use std::{io, thread};
+use std::{array, io, thread};
 
 use nix::time::ClockId;
 use serde::Serialize;
 
-use super::cpu::{self, Cpu};
+use super::cpu;
 use super::process::Process;
 use super::program::{OURS, Program};
 use super::runtime_api::{self, Replies};
 
 const WARM_UP: Duration = Duration::from_millis(50);
 
+/// The CPUs that a program may use, and the invocations that it gets at once.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Setting {
+    pub(crate) cpus: usize,
+    pub(crate) concurrency: usize,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Cell {
+    #[serde(flatten)]
+    pub(crate) setting: Setting,
+    pub(crate) n: u16,
+    #[serde(flatten)]
+    pub(crate) program: Program,
+    /// Events that are due per second, unless one is always ready.
+    pub(crate) rate: Option<f64>,
+}
+
 /// The medians of a cell's samples.
 #[derive(Serialize)]
 pub(crate) struct Row {
     #[serde(flatten)]
-    pub(crate) setting: Setting,
-    pub(crate) n: u16,
-    pub(crate) program: Program,
-    /// Events that were due per second, unless one was always ready.
-    pub(crate) rate: Option<f64>,
+    pub(crate) cell: Cell,
     pub(crate) invocations_per_second: f64,
     /// CPU of the program per invocation, user and system, in microseconds.
     pub(crate) cpu_us: f64,
@@ -42,109 +57,86 @@ pub(crate) struct Row {
     pub(crate) runtime_api_cpu_us: f64,
 }
 
-/// The CPUs that a program may use, and the invocations that it gets at once.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Setting {
-    pub(crate) cpus: usize,
-    pub(crate) concurrency: usize,
-}
-
-/// A program and an N, to be measured in a setting.
-pub(crate) struct Cell {
-    pub(crate) n: u16,
-    pub(crate) program: Program,
-    /// Events that are due per second, unless one is always ready.
-    pub(crate) rate: Option<f64>,
-}
-
 /// What a slice of time showed.
 struct Sample {
     invocations: f64,
     seconds: f64,
-    cpu: Cpu,
+    /// In microseconds, as that of the kernel's share and of the Runtime API.
+    cpu: f64,
+    system_cpu: f64,
+    runtime_api_cpu: f64,
     /// In nanoseconds.
     latencies: Vec<u32>,
-    runtime_api_cpu: f64,
     peak_rss: f64,
 }
 
-impl Setting {
-    /// Measures the cells, among which are those of *ours* for each N. `function` is this function's
-    /// executable.
-    pub(crate) fn measure(
-        self,
-        cells: &[Cell],
-        function: &Path,
-        is_test: bool,
-    ) -> io::Result<Vec<Row>> {
-        let (rounds, slice) = if is_test {
-            (1, Duration::from_millis(10))
-        } else {
-            (5, Duration::from_millis(300))
-        };
-        let available = cpu::available_cpus()?;
-        let (function_cpus, others) = available.split_at(self.cpus);
-        let api_cpus = if others.is_empty() {
-            &available
-        } else {
-            others
-        };
-        let api_thread = runtime_api::start_thread(api_cpus.to_vec())?;
+/// Measures these cells of one setting, among which are those of *ours* for each N. `function` is
+/// this function's executable.
+pub(crate) fn measure(cells: &[Cell], function: &Path, is_test: bool) -> io::Result<Vec<Row>> {
+    let (rounds, slice) = if is_test {
+        (1, Duration::from_millis(10))
+    } else {
+        (5, Duration::from_millis(300))
+    };
+    let Setting { cpus, concurrency } = cells[0].setting;
+    let available = cpu::available_cpus()?;
+    let (function_cpus, others) = available.split_at(cpus);
+    let api_cpus = if others.is_empty() {
+        &available
+    } else {
+        others
+    };
+    let api_thread = runtime_api::start_thread(api_cpus.to_vec())?;
 
-        let mut processes = HashMap::<_, Process>::new();
-        for Cell { program, .. } in cells {
-            if let Entry::Vacant(entry) = processes.entry(program.name) {
-                let command = program.command(function, function_cpus)?;
-                entry.insert(Process::start(command, self.concurrency, &api_thread)?);
-            }
+    let mut processes = HashMap::<_, Process>::new();
+    for Cell { program, .. } in cells {
+        if let Entry::Vacant(entry) = processes.entry(program.name) {
+            let command = program.command(function, function_cpus)?;
+            entry.insert(Process::start(command, concurrency, &api_thread)?);
         }
-        let mut samples: Vec<_> = cells.iter().map(|_| Vec::new()).collect();
-        for round in 0..rounds {
-            for (cell, samples) in cells.iter().zip(&mut samples) {
-                let process = &processes[cell.program.name];
-                if round == 0 {
-                    Sample::take(process, cell, self.concurrency, slice.min(WARM_UP))?;
-                }
-                samples.push(Sample::take(process, cell, self.concurrency, slice)?);
-            }
-        }
-        let ours_at = |n| {
-            let is_it = |cell: &Cell| cell.n == n && cell.program.name == OURS;
-            let ours = cells.iter().position(is_it);
-            &samples[ours.expect("ours takes part for each N")]
-        };
-        let measured = cells.iter().zip(&samples);
-        Ok(measured
-            .map(|(cell, samples)| Row::new(self, cell, samples, ours_at(cell.n)))
-            .collect())
     }
+    let mut samples: Vec<_> = cells.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        for (cell, samples) in cells.iter().zip(&mut samples) {
+            let process = &processes[cell.program.name];
+            if round == 0 {
+                Sample::take(process, cell, slice.min(WARM_UP))?;
+            }
+            samples.push(Sample::take(process, cell, slice)?);
+        }
+    }
+    let ours_at = |n| {
+        let is_it = |cell: &Cell| cell.n == n && cell.program.name == OURS;
+        let ours = cells.iter().position(is_it);
+        &samples[ours.expect("ours takes part for each N")]
+    };
+    let measured = cells.iter().zip(&samples);
+    Ok(measured
+        .map(|(&cell, samples)| Row::new(cell, samples, ours_at(cell.n)))
+        .collect())
 }
 
 impl Sample {
-    fn take(
-        process: &Process,
-        cell: &Cell,
-        concurrency: usize,
-        slice: Duration,
-    ) -> io::Result<Self> {
-        let own_clock = ClockId::CLOCK_PROCESS_CPUTIME_ID;
+    fn take(process: &Process, cell: &Cell, slice: Duration) -> io::Result<Self> {
+        let cpu_times = || -> io::Result<[f64; 3]> {
+            let [cpu, system_cpu] = process.cpu()?;
+            let own_cpu = cpu::micros(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
+            Ok([cpu, system_cpu, own_cpu])
+        };
         let program = cell.program;
-        let event = program.event(cell.n);
-        let cpu = process.cpu()?;
-        let own_cpu = cpu::micros(own_clock)?;
+        let before = cpu_times()?;
         let started = Instant::now();
 
-        process.runtime_api.offer(&event, cell.rate);
+        process.runtime_api.offer(program.event(cell.n), cell.rate);
         thread::sleep(slice);
         let Replies {
             latencies,
             pipelined,
-            ..
-        } = process.runtime_api.withhold(concurrency);
+        } = process.runtime_api.withhold(cell.setting.concurrency);
 
         let seconds = started.elapsed().as_secs_f64();
-        let cpu = process.cpu()? - cpu;
-        let runtime_api_cpu = cpu::micros(own_clock)? - own_cpu;
+        let after = cpu_times()?;
+        let [cpu, system_cpu, runtime_api_cpu] = array::from_fn(|i| after[i] - before[i]);
         let replies = latencies.len();
         // A poll that waits for an event after a slow reply may arrive on its own.
         let is_as_named = if program.is_pipelined() {
@@ -162,38 +154,34 @@ impl Sample {
             invocations: replies as f64,
             seconds,
             cpu,
-            latencies,
+            system_cpu,
             runtime_api_cpu,
+            latencies,
             peak_rss: process.peak_rss()?,
         })
     }
 
     fn cpu_us(&self) -> f64 {
-        self.cpu.time / self.invocations
+        self.cpu / self.invocations
     }
 }
 
 impl Row {
-    fn new(setting: Setting, cell: &Cell, samples: &[Sample], ours: &[Sample]) -> Self {
+    fn new(cell: Cell, samples: &[Sample], ours: &[Sample]) -> Self {
         let of_samples = |figure: fn(&Sample) -> f64| median(samples.iter().map(figure));
-        let sum = |ticks: fn(&Sample) -> u32| f64::from(samples.iter().map(ticks).sum::<u32>());
-        let user_ticks = sum(|sample| sample.cpu.user_ticks);
-        let system_ticks = sum(|sample| sample.cpu.system_ticks);
+        let sum = |figure: fn(&Sample) -> f64| samples.iter().map(figure).sum::<f64>();
         let mut latencies: Vec<_> = samples.iter().flat_map(|it| &it.latencies).collect();
         latencies.sort_unstable();
         let percentile = |per_mille: usize| {
-            let nanos = latencies[(latencies.len() * per_mille / 1000).min(latencies.len() - 1)];
+            let nanos = latencies[latencies.len() * per_mille / 1000];
             f64::from(*nanos) / 1e3
         };
         let rounds = samples.iter().zip(ours);
         Self {
-            setting,
-            n: cell.n,
-            program: cell.program,
-            rate: cell.rate,
+            cell,
             invocations_per_second: of_samples(|sample| sample.invocations / sample.seconds),
             cpu_us: of_samples(Sample::cpu_us),
-            system_share: system_ticks / (user_ticks + system_ticks).max(1.0),
+            system_share: sum(|sample| sample.system_cpu) / sum(|sample| sample.cpu),
             relative_cpu: median(rounds.map(|(sample, ours)| sample.cpu_us() / ours.cpu_us())),
             p50_us: percentile(500),
             p99_us: percentile(990),

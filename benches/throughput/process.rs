@@ -8,8 +8,11 @@ use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 use tokio::runtime::Handle;
 
-use super::cpu::{self, Cpu};
+use super::cpu;
 use super::runtime_api::RuntimeApi;
+
+/// Linux counts a hundred ticks a second for programs: `proc_pid_stat(5)`.
+const MICROS_PER_TICK: f64 = 10_000.0;
 
 /// A function's process under a Runtime API of its own. It is killed when this value is dropped.
 pub(crate) struct Process {
@@ -54,18 +57,17 @@ impl Process {
         first_poll - self.started
     }
 
-    /// CPU used by the process and its children. Only `awslambdaric` has children.
-    pub(crate) fn cpu(&self) -> io::Result<Cpu> {
-        let mut sum = Cpu::default();
+    /// CPU that the process and its children have used, and how much of that in the kernel, in
+    /// microseconds. Only `awslambdaric` has children.
+    pub(crate) fn cpu(&self) -> io::Result<[f64; 2]> {
+        let [mut cpu, mut in_kernel] = [0.0; 2];
         for pid in self.pids()? {
-            sum.time += cpu::micros(clock_getcpuclockid(Pid::from_raw(pid))?)?;
+            cpu += cpu::micros(clock_getcpuclockid(Pid::from_raw(pid))?)?;
             let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-            let mut ticks = fields.skip(11).map_while(|field| field.parse().ok());
-            sum.user_ticks += ticks.next().unwrap_or(0);
-            sum.system_ticks += ticks.next().unwrap_or(0);
+            let after_name = stat.rsplit(") ").next().unwrap_or_default();
+            in_kernel += number(after_name.split(' ').nth(12)) * MICROS_PER_TICK;
         }
-        Ok(sum)
+        Ok([cpu, in_kernel])
     }
 
     /// The highest resident set size so far, in bytes, summed over the process and its children.
@@ -74,8 +76,7 @@ impl Process {
         for pid in self.pids()? {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let value = line.and_then(|line| line.split_whitespace().next());
-            kib += value.and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0);
+            kib += number(line.and_then(|line| line.split_whitespace().next()));
         }
         Ok(kib * 1024.0)
     }
@@ -95,4 +96,9 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn number(field: Option<&str>) -> f64 {
+    let number = field.and_then(|field| field.parse().ok());
+    number.expect("a number where proc(5) says so")
 }

@@ -4,14 +4,13 @@ use std::num::NonZero;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::{env, io, thread};
 
 use fibonacci_generator::reply;
 use fibonacci_generator::sequence::Index;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::runtime_api::Event;
 use super::{competitors, cpu, raw};
@@ -22,9 +21,11 @@ pub(crate) const LAUNCH: &str = "launch";
 /// The name of the program that the others are compared with.
 pub(crate) const OURS: &str = "ours";
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize)]
 pub(crate) struct Program {
+    #[serde(rename = "program")]
     pub(crate) name: &'static str,
+    #[serde(skip)]
     pub(crate) description: &'static str,
 }
 
@@ -49,30 +50,17 @@ const fn program(name: &'static str, description: &'static str) -> Program {
     Program { name, description }
 }
 
-impl Serialize for Program {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name)
-    }
-}
-
 impl Program {
-    /// Those that this machine can run and whose names contain `filter`, with *ours*; those of
-    /// README's table, or all. Says so if Python cannot run.
-    pub(crate) fn chosen(filter: &str, all: bool) -> Vec<Self> {
+    /// Those of README's table, or all, that this machine can run. Says so if Python cannot.
+    pub(crate) fn available(all: bool) -> Vec<Self> {
         let mut programs = PROGRAMS.to_vec();
         programs.retain(|it| all || !it.name.starts_with("raw-"));
-        if !programs.iter().any(|it| it.name.contains(filter)) {
-            return Vec::new();
-        }
-        programs.retain(|it| it.name.contains(filter) || it.name == OURS);
-        let has_awslambdaric = || {
-            Command::new(python())
-                .args(["-c", "import awslambdaric"])
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success())
-        };
-        if programs.iter().any(|it| it.name == "python") && !has_awslambdaric() {
+        let has_awslambdaric = Command::new(python())
+            .args(["-c", "import awslambdaric"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !has_awslambdaric {
             eprintln!(
                 "python is left out: {} cannot import awslambdaric. Install it there, or name \
                  another interpreter in PYTHON.",
@@ -89,7 +77,7 @@ impl Program {
     }
 
     /// A direct event and the program's reply to it.
-    pub(crate) fn event(self, n: u16) -> Arc<Event> {
+    pub(crate) fn event(self, n: u16) -> Event {
         let index = Index::new(n).expect("at most 1000");
         let reply = match self.name {
             "no-op" => b"{}".to_vec(),
@@ -98,8 +86,8 @@ impl Program {
             }
             _ => reply::slices(Ok(index)).concat(),
         };
-        let payload = format!(r#"{{"n": {n}}}"#).into_bytes();
-        Arc::new(Event { payload, reply })
+        let payload = format!(r#"{{"n": {n}}}"#);
+        Event { payload, reply }
     }
 
     /// Starts the program on these CPUs. `function` is this function's executable.

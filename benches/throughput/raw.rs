@@ -3,7 +3,6 @@
 //! No tokio, no retries, no deadlines, and no more HTTP than this bench's Runtime API speaks.
 
 use std::env;
-use std::fmt::Write as _;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -15,13 +14,12 @@ const USER_AGENT: &str = concat!("lmi-runtime/", env!("CARGO_PKG_VERSION"));
 
 struct Connection<'a> {
     authority: &'a str,
-    poll_request: &'a str,
+    /// Travels with each reply, or follows the response to it.
+    poll: &'a str,
     is_pipelined: bool,
     socket: TcpStream,
     received: Vec<u8>,
-    /// How many bytes of `received` have been received.
-    len: usize,
-    post_request: String,
+    post: Vec<u8>,
 }
 
 /// Serves invocations until the process is killed. Each thread has its share of the connections. If
@@ -38,7 +36,7 @@ pub(crate) fn run(is_pipelined: bool, threads: usize) -> io::Result<()> {
 
 fn serve(connections: usize, is_pipelined: bool) -> io::Result<()> {
     let authority = &*env::var("AWS_LAMBDA_RUNTIME_API").map_err(io::Error::other)?;
-    let poll_request = &*format!(
+    let poll = &*format!(
         "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\
          host: {authority}\r\n\
          user-agent: {USER_AGENT}\r\n\r\n"
@@ -48,55 +46,50 @@ fn serve(connections: usize, is_pipelined: bool) -> io::Result<()> {
     for index in 0..connections {
         let mut socket = TcpStream::connect(authority)?;
         socket.set_nodelay(true)?;
-        socket.write_all(poll_request.as_bytes())?;
+        socket.write_all(poll.as_bytes())?;
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(&socket, EpollEvent::new(flags, index as u64))?;
         open.push(Connection {
             authority,
-            poll_request,
+            poll,
             is_pipelined,
             socket,
-            received: vec![0; 8 * 1024],
-            len: 0,
-            post_request: String::new(),
+            received: Vec::new(),
+            post: Vec::new(),
         });
     }
+    // At most two responses wait, far less than this holds, so one read takes them all.
+    let mut buffer = [0; 8 * 1024];
     let mut events = [EpollEvent::empty(); 64];
     loop {
         let ready = epoll.wait(&mut events, EpollTimeout::NONE)?;
         for event in &events[..ready] {
             let index = usize::try_from(event.data()).map_err(io::Error::other)?;
-            open[index].receive()?;
+            open[index].receive(&mut buffer)?;
         }
     }
 }
 
 impl Connection<'_> {
-    fn receive(&mut self) -> io::Result<()> {
-        // At most two responses wait, far less than the buffer holds, so one read takes them all.
-        let read = self.socket.read(&mut self.received[self.len..])?;
-        if read == 0 {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let len = self.socket.read(buffer)?;
+        if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.len += read;
-        let mut used = 0;
-        while let Some(len) = self.handle_response(used)? {
-            used += len;
+        self.received.extend_from_slice(&buffer[..len]);
+        while let Some(len) = self.handle_response()? {
+            self.received.drain(..len);
         }
-        self.received.copy_within(used..self.len, 0);
-        self.len -= used;
         Ok(())
     }
 
-    /// Handles the response that begins at `start` in the buffer. Returns its length, or `None` if it
-    /// has not arrived whole.
-    fn handle_response(&mut self, start: usize) -> io::Result<Option<usize>> {
-        let received = &self.received[start..self.len];
+    /// Handles the response that has been received first. Returns its length, or `None` if it has not
+    /// arrived whole.
+    fn handle_response(&mut self) -> io::Result<Option<usize>> {
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut headers);
-        let httparse::Status::Complete(head_len) =
-            response.parse(received).map_err(io::Error::other)?
-        else {
+        let parsed = response.parse(&self.received).map_err(io::Error::other)?;
+        let httparse::Status::Complete(head_len) = parsed else {
             return Ok(None);
         };
         let (mut body_len, mut request_id, mut invocation_id) = (0, None, "");
@@ -110,38 +103,32 @@ impl Connection<'_> {
             }
         }
         let len = head_len + body_len;
-        let Some(payload) = received.get(head_len..len) else {
+        let Some(payload) = self.received.get(head_len..len) else {
             return Ok(None);
         };
 
         if let Some(request_id) = request_id {
-            let reply = reply::slices(event::parse(payload));
-            let content_length: usize = reply.iter().map(|slice| slice.len()).sum();
-            self.post_request.clear();
-            let _ = write!(
-                self.post_request,
+            let [head, prefix, tail] = reply::slices(event::parse(payload));
+            self.post.clear();
+            write!(
+                self.post,
                 "POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\n\
                  host: {}\r\n\
                  user-agent: {USER_AGENT}\r\n\
                  lambda-runtime-invocation-id: {invocation_id}\r\n\
-                 content-length: {content_length}\r\n\r\n",
-                self.authority
-            );
-            let [head, prefix, tail] = reply;
-            let poll = if self.is_pipelined {
-                self.poll_request
-            } else {
-                ""
-            };
-            let post = self.post_request.as_bytes();
-            let slices = [post, head, prefix, tail, poll.as_bytes()];
+                 content-length: {}\r\n\r\n",
+                self.authority,
+                head.len() + prefix.len() + tail.len()
+            )?;
+            let poll = if self.is_pipelined { self.poll } else { "" };
+            let slices = [&self.post, head, prefix, tail, poll.as_bytes()];
             let mut unsent = &mut slices.map(IoSlice::new)[..];
             while !unsent.is_empty() {
                 let written = self.socket.write_vectored(unsent)?;
                 IoSlice::advance_slices(&mut unsent, written);
             }
         } else if !self.is_pipelined {
-            self.socket.write_all(self.poll_request.as_bytes())?;
+            self.socket.write_all(self.poll.as_bytes())?;
         }
         Ok(Some(len))
     }

@@ -1,7 +1,7 @@
 //! What was measured, for people.
 
-use super::measure::{Row, Setting};
-use super::program::OURS;
+use super::measure::{Cell, Row, Setting};
+use super::program::{OURS, Program};
 
 /// What an execution environment of 1 vCPU gets by default.
 pub(crate) const USUAL: Setting = Setting {
@@ -11,9 +11,7 @@ pub(crate) const USUAL: Setting = Setting {
 
 /// Prints a setting's rows.
 pub(crate) fn print_rows(rows: &[Row]) {
-    let Some(Row { setting, rate, .. }) = rows.first() else {
-        return;
-    };
+    let Cell { setting, rate, .. } = rows[0].cell;
     println!(
         "\nCPUs: {}, at once: {}, events: {}\n\n   \
          N  program      events/s     CPU  in kernel  × ours      p50      p99    p99.9     memory  \
@@ -26,15 +24,11 @@ pub(crate) fn print_rows(rows: &[Row]) {
         }
     );
     for row in rows {
-        // Its queue grew without end.
-        let late = row
-            .rate
-            .filter(|rate| row.invocations_per_second < 0.98 * rate);
-        println!(
+        print!(
             "{:>4}  {:<11} {:>9.0} {:>7.1} {:>8.0} % {:>7.2} {:>8.1} {:>8.1} {:>8.1} {:>7.1} MB \
-             {:>12.1}{}",
-            row.n,
-            row.program.name,
+             {:>12.1}",
+            row.cell.n,
+            row.cell.program.name,
             row.invocations_per_second,
             row.cpu_us,
             row.system_share * 100.0,
@@ -44,20 +38,31 @@ pub(crate) fn print_rows(rows: &[Row]) {
             row.p999_us,
             row.peak_rss_bytes / 1e6,
             row.runtime_api_cpu_us,
-            late.map_or(String::new(), |rate| format!(
-                "  cannot take {rate:.0} events/s"
-            )),
         );
+        match row.cell.rate {
+            // Its queue grew without end.
+            Some(rate) if row.invocations_per_second < 0.98 * rate => {
+                println!("  cannot take {rate:.0} events/s");
+            }
+            _ => println!(),
+        }
     }
 }
 
-fn find<'a>(rows: &'a [Row], concurrency: usize, program: &str, n: u16) -> Option<&'a Row> {
+/// What was measured of a program on one CPU.
+pub(crate) fn find<'a>(
+    rows: &'a [Row],
+    concurrency: usize,
+    program: &str,
+    n: u16,
+) -> Option<&'a Row> {
     let setting = Setting {
         concurrency,
         ..USUAL
     };
-    let mut of_setting = rows.iter().filter(|row| row.setting == setting);
-    of_setting.find(|row| row.n == n && row.program.name == program)
+    rows.iter().find(|Row { cell, .. }| {
+        cell.setting == setting && cell.program.name == program && cell.n == n
+    })
 }
 
 /// Prints README's table, as it stands there.
@@ -67,23 +72,21 @@ pub(crate) fn print_table(rows: &[Row]) {
          |{:-<64}|-------:|--------:|---------:|-------------------:|------------:|--------------:|",
         "", ""
     );
-    let of_setting = rows
-        .iter()
-        .filter(|row| row.setting == USUAL && row.n == 10);
-    for Row { program, .. } in of_setting {
-        let cell = |concurrency, n, figure: fn(&Row) -> f64| {
-            find(rows, concurrency, program.name, n)
-                .map_or(String::new(), |row| digits(figure(row)))
+    let usual = rows.iter().map(|row| row.cell);
+    for cell in usual.filter(|cell| cell.setting == USUAL && cell.n == 10) {
+        let Program { name, description } = cell.program;
+        let figure = |concurrency, n, figure: fn(&Row) -> f64| {
+            find(rows, concurrency, name, n).map_or(String::new(), |row| digits(figure(row)))
         };
         println!(
             "| {:<62} | {:>6} | {:>7} | {:>8} | {:>18} | {:>11} | {:>13} |",
-            format!("*{}*: {}", program.name, program.description),
-            cell(8, 10, |row| row.cpu_us),
-            cell(8, 100, |row| row.cpu_us),
-            cell(8, 1000, |row| row.cpu_us),
-            cell(8, 1000, |row| row.relative_cpu),
-            cell(1, 10, |row| row.p99_us),
-            cell(1, 1000, |row| row.p99_us),
+            format!("*{name}*: {description}"),
+            figure(8, 10, |row| row.cpu_us),
+            figure(8, 100, |row| row.cpu_us),
+            figure(8, 1000, |row| row.cpu_us),
+            figure(8, 1000, |row| row.relative_cpu),
+            figure(1, 10, |row| row.p99_us),
+            figure(1, 1000, |row| row.p99_us),
         );
     }
     println!(
@@ -92,21 +95,15 @@ pub(crate) fn print_table(rows: &[Row]) {
     );
 }
 
-/// Prints what the table saves, if that was measured.
+/// Prints what the table saves.
 pub(crate) fn print_answer(rows: &[Row]) {
-    if find(rows, 8, "iterative", 0).is_some() && find(rows, 8, "stock", 0).is_some() {
-        println!(
-            "\nCPU of an invocation in microseconds, and how many times that of the table:\n\n   \
-             N  table ({OURS})  iterative        ×      stock        ×"
-        );
-    }
+    println!(
+        "\nCPU of an invocation in microseconds, and how many times that of the table:\n\n   \
+         N  table ({OURS})  iterative        ×      stock        ×"
+    );
     for n in [0, 10, 100, 1000] {
-        let row = |program| find(rows, 8, program, n);
-        let (Some(ours), Some(iterative), Some(stock)) =
-            (row(OURS), row("iterative"), row("stock"))
-        else {
-            continue;
-        };
+        let [ours, iterative, stock] = [OURS, "iterative", "stock"]
+            .map(|program| find(rows, 8, program, n).expect("each is measured for each N"));
         println!(
             "{n:>4}  {:>12}  {:>9} {:>8}  {:>9} {:>8}",
             digits(ours.cpu_us),
