@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use percent_encoding::{percent_decode, percent_decode_str};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use percent_encoding::percent_decode_str;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::sequence::Index;
@@ -99,7 +99,7 @@ pub fn parse(payload: &[u8]) -> Result<Index, InvalidEvent> {
 fn query_parameter<'de>(
     query: Option<&'de str>,
     multi_value_query: Option<&'de str>,
-    is_name: impl Fn(&[u8], &str) -> bool,
+    is_name: impl Fn(&str, &str) -> bool,
     decode: impl Fn(Cow<'de, str>) -> Cow<'de, str>,
 ) -> Result<Option<Cow<'de, str>>, InvalidEvent> {
     let find = |parameters: Option<&'de str>| {
@@ -129,12 +129,12 @@ fn percent_decoded(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-fn is_encoded_name(key: &[u8], name: &str) -> bool {
-    percent_decode(key).eq(name.bytes())
+fn is_encoded_name(key: &str, name: &str) -> bool {
+    percent_decode_str(key).eq(name.bytes())
 }
 
-fn is_name(key: &[u8], name: &str) -> bool {
-    key == name.as_bytes()
+fn is_name(key: &str, name: &str) -> bool {
+    key == name
 }
 
 /// Reads the value of a direct event's `n`.
@@ -202,7 +202,7 @@ fn last_element(value: &str) -> Option<&str> {
 fn members<'de, const N: usize>(
     json: &'de [u8],
     names: [&str; N],
-    is_name: impl Fn(&[u8], &str) -> bool,
+    is_name: impl Fn(&str, &str) -> bool,
 ) -> Result<[Option<&'de str>; N], InvalidEvent> {
     if json.is_empty() {
         return Ok([None; N]);
@@ -211,84 +211,39 @@ fn members<'de, const N: usize>(
     let is_object = json
         .trim_start_matches([' ', '\t', '\n', '\r'])
         .starts_with('{');
-
-    let mut values = [None; N];
-    let mut is_valid = false;
-    if is_object {
+    let values = if is_object {
         let mut deserializer = serde_json::Deserializer::from_str(json);
-        let position = |key: &[u8]| names.iter().position(|name| is_name(key, name));
-        let members = Members {
-            position: &position,
-            values: &mut values,
-        };
-        let keys_are_valid = deserializer
-            .deserialize_map(members)
-            .and_then(|keys_are_valid| deserializer.end().map(|()| keys_are_valid));
-        is_valid = keys_are_valid.map_err(|_| InvalidEvent::NotJson)?;
-    }
-    if !is_valid {
-        serde_json::from_str::<IgnoredAny>(json).map_err(|_| InvalidEvent::NotJson)?;
-    }
-    Ok(values)
+        deserializer
+            .deserialize_map(Members { names, is_name })
+            .and_then(|values| deserializer.end().map(|()| values))
+    } else {
+        serde_json::from_str::<IgnoredAny>(json).map(|_| [None; N])
+    };
+    values.map_err(|_| InvalidEvent::NotJson)
 }
 
-/// Fills in the values at the positions of their keys. Its value is whether every key is valid for
-/// certain: keys are read as bytes, since they may contain a lone surrogate, and `serde_json` then
-/// accepts unescaped control characters, which RFC 8259 forbids.
-struct Members<'a, 'de, F> {
-    /// The position that a key has in `values`, if any.
-    position: &'a F,
-    values: &'a mut [Option<&'de str>],
+struct Members<'a, const N: usize, F> {
+    names: [&'a str; N],
+    is_name: F,
 }
 
-impl<'de, F: Fn(&[u8]) -> Option<usize>> Visitor<'de> for Members<'_, 'de, F> {
-    type Value = bool;
+impl<'de, const N: usize, F: Fn(&str, &str) -> bool> Visitor<'de> for Members<'_, N, F> {
+    type Value = [Option<&'de str>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<bool, A::Error> {
-        let mut keys_are_valid = true;
-        while let Some(key) = object.next_key_seed(Key(self.position))? {
-            keys_are_valid &= !key.has_control_character;
-            if let Some(position) = key.position {
-                self.values[position] = Some(object.next_value::<&RawValue>()?.get());
-            } else {
-                object.next_value::<IgnoredAny>()?;
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut values = [None; N];
+        // A `String` cannot hold a key with a lone surrogate.
+        while let Some((key, value)) = object.next_entry::<&RawValue, &RawValue>()? {
+            let key = string(key.get()).unwrap_or_default();
+            let mut names = self.names.iter();
+            if let Some(position) = names.position(|name| (self.is_name)(&key, name)) {
+                values[position] = Some(value.get());
             }
         }
-        Ok(keys_are_valid)
-    }
-}
-
-/// Finds the position of a key.
-struct Key<'a, F>(&'a F);
-
-struct FoundKey {
-    position: Option<usize>,
-    has_control_character: bool,
-}
-
-impl<'de, F: Fn(&[u8]) -> Option<usize>> DeserializeSeed<'de> for Key<'_, F> {
-    type Value = FoundKey;
-
-    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<FoundKey, D::Error> {
-        key.deserialize_bytes(self)
-    }
-}
-
-impl<F: Fn(&[u8]) -> Option<usize>> Visitor<'_> for Key<'_, F> {
-    type Value = FoundKey;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_bytes<E>(self, key: &[u8]) -> Result<FoundKey, E> {
-        Ok(FoundKey {
-            position: self.0(key),
-            has_control_character: key.iter().any(u8::is_ascii_control),
-        })
+        Ok(values)
     }
 }

@@ -1,42 +1,31 @@
 //! Damage done to bytes.
 
+use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, select};
 
-/// One place in a byte string, and what is done to it.
+/// What is done at one place.
 #[derive(Clone, Debug)]
-enum Mutation {
-    Flip(Index, u8),
-    Insert(Index, Vec<u8>),
-    Remove(Index, usize),
-    Repeat(Index, usize),
-    Truncate(Index),
+enum Damage {
+    FlipBit(u32),
+    Insert(Vec<u8>),
+    Remove(usize),
+    Repeat(usize),
+    Truncate,
 }
 
-impl Mutation {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        let len = bytes.len();
-        match self {
-            Self::Flip(index, bits) => {
-                if len > 0 {
-                    bytes[index.index(len)] ^= bits;
-                }
-            }
-            Self::Insert(index, inserted) => {
-                let at = index.index(len + 1);
-                bytes.splice(at..at, inserted.iter().copied());
-            }
-            Self::Remove(index, count) => {
-                let at = index.index(len + 1);
-                bytes.drain(at..len.min(at + count));
-            }
-            Self::Repeat(index, count) => {
-                let at = index.index(len + 1);
-                let repeated = bytes[at..len.min(at + count)].to_vec();
-                bytes.splice(at..at, repeated);
-            }
-            Self::Truncate(index) => bytes.truncate(index.index(len + 1)),
-        }
+fn apply(bytes: &mut Vec<u8>, place: Index, damage: Damage) {
+    let len = bytes.len();
+    let at = place.index(len + 1);
+    let end = |count: usize| len.min(at + count);
+    match damage {
+        Damage::FlipBit(bit) => bytes[at..end(1)]
+            .iter_mut()
+            .for_each(|byte| *byte ^= 1 << bit),
+        Damage::Insert(inserted) => drop(bytes.splice(at..at, inserted)),
+        Damage::Remove(count) => drop(bytes.drain(at..end(count))),
+        Damage::Repeat(count) => drop(bytes.splice(at..at, bytes[at..end(count)].to_vec())),
+        Damage::Truncate => bytes.truncate(at),
     }
 }
 
@@ -46,19 +35,20 @@ pub fn damaged(
     words: &'static [&'static str],
 ) -> impl Strategy<Value = Vec<u8>> {
     let inserted = prop_oneof![
-        proptest::sample::select(words).prop_map(|word| word.as_bytes().to_vec()),
-        proptest::collection::vec(any::<u8>(), 1..4),
+        select(words).prop_map(|word| word.as_bytes().to_vec()),
+        vec(any::<u8>(), 1..4),
     ];
-    let mutation = prop_oneof![
-        4 => (any::<Index>(), 0..8u32).prop_map(|(at, bit)| Mutation::Flip(at, 1 << bit)),
-        8 => (any::<Index>(), inserted).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
-        4 => (any::<Index>(), 1..8usize).prop_map(|(at, count)| Mutation::Remove(at, count)),
-        2 => (any::<Index>(), 1..64usize).prop_map(|(at, count)| Mutation::Repeat(at, count)),
-        1 => any::<Index>().prop_map(Mutation::Truncate),
+    let damage = prop_oneof![
+        4 => (0..8u32).prop_map(Damage::FlipBit),
+        8 => inserted.prop_map(Damage::Insert),
+        4 => (1..8usize).prop_map(Damage::Remove),
+        2 => (1..64usize).prop_map(Damage::Repeat),
+        1 => Just(Damage::Truncate),
     ];
-    (inputs, proptest::collection::vec(mutation, 1..6)).prop_map(|(mut input, mutations)| {
-        for mutation in mutations {
-            mutation.apply(&mut input);
+    let damages = vec((any::<Index>(), damage), 1..6);
+    (inputs, damages).prop_map(|(mut input, damages)| {
+        for (place, damage) in damages {
+            apply(&mut input, place, damage);
         }
         input
     })
