@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use crate::simd_json;
 use crate::support::event_reading;
@@ -39,7 +40,7 @@ fn quoted(text: impl Strategy<Value = String> + 'static) -> Json {
             for (c, is_escaped) in text.chars().zip(escapes.iter().cycle()) {
                 if *is_escaped {
                     for unit in c.encode_utf16(&mut [0; 2]) {
-                        quoted += &format!("\\u{unit:04x}");
+                        write!(quoted, "\\u{unit:04x}").unwrap();
                     }
                 } else {
                     let plain = serde_json::to_string(&c).unwrap();

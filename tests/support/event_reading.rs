@@ -129,13 +129,15 @@ fn value<'a>(rest: &mut &'a str) -> Option<Json<'a>> {
         Json::Array(elements(rest, "]", value)?)
     } else if let Some(quoted) = rest.strip_prefix('"') {
         *rest = quoted;
-        Json::String(string(rest)?)
+        string(rest)?
     } else {
         let end = rest.find([' ', '\t', '\n', '\r', ',', ']', '}']);
         let (other, after) = rest.split_at(end.unwrap_or(rest.len()));
         *rest = after;
-        (matches!(other, "null" | "true" | "false") || is_number(other))
-            .then(|| Json::Other(other))?
+        if !matches!(other, "null" | "true" | "false") && !is_number(other) {
+            return None;
+        }
+        Json::Other(other)
     };
     *rest = rest.trim_start_matches(SPACE);
     Some(value)
@@ -165,7 +167,7 @@ fn elements<'a, T>(
 }
 
 /// What stands before a quotation mark.
-fn string(rest: &mut &str) -> Option<Option<String>> {
+fn string<'a>(rest: &mut &str) -> Option<Json<'a>> {
     let mut units = Vec::new();
     let mut chars = rest.chars();
     loop {
@@ -189,7 +191,7 @@ fn string(rest: &mut &str) -> Option<Option<String>> {
         }
     }
     *rest = chars.as_str();
-    Some(String::from_utf16(&units).ok())
+    Some(Json::String(String::from_utf16(&units).ok()))
 }
 
 fn is_number(text: &str) -> bool {
