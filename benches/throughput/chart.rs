@@ -49,9 +49,9 @@ fn draw(svg: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>
     let mut ends: Vec<_> = usual().filter(|row| row.cell.n == 1000).collect();
     ends.sort_by(|a, b| a.cpu_us.total_cmp(&b.cpu_us));
     let mut free = i32::MAX;
-    for end in ends {
+    for (end, hue) in ends.iter().zip(0u8..) {
         let Program { name, description } = end.cell.program;
-        let colour = colour(name);
+        let colour = HSLColor(f64::from(hue) / 10.0, 0.7, 0.45);
         let points = usual().filter(|row| row.cell.program.name == name);
         let points = points.map(|row| (f64::from(row.cell.n), row.cpu_us));
         let style = colour.stroke_width(if name == OURS { 4 } else { 2 });
@@ -69,17 +69,4 @@ fn draw(svg: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>
     drop(chart);
     drop(root);
     Ok(())
-}
-
-fn colour(name: &str) -> RGBColor {
-    match name {
-        OURS | "ours-off" => RGBColor(47, 129, 247),
-        "no-op" => RGBColor(45, 164, 78),
-        "layer" => RGBColor(27, 154, 170),
-        "service" => RGBColor(191, 135, 0),
-        "stock" => RGBColor(217, 115, 13),
-        "iterative" => RGBColor(163, 113, 247),
-        "python" => RGBColor(229, 83, 75),
-        _ => RGBColor(139, 148, 158),
-    }
 }

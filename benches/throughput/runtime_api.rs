@@ -93,10 +93,6 @@ impl RuntimeApi {
     }
 
     /// From now on lets every poll wait. Returns the replies when all workers poll.
-    ///
-    /// # Panics
-    ///
-    /// If there is no reply or not every worker polls within a minute, or a reply was wrong.
     pub(crate) fn withhold(&self, workers: usize) -> Replies {
         self.wait_for("a reply", |state| !state.replies.latencies.is_empty());
         self.shared.lock().is_offered = false;
@@ -105,16 +101,13 @@ impl RuntimeApi {
     }
 
     /// Waits until the polls of all workers wait, so that no reply is under way.
-    ///
-    /// # Panics
-    ///
-    /// If that takes more than a minute, or a reply was wrong.
     pub(crate) fn wait_for_polls(&self, workers: usize) {
         self.wait_for("all workers to poll", |state| {
             state.waiting_polls == workers
         });
     }
 
+    /// Panics after a minute, or if a reply was wrong.
     fn wait_for(&self, what: &str, happens: impl Fn(&State) -> bool) {
         test_support::wait_for(what, || {
             let problem = self.shared.lock().problem.take();

@@ -2,19 +2,12 @@
 
 use fibonacci_generator::sequence::MAX_INDEX;
 
-/// F(0)..F(1000) in decimal: machine addition while it holds, then addition digit by digit.
+/// F(0)..F(1000) in decimal, added digit by digit.
 pub(crate) fn terms() -> Vec<String> {
-    let mut terms = vec![0u128, 1];
-    while let Some(term) = terms[terms.len() - 2].checked_add(terms[terms.len() - 1]) {
-        terms.push(term);
-    }
-    assert_eq!(terms.len(), 187, "F(186) is the last term below 2^128");
-
-    let mut terms: Vec<String> = terms.iter().map(u128::to_string).collect();
-    while terms.len() <= usize::from(MAX_INDEX) {
-        let [.., a, b] = &terms[..] else {
-            unreachable!()
-        };
+    let mut terms = vec!["0".to_owned(), "1".to_owned()];
+    while let [.., a, b] = &terms[..]
+        && terms.len() <= usize::from(MAX_INDEX)
+    {
         terms.push(add(a, b));
     }
     terms
