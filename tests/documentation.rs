@@ -109,15 +109,6 @@ fn every_test_that_the_requirements_name_exists() {
     }
 }
 
-/// Whether a log macro's text, in which `{…}` stands for a value, gives this message.
-fn gives(text: &str, message: &str) -> bool {
-    text.split_once('{')
-        .map_or(text == message, |(start, rest)| {
-            let (_, end) = rest.split_once('}').unwrap();
-            message.starts_with(start) && message.ends_with(end)
-        })
-}
-
 #[test]
 fn the_table_of_log_lines_has_what_the_function_logs() {
     let root = Path::new(ROOT);
@@ -130,32 +121,33 @@ fn the_table_of_log_lines_has_what_the_function_logs() {
             documented.extend(messages.map(|message| (level.trim(), message)));
         }
     }
-    let mut logged = Vec::new();
+    let mut sources = String::new();
     for path in fs::read_dir(root.join("runtime/src")).unwrap() {
         let path = path.unwrap().path();
         // The function is not a tower service.
-        if path.is_dir() || path.ends_with("service.rs") {
-            continue;
-        }
-        let source = fs::read_to_string(path).unwrap();
-        for (level, begin) in [
-            ("ERROR", "error!("),
-            ("WARN", "warn!("),
-            ("INFO", "info!("),
-            ("WARN", "let message = \"log"), // log.rs writes this line itself.
-        ] {
-            for (at, _) in source.match_indices(begin) {
-                let text = source[at..].split('"').nth(1).unwrap();
-                // That is the error of a handler, and this function's returns none.
-                if text != "{}" {
-                    logged.push((level, text.to_owned()));
-                }
-            }
+        if path.is_file() && !path.ends_with("service.rs") {
+            sources += &fs::read_to_string(path).unwrap();
         }
     }
+    let mut logged = Vec::new();
+    for (level, begin) in [
+        ("ERROR", "error!("),
+        ("WARN", "warn!("),
+        ("INFO", "info!("),
+        ("WARN", "let message = \"log"), // log.rs writes this line itself.
+    ] {
+        let texts = sources.match_indices(begin).map(|(at, _)| &sources[at..]);
+        logged.extend(texts.map(|text| (level, text.split('"').nth(1).unwrap())));
+    }
+    // That is the error of a handler, and this function's returns none.
+    logged.retain(|(_, text)| *text != "{}");
+    // In the text of a log macro, `{…}` stands for a value.
+    let is_same = |line: &(&str, &str), row: &(&str, &str)| {
+        let (start, rest) = line.1.split_once('{').unwrap_or((line.1, line.1));
+        let end = rest.split_once('}').map_or(rest, |(_, end)| end);
+        line.0 == row.0 && row.1.starts_with(start) && row.1.ends_with(end)
+    };
     assert!(!documented.is_empty());
-    let is_same =
-        |(level, text): &(&str, String), row: &(&str, &str)| *level == row.0 && gives(text, row.1);
     for row in &documented {
         let found = logged.iter().any(|line| is_same(line, row));
         assert!(found, "{row:?} is in infra/README.md, but not logged");
