@@ -20,11 +20,10 @@ use std::{env, fs, io};
 
 use clap::Parser;
 
-use crate::throughput::measure::{Cell, Row, Setting, measure, median};
+use crate::throughput::measure::{Cell, Row, measure, median};
 use crate::throughput::process::Process;
 use crate::throughput::program::{self, OURS, Program};
-use crate::throughput::report::{self, USUAL};
-use crate::throughput::{chart, cpu, runtime_api};
+use crate::throughput::{chart, cpu, report, runtime_api};
 
 /// Measures this function and the alternatives to it, in a minute and a half.
 #[derive(Parser)]
@@ -49,57 +48,45 @@ fn main() -> Result<(), lambda_runtime::Error> {
         return program::launch(args);
     }
 
-    let Options {
-        all,
-        test,
-        bench,
-        filter,
-    } = Options::parse();
-    let is_test = test || !bench;
-    if !"throughput".contains(&filter) {
+    let options = Options::parse();
+    if !"throughput".contains(&options.filter) {
         return Ok(());
     }
+    let is_test = options.test || !options.bench;
+    let (minutes, most_cpus, concurrencies) = if options.all {
+        ("six minutes", 2, &[8, 1, 64][..])
+    } else {
+        ("a minute and a half", 1, &[8, 1][..])
+    };
     if !is_test {
-        let minutes = if all {
-            "six minutes"
-        } else {
-            "a minute and a half"
-        };
         println!("throughput takes {minutes}");
     }
-    let programs = Program::available(all);
+    let programs = Program::available(options.all);
     // The executable that `cargo bench` builds has the features of the dev-dependencies too. This
     // builds the one that ships.
     let function = &*emulator::build_function()?;
 
     let mut rows = Vec::new();
-    let (most_cpus, concurrencies) = if all {
-        (2, &[8, 1, 64][..])
-    } else {
-        (1, &[8, 1][..])
-    };
     for cpus in 1..=most_cpus.min(cpu::available_cpus()?.len()) {
         for &concurrency in concurrencies {
-            let setting = Setting { cpus, concurrency };
-            let measured = measure(&cells(setting, &programs), function, is_test)?;
-            if all {
+            let measured = measure(&cells(cpus, concurrency, &programs), function, is_test)?;
+            if options.all {
                 report::print_rows(&measured);
             }
             rows.extend(measured);
         }
     }
-    let mut paced_rows = Vec::new();
-    if all {
-        paced_rows = measure(&paced(&rows), function, is_test)?;
-        report::print_rows(&paced_rows);
+    if options.all {
+        let measured = measure(&paced(&rows), function, is_test)?;
+        report::print_rows(&measured);
+        rows.extend(measured);
         print_starts(&programs, function, is_test)?;
     }
     if !is_test {
         println!();
-        let all_rows: Vec<_> = rows.iter().chain(&paced_rows).collect();
         let target_dir = function.ancestors().nth(2).unwrap_or(Path::new("."));
         for (name, contents) in [
-            ("throughput.json", serde_json::to_string_pretty(&all_rows)?),
+            ("throughput.json", serde_json::to_string_pretty(&rows)?),
             ("throughput.svg", chart::svg(&rows)),
         ] {
             fs::write(target_dir.join(name), contents)?;
@@ -118,37 +105,37 @@ fn main() -> Result<(), lambda_runtime::Error> {
     Ok(())
 }
 
-/// What is measured in a setting with an event always ready.
-fn cells(setting: Setting, programs: &[Program]) -> Vec<Cell> {
-    let is_due = |n, name| match (n, name) {
-        (0, _) => setting == USUAL && [OURS, "stock", "iterative"].contains(&name),
-        // With one CPU it would be raw.
-        (_, "raw-threads") => setting.cpus > 1,
-        _ => true,
-    };
+/// What is measured with an event always ready.
+fn cells(cpus: usize, concurrency: usize, programs: &[Program]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for n in [0, 10, 100, 1000] {
-        let due = programs.iter().filter(|program| is_due(n, program.name));
-        cells.extend(due.map(|&program| Cell {
-            setting,
+        cells.extend(programs.iter().map(|&program| Cell {
+            cpus,
+            concurrency,
             n,
             program,
             rate: None,
         }));
     }
+    cells.retain(|cell| match (cell.n, cell.program.name) {
+        (0, name) => cell.is_usual() && [OURS, "stock", "iterative"].contains(&name),
+        // With one CPU it would be raw.
+        (_, "raw-threads") => cpus > 1,
+        _ => true,
+    });
     cells
 }
 
 /// The same cells at half the rate that *ours* sustains.
 fn paced(rows: &[Row]) -> Vec<Cell> {
     let usual = rows.iter().map(|row| row.cell);
-    let usual = usual.filter(|cell| cell.setting == USUAL && cell.n != 0);
+    let usual = usual.filter(|cell| cell.is_usual() && cell.n != 0);
     let with_rate = |cell: Cell| {
-        let ours = report::find(rows, cell.setting.concurrency, OURS, cell.n)?;
-        let rate = Some(ours.invocations_per_second / 2.0);
-        Some(Cell { rate, ..cell })
+        let ours = report::find(rows, cell.concurrency, OURS, cell.n);
+        let rate = ours.map(|ours| ours.invocations_per_second / 2.0);
+        Cell { rate, ..cell }
     };
-    usual.filter_map(with_rate).collect()
+    usual.map(with_rate).collect()
 }
 
 /// Prints the time from the start of the process to its first poll.
@@ -163,7 +150,7 @@ fn print_starts(programs: &[Program], function: &Path, is_test: bool) -> io::Res
                 OURS => Command::new(function), // without this executable before it
                 _ => program.command(function, &cpus)?,
             };
-            let process = Process::start(command, USUAL.concurrency, &api_thread)?;
+            let process = Process::start(command, 8, &api_thread)?;
             millis.push(process.start_time().as_secs_f64() * 1e3);
         }
         println!("{:<11} {:>8.1} ms", program.name, median(millis));

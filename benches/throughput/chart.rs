@@ -4,7 +4,6 @@ use plotters::prelude::*;
 
 use super::measure::Row;
 use super::program::{OURS, Program};
-use super::report::USUAL;
 
 const SIZE: (u32, u32) = (960, 460);
 /// The room for the labels at the right.
@@ -22,7 +21,7 @@ pub(crate) fn svg(rows: &[Row]) -> String {
 fn draw(svg: &mut String, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
     let usual = || {
         rows.iter()
-            .filter(|row| row.cell.setting == USUAL && row.cell.n > 0)
+            .filter(|row| row.cell.is_usual() && row.cell.n > 0)
     };
     let least = usual().map(|row| row.cpu_us).fold(10.0, f64::min) / 1.2;
     let most = usual().map(|row| row.cpu_us).fold(10.0, f64::max) * 1.2;

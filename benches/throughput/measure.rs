@@ -16,18 +16,13 @@ use super::runtime_api::{self, Replies};
 
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// The CPUs that a program may use, and the invocations that it gets at once.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Setting {
-    pub(crate) cpus: usize,
-    pub(crate) concurrency: usize,
-}
-
 /// What is measured.
 #[derive(Clone, Copy, Serialize)]
 pub(crate) struct Cell {
-    #[serde(flatten)]
-    pub(crate) setting: Setting,
+    /// CPUs that the program may use.
+    pub(crate) cpus: usize,
+    /// Invocations that it gets at once.
+    pub(crate) concurrency: usize,
     pub(crate) n: u16,
     #[serde(flatten)]
     pub(crate) program: Program,
@@ -70,7 +65,14 @@ struct Sample {
     peak_rss: f64,
 }
 
-/// Measures these cells of one setting, among which are those of *ours* for each N. `function` is
+impl Cell {
+    /// Whether it has what an execution environment of 1 vCPU gets by default, and always an event.
+    pub(crate) fn is_usual(self) -> bool {
+        self.cpus == 1 && self.concurrency == 8 && self.rate.is_none()
+    }
+}
+
+/// Measures these cells, of the same CPUs and as many invocations at once, among which are those of *ours* for each N. `function` is
 /// this function's executable.
 pub(crate) fn measure(cells: &[Cell], function: &Path, is_test: bool) -> io::Result<Vec<Row>> {
     let (rounds, slice) = if is_test {
@@ -78,7 +80,9 @@ pub(crate) fn measure(cells: &[Cell], function: &Path, is_test: bool) -> io::Res
     } else {
         (5, Duration::from_millis(300))
     };
-    let Setting { cpus, concurrency } = cells[0].setting;
+    let Cell {
+        cpus, concurrency, ..
+    } = cells[0];
     let available = cpu::available_cpus()?;
     let (function_cpus, others) = available.split_at(cpus);
     let api_cpus = if others.is_empty() {
@@ -132,7 +136,7 @@ impl Sample {
         let Replies {
             latencies,
             pipelined,
-        } = process.runtime_api.withhold(cell.setting.concurrency);
+        } = process.runtime_api.withhold(cell.concurrency);
 
         let seconds = started.elapsed().as_secs_f64();
         let after = cpu_times()?;
@@ -181,7 +185,7 @@ impl Row {
             cell,
             invocations_per_second: of_samples(|sample| sample.invocations / sample.seconds),
             cpu_us: of_samples(Sample::cpu_us),
-            system_share: sum(|sample| sample.system_cpu) / sum(|sample| sample.cpu),
+            system_share: (sum(|sample| sample.system_cpu) / sum(|sample| sample.cpu)).min(1.0),
             relative_cpu: median(rounds.map(|(sample, ours)| sample.cpu_us() / ours.cpu_us())),
             p50_us: percentile(500),
             p99_us: percentile(990),

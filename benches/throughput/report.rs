@@ -1,24 +1,18 @@
 //! What was measured, for people.
 
-use super::measure::{Cell, Row, Setting};
+use super::measure::Row;
 use super::program::{OURS, Program};
 
-/// What an execution environment of 1 vCPU gets by default.
-pub(crate) const USUAL: Setting = Setting {
-    cpus: 1,
-    concurrency: 8,
-};
-
-/// Prints a setting's rows.
+/// Prints rows of the same CPUs and as many invocations at once.
 pub(crate) fn print_rows(rows: &[Row]) {
-    let Cell { setting, rate, .. } = rows[0].cell;
+    let cell = rows[0].cell;
     println!(
         "\nCPUs: {}, at once: {}, events: {}\n\n   \
          N  program      events/s     CPU  in kernel  × ours      p50      p99    p99.9     memory  \
          Runtime API",
-        setting.cpus,
-        setting.concurrency,
-        match rate {
+        cell.cpus,
+        cell.concurrency,
+        match cell.rate {
             None => "always one ready",
             Some(_) => "half as many per second as ours sustains",
         }
@@ -56,12 +50,11 @@ pub(crate) fn find<'a>(
     program: &str,
     n: u16,
 ) -> Option<&'a Row> {
-    let setting = Setting {
-        concurrency,
-        ..USUAL
-    };
     rows.iter().find(|Row { cell, .. }| {
-        cell.setting == setting && cell.program.name == program && cell.n == n
+        cell.cpus == 1
+            && cell.concurrency == concurrency
+            && cell.program.name == program
+            && cell.n == n
     })
 }
 
@@ -73,7 +66,7 @@ pub(crate) fn print_table(rows: &[Row]) {
         "", ""
     );
     let usual = rows.iter().map(|row| row.cell);
-    for cell in usual.filter(|cell| cell.setting == USUAL && cell.n == 10) {
+    for cell in usual.filter(|cell| cell.is_usual() && cell.n == 10) {
         let Program { name, description } = cell.program;
         let figure = |concurrency, n, figure: fn(&Row) -> f64| {
             find(rows, concurrency, name, n).map_or(String::new(), |row| digits(figure(row)))
