@@ -50,7 +50,6 @@ struct State {
     replies: Replies,
     waiting_polls: usize,
     first_poll: Option<Instant>,
-    problem: Option<String>,
 }
 
 /// The replies to the event offered last.
@@ -109,11 +108,7 @@ impl RuntimeApi {
 
     /// Panics after a minute, or if a reply was wrong.
     fn wait_for(&self, what: &str, happens: impl Fn(&State) -> bool) {
-        test_support::wait_for(what, || {
-            let problem = self.shared.lock().problem.take();
-            assert_eq!(problem, None);
-            happens(&self.shared.lock()).then_some(())
-        });
+        test_support::wait_for(what, || happens(&self.shared.lock()).then_some(()));
     }
 
     /// When the first poll came.
@@ -127,19 +122,16 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {
         let (stream, _) = listener.accept().await?;
         let shared = shared.clone();
         tokio::spawn(async move {
-            // Other errors come from functions that are killed, which resets their connections.
-            if let Err(error) = shared.serve(stream).await
-                && error.kind() == io::ErrorKind::InvalidData
-            {
-                shared.lock().problem = Some(error.to_string());
-            }
+            // Errors come from functions that are killed, which resets their connections.
+            let _ = shared.serve(stream).await;
         });
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no holder panics")
+        let state = self.state.lock();
+        state.expect("a request was wrong: see the panic before this one")
     }
 
     async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
@@ -148,7 +140,7 @@ impl Shared {
         let mut received = 0;
         loop {
             let Request { path, body, len } = loop {
-                if let Some(request) = Request::parse(&buffer[..received])? {
+                if let Some(request) = Request::parse(&buffer[..received]) {
                     break request;
                 }
                 match stream.read(&mut buffer[received..]).await? {
@@ -159,7 +151,7 @@ impl Shared {
             let response = if path.ends_with("/invocation/next") {
                 self.next_event().await
             } else if path.ends_with("/response") {
-                self.lock().take_reply(path, body, received > len)?;
+                self.lock().take_reply(path, body, received > len);
                 "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_owned()
             } else if path.ends_with("/extension/register") {
                 test_support::REGISTERED.to_owned()
@@ -168,8 +160,8 @@ impl Shared {
             } else if path.ends_with("/extension/event/next") {
                 std::future::pending().await
             } else {
-                let body = String::from_utf8_lossy(body);
-                return Err(invalid(format!("a request for {path}: {body}")));
+                let _state = self.lock(); // which tells whoever waits
+                panic!("{path}: {}", String::from_utf8_lossy(body));
             };
             buffer.copy_within(len..received, 0);
             received -= len;
@@ -226,23 +218,21 @@ impl State {
         ))
     }
 
-    fn take_reply(&mut self, path: &str, reply: &[u8], is_pipelined: bool) -> io::Result<()> {
+    /// Panics if the reply is wrong, and with the lock, so that whoever waits panics, too.
+    fn take_reply(&mut self, path: &str, reply: &[u8], is_pipelined: bool) {
         let number = path.rsplit(['-', '/']).nth(1).unwrap_or_default();
-        let number: usize = number.parse().map_err(invalid)?;
-        let sent = self
-            .sent
-            .get(number)
-            .ok_or_else(|| invalid("a reply without an event"))?;
-        let nanos = u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX);
+        let latency = self.sent[number.parse::<usize>().expect("a number")].elapsed();
+        let nanos = u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX);
+        let expected = &self.event.reply;
         let is_compared = self.replies.latencies.len().is_multiple_of(COMPARED);
+        let is_right = reply.len() == expected.len() && (!is_compared || reply == expected);
+        assert!(
+            is_right,
+            "a wrong reply: {:.200}",
+            String::from_utf8_lossy(reply)
+        );
         self.replies.latencies.push(nanos);
         self.replies.pipelined += usize::from(is_pipelined);
-        let expected = &self.event.reply;
-        if reply.len() == expected.len() && (!is_compared || reply == expected) {
-            return Ok(());
-        }
-        let start = String::from_utf8_lossy(&reply[..reply.len().min(200)]);
-        Err(invalid(format!("a wrong reply: {start}")))
     }
 }
 
@@ -255,22 +245,18 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// Returns `None` if `bytes` hold only a part of a request.
-    fn parse(bytes: &'a [u8]) -> io::Result<Option<Self>> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut request = httparse::Request::new(&mut headers);
-        let httparse::Status::Complete(head_len) = request.parse(bytes).map_err(invalid)? else {
-            return Ok(None);
+        let httparse::Status::Complete(head_len) = request.parse(bytes).expect("HTTP") else {
+            return None;
         };
         let mut headers = request.headers.iter();
         let length = headers.find(|header| header.name.eq_ignore_ascii_case("content-length"));
         let length = length.map_or("0".into(), |header| String::from_utf8_lossy(header.value));
-        let len = head_len + length.parse::<usize>().map_err(invalid)?;
+        let len = head_len + length.parse::<usize>().expect("a length");
         let path = request.path.unwrap_or_default();
-        let body = bytes.get(head_len..len);
-        Ok(body.map(|body| Self { path, body, len }))
+        let body = bytes.get(head_len..len)?;
+        Some(Self { path, body, len })
     }
-}
-
-fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, problem)
 }
