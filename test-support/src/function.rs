@@ -40,13 +40,8 @@ pub fn command(executable: impl AsRef<OsStr>) -> Command {
 #[must_use]
 pub fn own_test(name: &str) -> Command {
     let mut command = command(env::current_exe().expect("a path"));
-    command.args([
-        "--exact",
-        name,
-        "--nocapture",
-        "--quiet",
-        "--test-threads=1",
-    ]);
+    command.arg(name);
+    command.args("--exact --nocapture --quiet --test-threads=1".split(' '));
     command
 }
 
@@ -98,7 +93,11 @@ impl Function {
         let (extension_request, extension) = channel();
         let (poll, polls) = channel();
         let posts = Arc::new(Posts::default());
-        let post = Arc::downgrade(&posts);
+        let reader = Reader {
+            extension: (!registers).then_some(extension_request),
+            polls: poll,
+            posts: Arc::downgrade(&posts),
+        };
         thread::spawn(move || {
             for connection in listener.incoming() {
                 let connection = BufReader::new(connection.expect("a connection"));
@@ -108,11 +107,7 @@ impl Function {
                 if connected.send(peer).is_err() {
                     return;
                 }
-                let reader = Reader {
-                    extension: (!registers).then(|| extension_request.clone()),
-                    polls: poll.clone(),
-                    posts: post.clone(),
-                };
+                let reader = reader.clone();
                 thread::spawn(move || reader.read(connection));
             }
         });
@@ -260,6 +255,7 @@ impl Drop for Function {
 }
 
 /// Reads the requests of a connection.
+#[derive(Clone)]
 struct Reader {
     /// Takes the extension's requests, which get a response at once otherwise.
     extension: Option<Sender<Request>>,

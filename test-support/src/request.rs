@@ -19,8 +19,7 @@ pub struct Request {
     pub is_followed: bool,
     /// The port at the function's end, which tells connections apart.
     pub port: u16,
-    /// At the test's end.
-    pub connection: TcpStream,
+    connection: TcpStream,
     pub(crate) goes_on: Sender<GoesOn>,
     pub(crate) posts: Weak<Posts>,
 }
