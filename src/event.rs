@@ -1,6 +1,7 @@
 //! Reads an event: the [`Index`] that it asks for, or why it is invalid.
 
 use std::borrow::Cow;
+use std::convert::identity;
 use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -68,17 +69,17 @@ pub fn parse(payload: &[u8]) -> Result<Index, InvalidEvent> {
             "body",
             "isBase64Encoded",
         ],
-        is_name,
+        identity,
     )?;
     let Some(context) = context.filter(|context| n.is_none() && context.starts_with('{')) else {
         return direct(n);
     };
 
-    let [load_balancer] = members(context.as_bytes(), ["elb"], is_name)?;
+    let [load_balancer] = members(context.as_bytes(), ["elb"], identity)?;
     let n = if load_balancer.is_some() {
-        query_parameter(query, multi_value_query, is_encoded_name, percent_decoded)
+        query_parameter(query, multi_value_query, percent_decoded)
     } else {
-        query_parameter(query, multi_value_query, is_name, |text| text)
+        query_parameter(query, multi_value_query, identity)
     };
     if let Some(n) = n? {
         return integer(&n);
@@ -91,7 +92,7 @@ pub fn parse(payload: &[u8]) -> Result<Index, InvalidEvent> {
     } else {
         body.as_bytes()
     };
-    let [n] = members(body, ["n"], is_name)?;
+    let [n] = members(body, ["n"], identity)?;
     direct(n)
 }
 
@@ -99,12 +100,11 @@ pub fn parse(payload: &[u8]) -> Result<Index, InvalidEvent> {
 fn query_parameter<'de>(
     query: Option<&'de str>,
     multi_value_query: Option<&'de str>,
-    is_name: impl Fn(&str, &str) -> bool,
     decode: impl Fn(Cow<'de, str>) -> Cow<'de, str>,
 ) -> Result<Option<Cow<'de, str>>, InvalidEvent> {
     let find = |parameters: Option<&'de str>| {
         let parameters = parameters.unwrap_or_default().as_bytes();
-        members(parameters, ["n"], &is_name).map(|[n]| n)
+        members(parameters, ["n"], &decode).map(|[n]| n)
     };
     let given = |value| string(value).map(&decode).filter(|text| !text.is_empty());
     // VPC Lattice has arrays in this member, too.
@@ -127,14 +127,6 @@ fn percent_decoded(text: Cow<'_, str>) -> Cow<'_, str> {
         Cow::Borrowed(text) => percent_decode_str(text).decode_utf8_lossy(),
         Cow::Owned(text) => Cow::Owned(percent_decode_str(&text).decode_utf8_lossy().into()),
     }
-}
-
-fn is_encoded_name(key: &str, name: &str) -> bool {
-    percent_decode_str(key).eq(name.bytes())
-}
-
-fn is_name(key: &str, name: &str) -> bool {
-    key == name
 }
 
 /// Reads the value of a direct event's `n`.
@@ -196,13 +188,13 @@ fn last_element(value: &str) -> Option<&str> {
     last.ok()?.map(RawValue::get)
 }
 
-/// The values of an object's members with these names, each as it stands in `json`. `is_name` says
-/// whether a key stands for a name; the last of duplicates counts. An empty `json`, and one that is
-/// not an object, has none.
+/// The values of an object's members that have these names when their keys are decoded, each as it
+/// stands in `json`. The last of duplicates counts. An empty `json`, and one that is not an object,
+/// has none.
 fn members<'de, const N: usize>(
     json: &'de [u8],
     names: [&str; N],
-    is_name: impl Fn(&str, &str) -> bool,
+    decode: impl Fn(Cow<'de, str>) -> Cow<'de, str>,
 ) -> Result<[Option<&'de str>; N], InvalidEvent> {
     if json.is_empty() {
         return Ok([None; N]);
@@ -214,7 +206,7 @@ fn members<'de, const N: usize>(
     let values = if is_object {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         deserializer
-            .deserialize_map(Members { names, is_name })
+            .deserialize_map(Members { names, decode })
             .and_then(|values| deserializer.end().map(|()| values))
     } else {
         serde_json::from_str::<IgnoredAny>(json).map(|_| [None; N])
@@ -224,10 +216,13 @@ fn members<'de, const N: usize>(
 
 struct Members<'a, const N: usize, F> {
     names: [&'a str; N],
-    is_name: F,
+    decode: F,
 }
 
-impl<'de, const N: usize, F: Fn(&str, &str) -> bool> Visitor<'de> for Members<'_, N, F> {
+impl<'de, const N: usize, F> Visitor<'de> for Members<'_, N, F>
+where
+    F: Fn(Cow<'de, str>) -> Cow<'de, str>,
+{
     type Value = [Option<&'de str>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -237,11 +232,12 @@ impl<'de, const N: usize, F: Fn(&str, &str) -> bool> Visitor<'de> for Members<'_
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
         let mut values = [None; N];
         // A `String` cannot hold a key with a lone surrogate.
-        while let Some((key, value)) = object.next_entry::<&RawValue, &RawValue>()? {
-            let key = string(key.get()).unwrap_or_default();
-            let mut names = self.names.iter();
-            if let Some(position) = names.position(|name| (self.is_name)(&key, name)) {
-                values[position] = Some(value.get());
+        while let Some(key) = object.next_key::<&RawValue>()? {
+            let key = (self.decode)(string(key.get()).unwrap_or_default());
+            if let Some(position) = self.names.iter().position(|name| key == *name) {
+                values[position] = Some(object.next_value::<&RawValue>()?.get());
+            } else {
+                object.next_value::<IgnoredAny>()?;
             }
         }
         Ok(values)

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -57,34 +57,31 @@ pub(crate) fn service(response: fn(u16) -> Response) -> ExitCode {
 
 /// The table's slices, posted by a tower layer that replaces `lambda_runtime`'s own posting.
 pub(crate) async fn layer() -> Result<(), Error> {
-    let client = Arc::new(PooledClient::builder().with_pool_size(64).build());
-    let post_slices = layer_fn(|_| {
-        let client = client.clone();
-        service_fn(move |invocation: LambdaInvocation| {
-            let client = client.clone();
-            async move {
-                let reply = reply::slices(event::parse(&invocation.body));
-                let request_id = &invocation.context.request_id;
-                let mut request = build_request().method("POST").uri(format!(
-                    "/2018-06-01/runtime/invocation/{request_id}/response"
-                ));
-                if let Some(id) = invocation.parts.headers.get("lambda-runtime-invocation-id") {
-                    request = request.header("lambda-runtime-invocation-id", id);
-                }
-                let body = Slices {
-                    slices: reply.map(Bytes::from_static),
-                    sent: 0,
-                };
-                client.call(request.body(Body::new(body))?).await?;
-                Ok(())
-            }
-        })
-    });
     let replaced = service_fn(|_: LambdaEvent<Value>| async { Ok::<_, Error>(()) });
     Runtime::new(replaced)
-        .layer(post_slices)
+        .layer(layer_fn(|_| service_fn(post_slices)))
         .run_concurrent()
         .await
+}
+
+async fn post_slices(invocation: LambdaInvocation) -> Result<(), Error> {
+    static CLIENT: LazyLock<PooledClient> =
+        LazyLock::new(|| PooledClient::builder().with_pool_size(64).build());
+
+    let reply = reply::slices(event::parse(&invocation.body));
+    let request_id = &invocation.context.request_id;
+    let mut request = build_request().method("POST").uri(format!(
+        "/2018-06-01/runtime/invocation/{request_id}/response"
+    ));
+    if let Some(id) = invocation.parts.headers.get("lambda-runtime-invocation-id") {
+        request = request.header("lambda-runtime-invocation-id", id);
+    }
+    let body = Slices {
+        slices: reply.map(Bytes::from_static),
+        sent: 0,
+    };
+    CLIENT.call(request.body(Body::new(body))?).await?;
+    Ok(())
 }
 
 /// A body that sends each slice as a frame.
