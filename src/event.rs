@@ -154,7 +154,7 @@ fn integer(text: &str) -> Result<Index, InvalidEvent> {
 /// The text of a JSON string, `None` for a value of another type.
 fn string(value: &str) -> Option<Cow<'_, str>> {
     let quoted = value.strip_prefix('"')?.strip_suffix('"')?;
-    if !quoted.contains('\\') {
+    if !quoted.as_bytes().contains(&b'\\') {
         return Some(Cow::Borrowed(quoted));
     }
     // A lone surrogate cannot be UTF-8. U+FFFD stands in for it: neither is valid in an integer, in
