@@ -57,19 +57,20 @@ fn was_run(said: &str, name: &str) {
 }
 
 #[tokio::test]
-async fn shows_what_cargo_builds() {
-    let said = local(&checkout("progress"), &[]).await;
-    assert!(said.contains("Compiling progress"), "{said}");
-    was_run(&said, "progress");
-}
-
-#[tokio::test]
-async fn builds_a_checkout_that_was_moved() {
+async fn builds_a_checkout_also_when_it_was_moved() {
     let before = checkout("moved");
-    was_run(&local(&before.join("src"), &[]).await, "moved");
+    let said = local(&before.join("src"), &[]).await;
+    assert!(said.contains("Compiling moved"), "{said}");
+    was_run(&said, "moved");
     let after = before.with_file_name("moved-elsewhere");
     fs::rename(&before, &after).unwrap();
     was_run(&local(&after, &[]).await, "moved");
+
+    fs::write(after.join("src/main.rs"), "fn main() { nonsense }").unwrap();
+    let said = local(&after, &[]).await;
+    assert!(said.contains("cannot find value `nonsense`"), "{said}");
+    let error = "error: `cargo build --profile release -p moved --bin moved` failed: see its messages above\n";
+    assert!(said.ends_with(error), "{said}");
 }
 
 /// Cargo itself takes one's executable for the other's.
@@ -88,16 +89,6 @@ async fn runs_each_checkouts_function_when_they_share_a_target_directory() {
             was_run(&says(&mut command).await, name);
         }
     }
-}
-
-#[tokio::test]
-async fn says_that_it_is_outside_a_repository() {
-    let said = local(Path::new("/"), &[]).await;
-    assert_eq!(
-        said,
-        "error: could not find `Cargo.toml` in `/` or any parent directory; go to a Rust package, or \
-         give an executable with --bootstrap\n"
-    );
 }
 
 /// Two packages, of which the second has two binaries and an example.
@@ -137,12 +128,15 @@ async fn finds_the_function_or_lists_what_could_be_it() {
     let in_all = format!("choose a function: -p one --bin one or {in_two}");
     let in_two = format!("choose a function: {in_two}");
     let no_package = "there is no package \"three\" here, but one, two";
+    let no_manifest = "could not find `Cargo.toml` in `/` or any parent directory; go to a Rust package, \
+                       or give an executable with --bootstrap";
     let no_binary = "there is no binary \"up\" here, but left, right";
     for (directory, arguments, error) in [
         (&root, &[][..], &*in_all),
         (&two, &[], &in_two),
         (&root, &["-p", "three"], no_package),
         (&two, &["--bin", "up"], no_binary),
+        (&PathBuf::from("/"), &[], no_manifest),
     ] {
         let said = local(directory, arguments).await;
         assert_eq!(said, format!("error: {error}\n"), "{arguments:?}");
@@ -150,16 +144,6 @@ async fn finds_the_function_or_lists_what_could_be_it() {
     let two = "[package]\nname = \"two\"\nedition = \"2024\"\ndefault-run = \"right\"\n";
     write(&root, "two/Cargo.toml", two);
     was_run(&local(&root.join("two/src"), &[]).await, "right");
-}
-
-#[tokio::test]
-async fn says_that_the_build_failed() {
-    let repository = checkout("broken");
-    fs::write(repository.join("src/main.rs"), "fn main() { nonsense }").unwrap();
-    let said = local(&repository, &[]).await;
-    assert!(said.contains("cannot find value `nonsense`"), "{said}");
-    let error = "error: `cargo build --profile release -p broken --bin broken` failed: see its messages above\n";
-    assert!(said.ends_with(error), "{said}");
 }
 
 /// A function that prints `version` and polls.

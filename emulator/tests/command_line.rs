@@ -51,33 +51,24 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn invoke_prints_the_reply_and_only_the_invocations_log() {
-    for (event, reply, log) in [
-        (r#"{"echo": 1}"#, "1\n", ""),
-        ("-5", "-5\n", ""),
-        (r#"{"lines": 1}"#, "null\n", "line 0 of 1\n"),
+async fn invoke_prints_the_reply_or_the_error_and_only_the_invocations_log() {
+    let plain = function().bootstrap;
+    let unfinished = function_after("unfinished", "printf loading");
+    for (bootstrap, event, reply, log) in [
+        (&plain, r#"{"echo": 1}"#, "1\n", ""),
+        (&plain, "-5", "-5\n", ""),
+        (&plain, r#"{"lines": 1}"#, "null\n", "line 0 of 1\n"),
+        (&unfinished, r#"{"echo": 1}"#, "1\n", "loading\n"),
     ] {
-        let output = output(&mut cargo_local(&["invoke", event])).await;
+        let mut command = bare(&["invoke", event]);
+        let output = output(command.arg("--bootstrap").arg(bootstrap)).await;
         assert_eq!(output.status.code(), Some(0), "{event}");
         let printed = (&*text(&output.stdout), &*text(&output.stderr));
-        assert_eq!(printed, (reply, log));
+        assert_eq!(printed, (reply, log), "{event}");
     }
-}
-
-#[tokio::test]
-async fn invoke_fails_if_the_function_does() {
     let output = output(&mut cargo_local(&["invoke", r#"{"fail": "no such luck"}"#])).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("no such luck"));
-}
-
-#[tokio::test]
-async fn invoke_prints_what_is_printed_without_the_end_of_a_line() {
-    let bootstrap = function_after("unfinished", "printf loading");
-    let mut command = bare(&["invoke", r#"{"echo": 1}"#]);
-    let output = output(command.arg("--bootstrap").arg(bootstrap)).await;
-    let printed = (&*text(&output.stdout), &*text(&output.stderr));
-    assert_eq!(printed, ("1\n", "loading\n"));
 }
 
 #[tokio::test]
@@ -232,21 +223,15 @@ async fn status(mut process: Child) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn serves_where_it_says() {
-    let served = serve(&[], Stdio::inherit()).await;
-    served.serves().await;
-    let response = http(served.function_url, "GET /?n=10 HTTP/1.1", b"").await;
-    assert_eq!(response.json()["queryStringParameters"]["n"], "10");
-}
-
-#[tokio::test]
-async fn serves_the_function_under_a_name() {
+async fn serves_the_function_under_its_name_where_it_says() {
     let served = serve(&["--function-name", "Other_name-2"], Stdio::inherit()).await;
     assert!(served.said.contains("--function-name Other_name-2"));
     assert_eq!(served.post("{}").await.status, 404);
     let head = "POST /2015-03-31/functions/Other_name-2/invocations HTTP/1.1";
     let response = http(served.invoke, head, ENVIRONMENT.as_bytes()).await;
     assert_eq!(response.json()["AWS_LAMBDA_FUNCTION_NAME"], "Other_name-2");
+    let response = http(served.function_url, "GET /?n=10 HTTP/1.1", b"").await;
+    assert_eq!(response.json()["queryStringParameters"]["n"], "10");
 }
 
 #[tokio::test]
@@ -270,7 +255,7 @@ async fn fill(served: &Served) {
 }
 
 #[tokio::test]
-async fn goes_on_and_ends_if_nobody_reads_standard_error() {
+async fn goes_on_and_ends_if_standard_error_is_not_read_or_cannot_be_written() {
     let mut served = serve(&[], Stdio::piped()).await;
     let mut stderr = served.process.stderr.take().unwrap();
     fill(&served).await;
@@ -288,22 +273,16 @@ async fn goes_on_and_ends_if_nobody_reads_standard_error() {
     fill(&served).await;
     assert_eq!(served.end(Signal::SIGTERM).await, Some(0));
     drop(stderr);
-}
-
-#[tokio::test]
-async fn warns_where_aws_would_do_more() {
-    let mut served = serve(&[], Stdio::piped()).await;
-    let preflight = "OPTIONS / HTTP/1.1\norigin: http://example.com\n\
-                     access-control-request-method: POST";
-    http(served.function_url, preflight, b"").await;
-    let event = format!("{POST}\nx-amz-invocation-type: Event");
-    http(served.invoke, &event, br#"{"fail": "no luck"}"#).await;
-    let mut stderr = served.stderr();
-    for warning in [
-        "cargo local does not have CORS settings",
-        "Lambda would retry it twice and then send it to its destination, cargo local does not",
-    ] {
-        told(&mut stderr, warning).await;
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    for stderr in [Stdio::from(full), Stdio::from(closed)] {
+        let served = serve(&[], stderr).await;
+        fill(&served).await;
+        let ended = served.post(r#"{"exit": 1}"#).await;
+        assert_eq!(ended.json()["errorType"], "Runtime.ExitError");
+        served.serves().await;
+        assert_eq!(served.end(Signal::SIGINT).await, Some(0));
     }
 }
 
@@ -321,6 +300,18 @@ async fn says_what_became_of_an_invocation() {
         let id = id.header("x-amzn-requestid").unwrap().to_owned();
         let line = told(&mut stderr, &format!("invocation {id} ")).await;
         assert!(line.contains(what), "{line}");
+    }
+    // And where AWS would do more.
+    let preflight = "OPTIONS / HTTP/1.1\norigin: http://example.com\n\
+                     access-control-request-method: POST";
+    http(served.function_url, preflight, b"").await;
+    let event = format!("{POST}\nx-amz-invocation-type: Event");
+    http(served.invoke, &event, br#"{"fail": "no luck"}"#).await;
+    for warning in [
+        "cargo local does not have CORS settings",
+        "Lambda would retry it twice and then send it to its destination, cargo local does not",
+    ] {
+        told(&mut stderr, warning).await;
     }
     let arguments = ["--concurrency", "1", "--timeout", "1"];
     let mut served = serve(&arguments, Stdio::piped()).await;
@@ -354,21 +345,6 @@ async fn says_that_it_is_out_of_file_descriptors() {
     }
     let warning = "cannot accept a connection: Too many open files";
     told(&mut stderr, warning).await;
-}
-
-#[tokio::test]
-async fn goes_on_if_nothing_can_be_written_to_standard_error() {
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let (reader, closed) = std::io::pipe().unwrap();
-    drop(reader);
-    for stderr in [Stdio::from(full), Stdio::from(closed)] {
-        let served = serve(&[], stderr).await;
-        fill(&served).await;
-        let ended = served.post(r#"{"exit": 1}"#).await;
-        assert_eq!(ended.json()["errorType"], "Runtime.ExitError");
-        served.serves().await;
-        assert_eq!(served.end(Signal::SIGINT).await, Some(0));
-    }
 }
 
 /// After SIGKILL, the guard kills the function.
@@ -408,69 +384,49 @@ async fn serves_and_ends_while_the_function_prints_without_pause() {
     assert_eq!(served.end(Signal::SIGINT).await, Some(0));
 }
 
+/// It waits for standard input, for somebody to read its reply, for the build, and for the function.
 #[tokio::test]
-async fn leaves_no_function_behind_when_it_is_killed_during_init() {
-    let gate = Gate::new().await;
-    for end in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
-        let behaviour = format!("BEHAVIOUR={}", gate.address());
-        let process = cargo_local(&["invoke", "--env", &behaviour, "{}"])
-            .spawn()
-            .unwrap();
-        let inside = gate.entered().await;
+async fn ends_on_a_signal_whatever_it_waits_for() {
+    let start = |command: &mut Command| {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let ends = async |process: Child, end: Signal| {
         send(&process, end);
-        closed(inside).await;
         let expected = (end != Signal::SIGKILL).then_some(1);
         assert_eq!(status(process).await, expected, "{end}");
-    }
-}
-
-#[tokio::test]
-async fn ends_on_a_signal_while_it_waits_for_standard_input() {
-    let mut process = cargo_local(&["invoke", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    };
+    let mut process = start(&mut cargo_local(&["invoke", "-"]));
     let mut stdin = process.stdin.take().unwrap();
     // A pipe does not hold as much: it is reading.
     let spaces = vec![b' '; 200_000];
     let written = stdin.write_all(&spaces);
     within("standard input to be read", written).await.unwrap();
-    send(&process, Signal::SIGINT);
-    assert_eq!(status(process).await, Some(1));
-    drop(stdin);
-}
+    ends(process, Signal::SIGINT).await;
 
-#[tokio::test]
-async fn ends_on_a_signal_while_nobody_reads_its_reply() {
-    let mut process = cargo_local(&["invoke", r#"{"large": 1000000}"#])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut process = start(&mut cargo_local(&["invoke", r#"{"large": 1000000}"#]));
     let mut stdout = process.stdout.take().unwrap();
     // A pipe does not hold the whole reply: it is writing.
     within("the reply", stdout.read_u8()).await.unwrap();
-    send(&process, Signal::SIGINT);
-    assert_eq!(status(process).await, Some(1));
-    drop(stdout);
-}
+    ends(process, Signal::SIGINT).await;
 
-/// Cargo, or what stands in for it, goes on for ever.
-#[tokio::test]
-async fn ends_on_a_signal_during_the_build() {
     let gate = Gate::new().await;
     let port = gate.address().port();
+    // What stands in for Cargo goes on for ever.
     let script = format!("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\nexec cat <&3\n");
     let cargo = executable("endless-cargo", &script);
     for end in [Signal::SIGTERM, Signal::SIGINT] {
-        let process = bare(&["invoke", "{}"])
-            .env("CARGO", &cargo)
-            .spawn()
-            .unwrap();
-        let build = gate.entered().await;
-        send(&process, end);
-        assert_eq!(status(process).await, Some(1), "{end}");
-        drop(build);
+        let process = start(bare(&["invoke", "{}"]).env("CARGO", &cargo));
+        let _build = gate.entered().await;
+        ends(process, end).await;
+    }
+    let behaviour = format!("BEHAVIOUR={}", gate.address());
+    for end in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
+        let process = start(&mut cargo_local(&["invoke", "--env", &behaviour, "{}"]));
+        let inside = gate.entered().await;
+        ends(process, end).await;
+        // Nor does it leave the function behind.
+        closed(inside).await;
     }
 }
 
@@ -566,31 +522,30 @@ async fn watches_a_folder_with_links_to_itself() {
 }
 
 #[tokio::test]
-async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
-    let directory = folder("interpreted");
-    function_after("interpreted/app.sh", "");
-    let mut command = bare(&["local", "invoke", ENVIRONMENT, "--bootstrap", "sh", "--"]);
-    let environment = environment(command.arg("app.sh").current_dir(&directory)).await;
-    assert_eq!(environment["AWS_LAMBDA_FUNCTION_NAME"], "interpreted");
-    assert_eq!(environment["LAMBDA_TASK_ROOT"], directory.to_str().unwrap());
-    assert_eq!(environment["_HANDLER"], "app.sh");
-}
-
-#[tokio::test]
-async fn names_a_bootstrap_after_its_folder() {
+async fn names_a_function_after_its_folder() {
     let directory = folder("named");
     function_after("named/bootstrap", "");
+    function_after("named/app.sh", "");
     folder("named/inner");
-    for (from, bootstrap) in [
-        (".", "bootstrap"),
-        (".", "./bootstrap"),
-        (".", "../named/bootstrap"),
-        ("inner", "../bootstrap"),
+    for (from, arguments, handler) in [
+        (".", &["bootstrap"][..], "bootstrap"),
+        (".", &["./bootstrap"], "bootstrap"),
+        (".", &["../named/bootstrap"], "bootstrap"),
+        ("inner", &["../bootstrap"], "bootstrap"),
+        // An interpreter with arguments.
+        (".", &["sh", "--", "app.sh"], "app.sh"),
     ] {
-        let arguments = ["invoke", ENVIRONMENT, "--bootstrap", bootstrap];
-        let environment = environment(bare(&arguments).current_dir(directory.join(from))).await;
+        let mut command = bare(&["local", "invoke", ENVIRONMENT]);
+        command
+            .arg("--bootstrap")
+            .args(arguments)
+            .current_dir(directory.join(from));
+        let environment = environment(&mut command).await;
         let name = &environment["AWS_LAMBDA_FUNCTION_NAME"];
-        assert_eq!(name, "named", "{bootstrap}");
+        assert_eq!(name, "named", "{arguments:?}");
+        let root = environment["LAMBDA_TASK_ROOT"].as_str().unwrap();
+        assert_eq!(fs::canonicalize(root).unwrap(), directory);
+        assert_eq!(environment["_HANDLER"], handler);
     }
 }
 
