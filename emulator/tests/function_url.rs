@@ -143,7 +143,8 @@ async fn sends_the_response_that_a_reply_describes() {
 #[tokio::test]
 async fn appends_to_what_a_proxy_says() {
     let emulator = start(function()).await;
-    let headers = "x-forwarded-for: 203.0.113.7
+    let headers = "connection: keep-alive
+                   x-forwarded-for: 203.0.113.7
                    x-forwarded-port: 443
                    x-forwarded-proto: https
                    x-amzn-trace-id: Root=1-5759e988-bd862e3fe1be46a994272793

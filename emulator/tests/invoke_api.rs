@@ -4,23 +4,22 @@ use std::future::ready;
 use std::time::Duration;
 
 use crate::support::{
-    Response, call, cases, closed, function, hold, http, invoke, line, request, response, send,
-    start, start_with, within, workers,
+    Connection, Response, call, cases, closed, function, hold, http, invoke, line, request,
+    response, send, start, start_with, within, workers,
 };
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use emulator::{Emulator, InvokeError};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use uuid::Uuid;
 
 const PATH: &str = "/2015-03-31/functions/function/invocations";
 
 /// Begins an invocation with these headers and this beginning of a body.
-async fn begin(emulator: &Emulator, rest: &str) -> TcpStream {
-    let head = format!("POST {PATH} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{rest}");
+async fn begin(emulator: &Emulator, rest: &str) -> Connection {
+    let head = format!("POST {PATH} HTTP/1.1\r\nhost: here\r\n{rest}");
     send(emulator.invoke_address(), head.as_bytes()).await
 }
 
@@ -133,9 +132,7 @@ async fn reads_the_whole_body_of_a_request_that_it_refuses() {
         ("POST /elsewhere", 404),
     ] {
         let length = body.len();
-        let head = format!(
-            "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
-        );
+        let head = format!("{line} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
         let mut caller = send(emulator.invoke_address(), head.as_bytes()).await;
         let sent = within("the body to be read", caller.write_all(&body)).await;
         sent.unwrap();

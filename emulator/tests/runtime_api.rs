@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::worker::{Connection, Function, NEXT, kept_alive};
+use crate::support::worker::{Function, NEXT, post_head};
 use crate::support::{
-    PATIENCE, Response, all_poll, http, invoke, payload, request, response, send, within,
+    Connection, PATIENCE, Response, all_poll, http, invoke, payload, request, request_bytes,
+    response, send, within,
 };
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
 const ANOTHER_ID: &str = "156cb537-e2d4-11e8-9b34-d36013741fb9";
@@ -78,8 +78,12 @@ async fn refuses_replies_to_what_is_not_in_flight() {
         assert_eq!(refused.status, 400, "{id}");
     }
     for attempt in ["nonsense", ANOTHER_ID] {
-        let refused = function.post_attempt("response", &event, attempt, b"1");
-        assert_eq!(refused.await, invoke_timeout(), "{attempt}");
+        let head = post_head("response", &event);
+        let id = event.header("lambda-runtime-invocation-id").unwrap();
+        let head = head.replace(id, attempt);
+        let refused = http(function.runtime_api, &head, b"1").await;
+        let refused = (refused.status, refused.text().trim().to_owned());
+        assert_eq!(refused, invoke_timeout(), "{attempt}");
     }
     function.reply(&event, b"2").await;
     for again in ["response", "error"] {
@@ -213,25 +217,30 @@ async fn gives_no_event_to_a_page() {
 #[tokio::test]
 async fn knows_no_other_paths_and_methods() {
     let function = Function::start().await;
-    for (head, status) in [
-        ("GET / HTTP/1.1", 404),
-        ("GET /2018-06-01/runtime/restore/next HTTP/1.1", 404),
-        ("PUT /2020-08-15/logs HTTP/1.1", 404),
-        ("POST /2018-06-01/runtime/invocation/next HTTP/1.1", 405),
-        ("HEAD /2018-06-01/runtime/invocation/next HTTP/1.1", 405),
-        ("GET /2020-01-01/extension/register HTTP/1.1", 405),
+    for (line, status) in [
+        ("GET /", "404"),
+        ("GET /2018-06-01/runtime/restore/next", "404"),
+        ("PUT /2020-08-15/logs", "404"),
+        ("POST /2018-06-01/runtime/invocation/next", "405"),
+        ("HEAD /2018-06-01/runtime/invocation/next", "405"),
+        ("GET /2020-01-01/extension/register", "405"),
     ] {
-        let refused = http(function.runtime_api, head, b"").await;
-        assert_eq!(refused.status, status, "{head}");
+        let head = format!("{line} HTTP/1.1");
+        let mut connection = request(function.runtime_api, &head, b"").await;
+        // What follows a HEAD has no body.
+        let mut refused = String::new();
+        let read = connection.read_line(&mut refused);
+        within("a response", read).await.unwrap();
+        assert_eq!(refused.split(' ').nth(1), Some(status), "{line}");
     }
 }
 
 /// Posts with a response mode. The body is chunked, and its end does not come.
-async fn begin_stream(function: &Function, event: &Response, what: &str, mode: &str) -> TcpStream {
+async fn begin_stream(function: &Function, event: &Response, what: &str, mode: &str) -> Connection {
     let id = event.header("lambda-runtime-aws-request-id").unwrap();
     let beginning = format!(
         "POST /2018-06-01/runtime/invocation/{id}/{what} HTTP/1.1\r\nhost: localhost\r\n\
-         connection: close\r\nlambda-runtime-function-response-mode: {mode}\r\n\
+         lambda-runtime-function-response-mode: {mode}\r\n\
          transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
     );
     send(function.runtime_api, beginning.as_bytes()).await
@@ -275,23 +284,21 @@ async fn accepts_the_error_of_a_function_that_streams() {
 
 #[tokio::test]
 async fn serves_a_ping_and_a_registration_in_one_write() {
-    let ping = kept_alive("GET /2018-06-01/ping HTTP/1.1", "");
-    let register = kept_alive(
-        "POST /2020-01-01/extension/register HTTP/1.1
-         lambda-extension-name: helper",
-        r#"{"events":[]}"#,
-    );
-    let before = async |runtime_api| {
-        let mut connection = Connection::open(runtime_api).await;
-        connection.send(&[register, ping]).await;
-        let registered = connection.receive().await.unwrap();
-        let pinged = connection.receive().await.unwrap();
+    let before = async |address| {
+        let ping = request_bytes(address, "GET /2018-06-01/ping HTTP/1.1", b"");
+        let register = "POST /2020-01-01/extension/register HTTP/1.1
+                        lambda-extension-name: helper";
+        let register = request_bytes(address, register, br#"{"events":[]}"#);
+        let mut connection = send(address, &[register, ping].concat()).await;
+        let registered = response(&mut connection).await;
+        let pinged = response(&mut connection).await;
         assert_eq!(registered.status, 200);
         assert_eq!((pinged.status, &*pinged.text()), (200, "pong"));
         let id = registered.header("lambda-extension-identifier").unwrap();
         let head = "GET /2020-01-01/extension/event/next HTTP/1.1";
         let next = format!("{head}\nlambda-extension-identifier: {id}");
-        connection.send(&[kept_alive(&next, "")]).await;
+        let next = request_bytes(address, &next, b"");
+        connection.write_all(&next).await.unwrap();
         // Its request stays open.
         std::mem::forget(connection);
     };

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use emulator::{Emulator, Reply, Settings};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::AsyncBufReadExt;
 use tokio::task::JoinHandle;
 use tokio::time;
 
 use super::{
-    Gate, PATIENCE, Response, behaving, http, payload, request, response, spawn_call, start, within,
+    Connection, Gate, PATIENCE, Response, behaving, http, payload, request, request_bytes,
+    response, spawn_call, start, within,
 };
 
 pub(crate) const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1";
@@ -20,13 +20,13 @@ pub(crate) struct Function {
     pub(crate) emulator: Arc<Emulator>,
     pub(crate) runtime_api: SocketAddr,
     /// The open poll.
-    pub(crate) poll: Option<TcpStream>,
-    _process: BufReader<TcpStream>,
+    pub(crate) poll: Option<Connection>,
+    _process: Connection,
 }
 
 /// Where the Runtime API is, as the function's process tells. It ends with the connection.
-pub(crate) async fn runtime_api(gate: &Gate) -> (SocketAddr, BufReader<TcpStream>) {
-    let mut process = BufReader::new(gate.entered().await);
+pub(crate) async fn runtime_api(gate: &Gate) -> (SocketAddr, Connection) {
+    let mut process = gate.entered().await;
     let mut address = String::new();
     let told = process.read_line(&mut address);
     within("the Runtime API's address", told).await.unwrap();
@@ -118,107 +118,28 @@ impl Function {
 
     /// Posts the outcome of an event. `what` is `response` or `error`.
     pub(crate) async fn post(&self, what: &str, event: &Response, body: &[u8]) -> (u16, String) {
-        let id = event.header("lambda-runtime-invocation-id").unwrap();
-        self.post_attempt(what, event, id, body).await
+        let posted = http(self.runtime_api, &post_head(what, event), body).await;
+        (posted.status, posted.text().trim().to_owned())
     }
 
-    pub(crate) async fn post_attempt(
-        &self,
-        what: &str,
-        event: &Response,
-        id: &str,
-        body: &[u8],
-    ) -> (u16, String) {
-        let request_id = event.header("lambda-runtime-aws-request-id").unwrap();
-        let response = http(
-            self.runtime_api,
-            &format!(
-                "POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1
-                 lambda-runtime-invocation-id: {id}"
-            ),
-            body,
-        )
-        .await;
-        (response.status, response.text().trim().to_owned())
+    /// The bytes of a poll, to be sent with other requests.
+    pub(crate) fn poll_bytes(&self) -> Vec<u8> {
+        request_bytes(self.runtime_api, NEXT, b"")
+    }
+
+    /// The bytes of a reply to an event.
+    pub(crate) fn reply_bytes(&self, event: &Response, body: &str) -> Vec<u8> {
+        let head = post_head("response", event);
+        request_bytes(self.runtime_api, &head, body.as_bytes())
     }
 }
 
-/// A connection that is kept open, on which requests may be sent ahead of responses.
-pub(crate) struct Connection {
-    stream: TcpStream,
-    received: Vec<u8>,
-}
-
-impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(address)).await;
-        Self {
-            stream: stream.unwrap(),
-            received: Vec::new(),
-        }
-    }
-
-    /// Sends requests in one write.
-    pub(crate) async fn send(&mut self, requests: &[String]) {
-        let bytes = requests.concat();
-        let sent = self.stream.write_all(bytes.as_bytes());
-        within("requests to be read", sent).await.unwrap();
-    }
-
-    /// Replies to an event.
-    pub(crate) async fn reply(&mut self, event: &Response, body: &str) -> Response {
-        self.send(&[post_request(event, body)]).await;
-        let accepted = self.receive().await.unwrap();
-        assert_eq!(accepted.status, 202);
-        accepted
-    }
-
-    /// Reads the next response, or `None` if the connection ends before it is whole.
-    pub(crate) async fn receive(&mut self) -> Option<Response> {
-        within("a response", async {
-            loop {
-                if let Some(length) = whole_response(&self.received) {
-                    let rest = self.received.split_off(length);
-                    return Some(Response::parse(std::mem::replace(&mut self.received, rest)));
-                }
-                match self.stream.read_buf(&mut self.received).await {
-                    Ok(0) | Err(_) => return None,
-                    Ok(_) => {}
-                }
-            }
-        })
-        .await
-    }
-}
-
-/// The length of the first response in these bytes, if it is whole.
-fn whole_response(bytes: &[u8]) -> Option<usize> {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-    let length = head.split("content-length: ").nth(1)?;
-    let length: usize = length.split("\r\n").next()?.parse().ok()?;
-    (bytes.len() >= end + length).then_some(end + length)
-}
-
-/// A request for a connection that is kept open.
-pub(crate) fn kept_alive(head: &str, body: &str) -> String {
-    let lines: Vec<_> = head.trim().lines().map(str::trim).collect();
-    format!(
-        "{}\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
-        lines.join("\r\n"),
-        body.len()
-    )
-}
-
-/// The request that posts a reply to an event.
-pub(crate) fn post_request(event: &Response, body: &str) -> String {
+/// The head of a request that posts the outcome of an event.
+pub(crate) fn post_head(what: &str, event: &Response) -> String {
     let request_id = event.header("lambda-runtime-aws-request-id").unwrap();
     let id = event.header("lambda-runtime-invocation-id").unwrap();
-    kept_alive(
-        &format!(
-            "POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1
-             lambda-runtime-invocation-id: {id}"
-        ),
-        body,
+    format!(
+        "POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1
+         lambda-runtime-invocation-id: {id}"
     )
 }
