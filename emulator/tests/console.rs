@@ -19,31 +19,28 @@ async fn get(emulator: &Emulator, path: &str) -> Response {
     http(emulator.invoke_address(), &head, b"").await
 }
 
-/// Asks as an open page does, until the samples are as wanted. Returns the last of them.
-async fn samples(emulator: &Emulator, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Value {
-    let mut message = Value::Null;
-    let asked = timeout(PATIENCE, async {
+/// Asks as an open page does, until the samples have what is wanted.
+async fn samples<T>(emulator: &Emulator, what: &str, wanted: impl Fn(&[Value]) -> Option<T>) -> T {
+    within(what, async {
         loop {
-            message = get(emulator, "/console/live").await.json();
-            let samples = message["samples"].as_array().unwrap();
-            if !samples.is_empty() && wanted(samples) {
-                return samples[samples.len() - 1].clone();
+            let message = get(emulator, "/console/live").await.json();
+            if let Some(found) = wanted(message["samples"].as_array().unwrap()) {
+                return found;
             }
             sleep(Duration::from_millis(50)).await;
         }
-    });
-    let last = asked.await;
-    last.unwrap_or_else(|_| panic!("no samples with {what}: {message}"))
+    })
+    .await
 }
 
-/// Waits until a sample is as wanted and is the last.
+/// Waits until the last sample is as wanted.
 pub(crate) async fn sample(
     emulator: &Emulator,
     what: &str,
     wanted: impl Fn(&Value) -> bool,
 ) -> Value {
-    let is_last = |samples: &[Value]| samples.last().is_some_and(&wanted);
-    samples(emulator, what, is_last).await
+    let last = |samples: &[Value]| samples.last().filter(|last| wanted(last)).cloned();
+    samples(emulator, what, last).await
 }
 
 /// The whole of one of the last invocations.
@@ -57,8 +54,16 @@ async fn listed(emulator: &Emulator) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn serves_one_page_that_needs_nothing_else() {
-    let emulator = start_with(8, |it| it.function_name = "</script>".to_owned()).await;
+async fn serves_one_page_that_needs_nothing_else_and_has_the_events_in_a_folder() {
+    let folder = folder("events");
+    fs::write(folder.join("second.json"), "[]").unwrap();
+    fs::write(folder.join("notes.txt"), "[]").unwrap();
+    fs::write(folder.join("large.json"), "1".repeat(65 * 1024)).unwrap();
+    let emulator = start_with(8, |settings| {
+        "</script>".clone_into(&mut settings.function_name);
+        settings.events = Some(folder.clone());
+    })
+    .await;
     let page = get(&emulator, "/").await;
     assert_eq!(page.status, 200);
     let content_type = page.header("content-type");
@@ -67,25 +72,14 @@ async fn serves_one_page_that_needs_nothing_else() {
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     let html = page.text();
     assert!(html.lines().count() < 450);
-    assert!(
-        html.contains(r#"{"attached":false,"examples":[],"name":"\u003c/script>","workers":8}"#)
-    );
     let links = html.replace("http://www.w3.org/2000/svg", "");
     assert!(!links.contains("://"));
-}
-
-#[tokio::test]
-async fn offers_the_events_in_a_folder() {
-    let folder = folder("events");
-    fs::write(folder.join("second.json"), "[]").unwrap();
-    fs::write(folder.join("notes.txt"), "[]").unwrap();
-    fs::write(folder.join("large.json"), "1".repeat(65 * 1024)).unwrap();
-    let emulator = start_with(8, |it| it.events = Some(folder.clone())).await;
-    let page = get(&emulator, "/").await.text();
-    assert!(page.contains(r#"{"attached":false,"examples":[["second","[]"]],"#));
+    let name = r#""name":"\u003c/script>","workers":8"#;
+    let function = format!(r#"{{"attached":false,"examples":[["second","[]"]],{name}}}"#);
+    assert!(html.contains(&function));
     fs::write(folder.join("first.json"), "{}\n").unwrap();
-    let page = get(&emulator, "/").await.text();
-    assert!(page.contains(r#"{"attached":false,"examples":[["first","{}"],["second","[]"]],"#));
+    let html = get(&emulator, "/").await.text();
+    assert!(html.contains(r#""examples":[["first","{}"],["second","[]"]],"#));
 }
 
 /// The console offers the events of this repository's function.
@@ -156,17 +150,12 @@ async fn samples_durations_errors_and_memory() {
     assert!(idle["memory"].as_u64().unwrap() > 100_000, "{idle}");
     assert_eq!(idle["p50"], Value::Null);
     call(&emulator, r#"{"fail": "no"}"#).await;
-    let is_failed = |sample: &Value| sample["functionErrors"] == 1;
-    samples(&emulator, "an error", |samples| {
-        let failed = samples.iter().find(|sample| is_failed(sample));
-        failed.is_some_and(|failed| {
-            assert_eq!(failed["invocations"], 1);
-            assert!(failed["p50"].as_f64().unwrap() > 0.0, "{failed}");
-            assert_eq!(failed["p50"], failed["p99"]);
-            true
-        })
-    })
-    .await;
+    let is_failed = |sample: &&Value| sample["functionErrors"] == 1;
+    let failed = |samples: &[Value]| samples.iter().find(is_failed).cloned();
+    let failed = samples(&emulator, "an error", failed).await;
+    assert_eq!(failed["invocations"], 1);
+    assert!(failed["p50"].as_f64().unwrap() > 0.0, "{failed}");
+    assert_eq!(failed["p50"], failed["p99"]);
 }
 
 #[tokio::test]
@@ -380,6 +369,8 @@ async fn serves_what_can_be_read_only_to_its_own_page() {
     }
 }
 
+const REPLIED: &str = "The function replied.";
+
 /// Waits for the counts of workers that the page shows.
 async fn counts(browser: &mut Browser, counts: &str) {
     let shown = format!(
@@ -409,7 +400,7 @@ async fn names_an_example_until_its_event_is_edited() {
         let choose = format!("example.value = {number}; example.onchange()");
         browser.value(&choose).await;
         browser.click("button.main").await;
-        assert_eq!(browser.text("#outcome").await, "The function replied.");
+        assert_eq!(browser.text("#outcome").await, REPLIED);
     }
 }
 
@@ -454,7 +445,7 @@ async fn goes_on_after_the_function_has_crashed() {
     );
     browser.wait(&state).await;
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
-    browser.expect_reply(r#"{"echo": 1}"#).await;
+    assert_eq!(browser.invoke(r#"{"echo": 1}"#).await, REPLIED);
 }
 
 #[tokio::test]
@@ -499,7 +490,7 @@ async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
     })
     .await;
     counts(&mut browser, "0 busy, 3 polling, 0 gone").await;
-    browser.expect_reply(r#"{"echo": 1}"#).await;
+    assert_eq!(browser.invoke(r#"{"echo": 1}"#).await, REPLIED);
 }
 
 #[tokio::test]
@@ -512,15 +503,15 @@ async fn works_in_many_tabs_and_rests_in_hidden_ones() {
         tabs.push(browser.open_tab(&url).await);
     }
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
-    browser.expect_reply(r#"{"echo": 1}"#).await;
+    assert_eq!(browser.invoke(r#"{"echo": 1}"#).await, REPLIED);
     let requests = "performance.getEntriesByName(`${location.origin}/console/live`).length";
-    let visible = browser.go_to_tab(tabs.pop().unwrap());
+    let visible = std::mem::replace(&mut browser.session, tabs.pop().unwrap());
     browser.wait("document.hidden").await;
     let asked = browser.value(requests).await.as_u64().unwrap();
-    let hidden = browser.go_to_tab(visible);
+    let hidden = std::mem::replace(&mut browser.session, visible);
     let more = browser.value(requests).await.as_u64().unwrap() + 10;
     browser.wait(&format!("{requests} >= {more}")).await;
-    browser.go_to_tab(hidden);
+    browser.session = hidden;
     // One may have been on its way.
     let now = browser.value(requests).await.as_u64().unwrap();
     assert!(now <= asked + 1, "{asked} and {now}");
@@ -528,65 +519,52 @@ async fn works_in_many_tabs_and_rests_in_hidden_ones() {
     browser.wait(&format!("{requests} > {now}")).await;
 }
 
+/// As text, with JSON indented and every digit kept. It never says that nothing was logged when
+/// something was.
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn shows_what_is_sent_as_text_and_not_all_of_it() {
-    let (_emulator, mut browser) = open(function()).await;
+    let (_emulator, mut browser) = open(workers(1)).await;
     let html = "<img src=x onerror=alert(1)>";
-    browser
-        .expect_reply(&json!({ "echo": html }).to_string())
-        .await;
-    let details = browser.text("#details").await;
-    assert!(details.contains(&format!("{html:?}")), "{details}");
-    browser.invoke(&json!({ "log": html }).to_string()).await;
-    assert!(browser.text("#details").await.contains(html));
-    browser.wait_for_text("#lines", html).await;
-    browser.invoke(&json!({ "fail": html }).to_string()).await;
-    assert!(browser.text("#details").await.contains(html));
-    assert_eq!(browser.value("document.images.length").await, 0);
-
-    browser.invoke(r#"{"large": 6000000}"#).await;
-    let reply = browser.text("#details [aria-label=Reply]").await;
-    let is_cut = reply.ends_with("(6,000,000 characters in all)");
-    assert!(is_cut, "{}", reply.len());
-    let too_large = "event.value = `{\"echo\": \"${'x'.repeat(6 << 20)}\"}`; 0";
-    browser.value(too_large).await;
-    browser.click("button.main").await;
-    let outcome = browser.text("#outcome").await;
-    assert_eq!(outcome, "413 RequestTooLargeException");
-}
-
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn indents_json_and_keeps_every_digit() {
-    let (_emulator, mut browser) = open(function()).await;
     let body = r#"{"n": 12345678901234567890.10, "list": [], "text": "a, {b: \"c\"}"}"#;
-    let reply = json!({ "statusCode": 404, "body": body }).to_string();
-    let outcome = browser.invoke(&json!({ "raw": reply }).to_string()).await;
-    assert_eq!(outcome, "The function replied with status 404.");
-    let indented = "{\n  \"n\": 12345678901234567890.10,\n  \"list\": [],\n  \"text\": \"a, {b: \\\"c\\\"}\"\n}";
-    assert_eq!(browser.text("#details [aria-label=Body]").await, indented);
-    let text = browser.text("#details [aria-label=Reply]").await;
-    let is_indented = text.starts_with("{\n  \"") && text.contains(r#"\"n\": 1234"#);
-    assert!(is_indented, "{text}");
+    let indented_body = "{\n  \"n\": 12345678901234567890.10,\n  \"list\": [],\n  \"text\": \"a, {b: \\\"c\\\"}\"\n}";
+    let reply = json!({ "statusCode": 404, "body": body });
+    let indented = serde_json::to_string_pretty(&reply).unwrap();
+    let with_status = json!({ "raw": reply.to_string() });
+    let elsewhere = "So far, no line of the last 4 MB has this request ID. Lines without one are under \
+                     “Output without a request ID”.";
+    let too_large = "Request must be smaller than";
+    let failed = "The function failed: ";
+    let status_404 = "The function replied with status 404.";
+    let mut shown = async |event: Value, outcome: &str, what: &str, text: &str| {
+        let said = browser.invoke(&event.to_string()).await;
+        assert!(said.starts_with(outcome), "{said}");
+        let whole = browser.text(&format!("#details [aria-label={what}]")).await;
+        assert!(whole.contains(text), "{whole:.1000}");
+        assert_eq!(browser.value("document.images.length").await, 0);
+    };
+    shown(
+        json!({ "echo": html }),
+        REPLIED,
+        "Reply",
+        &format!("{html:?}"),
+    )
+    .await;
+    shown(json!({ "fail": html }), failed, "Reply", html).await;
+    shown(json!({ "log": html }), REPLIED, "Log", html).await;
+    shown(json!({ "lines": 1 }), REPLIED, "Log", elsewhere).await;
+    shown(with_status.clone(), status_404, "Body", indented_body).await;
+    shown(with_status, status_404, "Reply", &indented).await;
+    let cut = "(6,000,000 characters in all)";
+    shown(json!({ "large": 6_000_000 }), REPLIED, "Reply", cut).await;
+    let large = "x".repeat(6 << 20);
+    let refused = "413 RequestTooLargeException";
+    shown(json!({ "echo": large }), refused, "Response", too_large).await;
+    browser.wait_for_text("#lines", html).await;
+    browser.wait_for_text("#lines", "line 0 of 1").await;
     let pretty = "pretty('{\"a\": 1') + pretty('[1,[2 , {}]]')";
     let expected = "{\"a\": 1[\n  1,\n  [\n    2,\n    {}\n  ]\n]";
     assert_eq!(browser.value(pretty).await, expected);
-}
-
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn never_says_that_nothing_was_logged_when_something_was() {
-    let (_emulator, mut browser) = open(workers(1)).await;
-    browser.invoke(r#"{"log": "hello"}"#).await;
-    let log = browser.text("#details [aria-label=Log]").await;
-    assert!(log.contains("requestId") && log.contains("hello"), "{log}");
-    browser.invoke(r#"{"lines": 1}"#).await;
-    let log = browser.text("#details [aria-label=Log]").await;
-    let elsewhere = "So far, no line of the last 4 MB has this request ID. Lines without one are under \
-                     “Output without a request ID”.";
-    assert_eq!(log, elsewhere);
-    browser.wait_for_text("#lines", "line 0 of 1").await;
 }
 
 /// The page draws what it gets and keeps nothing.
@@ -614,8 +592,7 @@ const FITS: &str = "(() => {
     return document.documentElement.scrollWidth <= innerWidth ? 'fits' : 'too wide';
 })()";
 
-/// Looks at the page on a desktop's and on a phone's screen, in every kind of colours. With
-/// `SCREENSHOTS=DIRECTORY` it saves pictures there.
+/// Looks at the page on a desktop's and on a phone's screen, in every kind of colours.
 #[tokio::test]
 #[ignore = "needs Chromium"]
 async fn fits_every_screen() {
@@ -645,13 +622,18 @@ async fn fits_every_screen() {
         return drawn })";
     browser.value(busy).await;
     for (name, width) in [("desktop", 1280), ("phone", 390)] {
-        browser.resize(width, 844).await;
-        for (mode, feature) in [
-            ("light", ("prefers-color-scheme", "light")),
-            ("dark", ("prefers-color-scheme", "dark")),
-            ("forced", ("forced-colors", "active")),
+        let screen = json!({
+            "width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600,
+        });
+        let resize = "Emulation.setDeviceMetricsOverride";
+        browser.call(resize, screen).await;
+        for (feature, mode) in [
+            ("prefers-color-scheme", "light"),
+            ("prefers-color-scheme", "dark"),
+            ("forced-colors", "active"),
         ] {
-            browser.prefer(feature).await;
+            let features = json!({ "features": [{ "name": feature, "value": mode }] });
+            browser.call("Emulation.setEmulatedMedia", features).await;
             let fold =
                 "document.querySelectorAll('details').forEach((one) => { one.open = false })";
             browser.value(fold).await;
@@ -663,10 +645,6 @@ async fn fits_every_screen() {
             browser.wait("$('#last details button')").await;
             let fits = browser.value(FITS).await;
             assert_eq!(fits, "fits", "{name}, {mode}, unfolded");
-            if let Ok(directory) = std::env::var("SCREENSHOTS") {
-                let path = format!("{directory}/{name}-{mode}.png");
-                browser.screenshot(&path).await;
-            }
         }
     }
 }
@@ -714,7 +692,7 @@ async fn sends_an_invocation_again() {
     let (_emulator, mut browser) = open(function()).await;
     browser.invoke(r#"{"echo": "first"}"#).await;
     browser.invoke(r#"{"echo": "second"}"#).await;
-    browser.wait_for_rows(2).await;
+    browser.wait("$('#last').children.length === 2").await;
     let first = "#last > li:last-child";
     let unfold = format!("$('{first} summary').click()");
     browser.value(&unfold).await;
@@ -724,12 +702,12 @@ async fn sends_an_invocation_again() {
         assert!(unfolded.contains(part), "no {part} in {unfolded}");
     }
     browser.click(&format!("{first} button")).await;
-    assert_eq!(browser.text("#outcome").await, "The function replied.");
+    assert_eq!(browser.text("#outcome").await, REPLIED);
     assert_eq!(browser.value("event.value").await, r#"{"echo": "first"}"#);
     let reply = browser.text("#details [aria-label=Reply]").await;
     assert_eq!(reply, "\"first\"");
     // It is listed as another one, and the one that was unfolded stays so.
-    browser.wait_for_rows(3).await;
+    browser.wait("$('#last').children.length === 3").await;
     let is_open = format!("$('{first} details').open");
     assert_eq!(browser.value(&is_open).await, true);
 }
@@ -742,7 +720,7 @@ async fn lists_failures_apart() {
     browser.invoke(r#"{"fail": "no"}"#).await;
     browser.invoke(r#"{"raw": "{\"statusCode\": 404}"}"#).await;
     browser.invoke("not JSON").await;
-    browser.wait_for_rows(4).await;
+    browser.wait("$('#last').children.length === 4").await;
     let refused = "400 InvalidRequestContentException";
     let all = format!("{refused},status 404,failed,replied");
     for (kind, expected) in [
