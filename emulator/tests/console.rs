@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::support::browser::{Browser, open};
 use crate::support::{
-    Gate, PATIENCE, Response, all_poll, call, folder, function, function_after, hold, http, invoke,
+    Gate, Response, all_poll, call, cases, folder, function, function_after, hold, http, invoke,
     start, start_with, start_workers, terminate, within, workers,
 };
 use emulator::Emulator;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 async fn get(emulator: &Emulator, path: &str) -> Response {
     let head = format!("GET {path} HTTP/1.1");
@@ -119,28 +119,17 @@ async fn reports_a_burst() {
 #[tokio::test]
 async fn counts_every_invocation_once_whoever_asks() {
     let emulator = start_workers(2).await;
-    // Samples are kept for a minute, which none of these calls takes.
-    let mut samples = std::collections::BTreeMap::new();
-    let mut total = 0;
-    let counted = timeout(PATIENCE, async {
-        for number in 0.. {
-            if number < 50 {
-                call(&emulator, r#"{"echo": 1}"#).await;
-            } else if total == 50 {
-                return;
-            }
-            for _ in 0..2 {
-                let message = get(&emulator, "/console/live").await.json();
-                for sample in message["samples"].as_array().unwrap() {
-                    let invocations = sample["invocations"].as_u64().unwrap();
-                    samples.insert(sample["ended"].as_u64().unwrap(), invocations);
-                }
-            }
-            total = samples.values().sum();
-        }
-    });
-    assert!(counted.await.is_ok(), "{total} of 50: {samples:?}");
-    assert_eq!(total, 50);
+    for _ in 0..10 {
+        call(&emulator, r#"{"echo": 1}"#).await;
+        get(&emulator, "/console/live").await;
+    }
+    // Samples are kept for a minute.
+    let total = |samples: &[Value]| {
+        let counts = samples.iter().map(|one| one["invocations"].as_u64());
+        counts.sum::<Option<u64>>().filter(|total| *total >= 10)
+    };
+    assert_eq!(samples(&emulator, "ten invocations", total).await, 10);
+    assert_eq!(samples(&emulator, "the same ten", total).await, 10);
 }
 
 #[tokio::test]
@@ -216,30 +205,27 @@ async fn lists_the_last_invocations() {
 async fn lists_what_was_throttled_or_refused() {
     let emulator = start_workers(1).await;
     let held = hold(&emulator).await;
-    for (event, status, error) in [
-        ("{}", 429, "TooManyRequestsException"),
-        ("{", 400, "InvalidRequestContentException"),
+    let (url, large) = (emulator.function_url_address(), vec![b' '; 7 << 20]);
+    let throttled = invoke(&emulator, "", b"{}").await;
+    let refused = invoke(&emulator, "", b"{").await;
+    let too_large = http(url, "POST / HTTP/1.1", &large).await;
+    assert!(!held.release().await.function_error);
+    let listed = listed(&emulator).await;
+    assert_eq!(listed.len(), 4);
+    for (response, event, status, error) in [
+        (throttled, "{}", 429, "TooManyRequestsException"),
+        (refused, "{", 400, "InvalidRequestContentException"),
+        (too_large, "", 413, "RequestTooLargeException"),
     ] {
-        let response = invoke(&emulator, "", event.as_bytes()).await;
         assert_eq!(response.status, status);
-        let newest = listed(&emulator).await.remove(0);
         let id = response.header("x-amzn-requestid").unwrap();
-        assert_eq!(newest["requestId"], id);
-        assert_eq!(newest["event"], event);
-        assert_eq!(newest["refused"]["status"], status);
-        assert_eq!(newest["refused"]["type"], error);
+        let one = listed.iter().find(|one| one["requestId"] == id).unwrap();
+        assert_eq!(one["event"], event);
+        assert_eq!(one["refused"]["status"], status);
+        assert_eq!(one["refused"]["type"], error);
         let whole = whole(&emulator, id).await.json();
         assert!(whole["refused"]["message"].is_string());
     }
-    assert!(!held.release().await.function_error);
-    assert_eq!(listed(&emulator).await.len(), 3);
-    let large = vec![b' '; 7 << 20];
-    let url = emulator.function_url_address();
-    let response = http(url, "POST / HTTP/1.1", &large).await;
-    let newest = listed(&emulator).await.remove(0);
-    let id = response.header("x-amzn-requestid").unwrap();
-    assert_eq!(newest["requestId"], id);
-    assert_eq!(newest["refused"]["status"], 413);
 }
 
 /// However the lines of invocations that follow each other closely come in.
@@ -276,11 +262,10 @@ async fn shows_the_lines_without_a_request_id() {
     let lines = emulator.lines();
     let output = get(&emulator, "/console/output").await.json()["lines"].take();
     let output: Vec<String> = serde_json::from_value(output).unwrap();
-    let without: Vec<_> = (lines.iter().map(|line| &**line))
-        .filter(|line| !line.contains("requestId"))
-        .collect();
+    let mut without: Vec<_> = lines.iter().map(ToString::to_string).collect();
+    without.retain(|line| !line.contains("requestId"));
     // Not more than 128 KB of them.
-    assert!(without.ends_with(&output.iter().map(|line| &**line).collect::<Vec<_>>()));
+    assert!(without.ends_with(&output));
     assert!(output.len() < without.len());
     let message = get(&emulator, "/console/live").await.json();
     assert_eq!(message["printed"], json!([without.len(), 0]));
@@ -328,11 +313,23 @@ async fn keeps_no_more_than_50_invocations_of_a_kind_and_16_mb() {
 async fn serves_what_can_be_read_only_to_its_own_page() {
     let emulator = start(workers(2)).await;
     let address = emulator.invoke_address();
-    let port = address.port();
-    let status = async |line: &str, headers: &str| {
-        let head = format!("{line} HTTP/1.1\n{headers}");
-        http(address, &head, br#"{"echo": 1}"#).await.status
-    };
+    let table = "
+ => 200
+host: localhost:PORT => 200
+host: localhost => 200
+host: 192.168.1.7:9000 => 200
+host: [::1]:9000 => 200
+origin: http://127.0.0.1:PORT => 200
+host: localhost:80, origin: http://localhost:80 => 200
+host: attacker.example => 403
+host: attacker.example, origin: http://attacker.example => 403
+host: localhost.attacker.example => 403
+host: => 403
+origin: http://attacker.example => 403
+origin: null => 403
+origin: https://127.0.0.1:PORT => 403
+origin: http://127.0.0.1:1 => 403";
+    let table = table.replace("PORT", &address.port().to_string());
     for line in [
         "GET /",
         "GET /console/live",
@@ -343,28 +340,10 @@ async fn serves_what_can_be_read_only_to_its_own_page() {
         "GET /2015-03-31/functions/function/configuration",
         "GET /2015-03-31/functions/",
     ] {
-        for headers in [
-            String::new(),
-            format!("host: localhost:{port}"),
-            "host: localhost".to_owned(),
-            "host: 192.168.1.7:9000".to_owned(),
-            "host: [::1]:9000".to_owned(),
-            format!("origin: http://{address}"),
-            "host: localhost:80\norigin: http://localhost:80".to_owned(),
-        ] {
-            assert_eq!(status(line, &headers).await, 200, "{line} {headers}");
-        }
-        for headers in [
-            "host: attacker.example",
-            "host: attacker.example\norigin: http://attacker.example",
-            "host: localhost.attacker.example",
-            "host:",
-            "origin: http://attacker.example",
-            "origin: null",
-            &format!("origin: https://{address}"),
-            "origin: http://127.0.0.1:1",
-        ] {
-            assert_eq!(status(line, headers).await, 403, "{line} {headers}");
+        for (headers, status) in cases(&table) {
+            let head = format!("{line} HTTP/1.1\n{}", headers.replace(", ", "\n"));
+            let response = http(address, &head, br#"{"echo": 1}"#).await;
+            assert_eq!(response.status.to_string(), status, "{line} {headers}");
         }
     }
 }
@@ -543,13 +522,8 @@ async fn shows_what_is_sent_as_text_and_not_all_of_it() {
         assert!(whole.contains(text), "{whole:.1000}");
         assert_eq!(browser.value("document.images.length").await, 0);
     };
-    shown(
-        json!({ "echo": html }),
-        REPLIED,
-        "Reply",
-        &format!("{html:?}"),
-    )
-    .await;
+    let quoted = format!("{html:?}");
+    shown(json!({ "echo": html }), REPLIED, "Reply", &quoted).await;
     shown(json!({ "fail": html }), failed, "Reply", html).await;
     shown(json!({ "log": html }), REPLIED, "Log", html).await;
     shown(json!({ "lines": 1 }), REPLIED, "Log", elsewhere).await;
@@ -599,16 +573,16 @@ async fn fits_every_screen() {
     let mut settings = function();
     settings.function_name = "a-rather-long-name-of-a-function-that-does-not-fit-on-a-phone".into();
     let (_emulator, mut browser) = open(settings).await;
-    let echo = |value: Value| json!({ "echo": value }).to_string();
+    let long = json!("x".repeat(2_000)).to_string();
     for event in [
-        echo(json!({ "n": 10 })),
-        json!({ "fail": "no" }).to_string(),
-        json!({ "lines": 3 }).to_string(),
-        "{".to_owned(),
-        echo("x".repeat(2_000).into()),
-        json!({ "log": "here" }).to_string(),
+        r#"{"echo": {"n": 10}}"#,
+        r#"{"fail": "no"}"#,
+        r#"{"lines": 3}"#,
+        "{",
+        &long,
+        r#"{"log": "here"}"#,
     ] {
-        browser.invoke(&event).await;
+        browser.invoke(event).await;
     }
     counts(&mut browser, "0 busy, 8 polling, 0 gone").await;
     // Much is going on, and from now on nothing changes.
@@ -688,35 +662,9 @@ async fn shows_more_workers_than_fit_side_by_side() {
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
-async fn sends_an_invocation_again() {
+async fn lists_failures_apart_and_sends_an_invocation_again() {
     let (_emulator, mut browser) = open(function()).await;
     browser.invoke(r#"{"echo": "first"}"#).await;
-    browser.invoke(r#"{"echo": "second"}"#).await;
-    browser.wait("$('#last').children.length === 2").await;
-    let first = "#last > li:last-child";
-    let unfold = format!("$('{first} summary').click()");
-    browser.value(&unfold).await;
-    browser.wait(&format!("$('{first} button')")).await;
-    let unfolded = browser.text(first).await;
-    for part in ["Request ID", "\"echo\": \"first\"", "Reply", "no line"] {
-        assert!(unfolded.contains(part), "no {part} in {unfolded}");
-    }
-    browser.click(&format!("{first} button")).await;
-    assert_eq!(browser.text("#outcome").await, REPLIED);
-    assert_eq!(browser.value("event.value").await, r#"{"echo": "first"}"#);
-    let reply = browser.text("#details [aria-label=Reply]").await;
-    assert_eq!(reply, "\"first\"");
-    // It is listed as another one, and the one that was unfolded stays so.
-    browser.wait("$('#last').children.length === 3").await;
-    let is_open = format!("$('{first} details').open");
-    assert_eq!(browser.value(&is_open).await, true);
-}
-
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn lists_failures_apart() {
-    let (_emulator, mut browser) = open(function()).await;
-    browser.invoke(r#"{"echo": 1}"#).await;
     browser.invoke(r#"{"fail": "no"}"#).await;
     browser.invoke(r#"{"raw": "{\"statusCode\": 404}"}"#).await;
     browser.invoke("not JSON").await;
@@ -724,9 +672,9 @@ async fn lists_failures_apart() {
     let refused = "400 InvalidRequestContentException";
     let all = format!("{refused},status 404,failed,replied");
     for (kind, expected) in [
-        ("", &*all),
         ("failed", "status 404,failed"),
         ("refused", refused),
+        ("", &*all),
     ] {
         let choose = format!("filter.value = '{kind}'; filter.onchange()");
         browser.value(&choose).await;
@@ -734,12 +682,24 @@ async fn lists_failures_apart() {
             .filter((one) => one.checkVisibility()).map((one) => one.textContent).join()";
         assert_eq!(browser.value(rows).await, expected);
     }
-    // The refusal is explained.
-    let listed = "#last > li:not([hidden])";
-    let unfold = format!("$('{listed} summary').click()");
-    browser.value(&unfold).await;
+    let (first, refused) = ("#last > li:last-child", "#last > li");
+    for row in [first, refused] {
+        browser.value(&format!("$('{row} summary').click()")).await;
+    }
     let reason = "Could not parse request body into json";
-    browser.wait_for_text(listed, reason).await;
+    browser.wait_for_text(refused, reason).await;
+    for part in ["Request ID", "\"echo\": \"first\"", "Reply", "no line"] {
+        browser.wait_for_text(first, part).await;
+    }
+    browser.click(&format!("{first} button")).await;
+    assert_eq!(browser.text("#outcome").await, REPLIED);
+    assert_eq!(browser.value("event.value").await, r#"{"echo": "first"}"#);
+    let reply = browser.text("#details [aria-label=Reply]").await;
+    assert_eq!(reply, "\"first\"");
+    // It is listed as another one, and the one that was unfolded stays so.
+    browser.wait("$('#last').children.length === 5").await;
+    let is_open = format!("$('{first} details').open");
+    assert_eq!(browser.value(&is_open).await, true);
 }
 
 #[tokio::test]
