@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::{Gate, scratch, told, told_all, within};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use crate::command_line::{bare, output, serve_command, text};
+use crate::support::{Gate, scratch, told, told_all};
 use tokio::process::Command;
 
 /// A repository with a package of this name, whose binary prints where it comes from and ends.
@@ -27,27 +27,25 @@ fn write(directory: &Path, file: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-fn cargo_local(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+/// `cargo local` in this folder.
+fn cargo_local(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = bare(arguments);
     command
         .current_dir(directory)
-        .env_remove("CARGO_TARGET_DIR")
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+        .env_remove("CARGO_TARGET_DIR");
     command
 }
 
 /// What a command that fails says.
 async fn says(command: &mut Command) -> String {
-    let output = within("a build", command.output()).await.unwrap();
+    let output = output(command).await;
     assert_eq!(output.status.code(), Some(1));
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    text(&output.stderr)
 }
 
 /// What `cargo local` says of the function here.
 async fn local(directory: &Path, arguments: &[&str]) -> String {
-    let mut command = cargo_local(directory);
-    says(command.args(["invoke", "{}"]).args(arguments)).await
+    says(cargo_local(directory, &["invoke", "{}"]).args(arguments)).await
 }
 
 /// Asserts that the function that prints this was run.
@@ -82,11 +80,8 @@ async fn runs_each_checkouts_function_when_they_share_a_target_directory() {
     let shared = first.with_file_name("shared-target");
     for _ in 0..2 {
         for (checkout, name) in [(&first, "first"), (&second, "second")] {
-            let mut command = cargo_local(checkout);
-            command
-                .args(["invoke", "{}"])
-                .env("CARGO_TARGET_DIR", &shared);
-            was_run(&says(&mut command).await, name);
+            let mut command = cargo_local(checkout, &["invoke", "{}"]);
+            was_run(&says(command.env("CARGO_TARGET_DIR", &shared)).await, name);
         }
     }
 }
@@ -175,15 +170,9 @@ async fn watches_the_sources() {
     let helper = package.replace("watched-sources", "helper");
     write("helper/Cargo.toml", &helper);
     write("helper/src/lib.rs", "");
-    let mut process = cargo_local(&repository)
-        .args(["--watch", "--concurrency", "1"])
-        .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
-    let stderr = &mut stderr;
+    let mut command = cargo_local(&repository, &["--watch", "--concurrency", "1"]);
+    let mut served = serve_command(&mut command, Stdio::piped()).await;
+    let stderr = &mut served.stderr();
     told(stderr, "this is the first").await;
 
     write("helper/src/lib.rs", "// What it depends on counts.");

@@ -6,7 +6,7 @@ use crate::support::{
     all_poll, call, executable, folder, function, hold, patient, payload, scratch, start,
     terminate, within, workers,
 };
-use emulator::{Emulator, Settings};
+use emulator::Emulator;
 use serde_json::json;
 use tokio::process::Command;
 
@@ -184,46 +184,11 @@ async fn the_aws_cli_waits_for_and_invokes_the_function_and_reports_errors() {
     assert_eq!(errors, expected);
 }
 
-/// Settings for AWS's runtime interface client for Python, which starts a process for each worker. It
-/// runs `app.py` in a folder of this name.
-fn python_function(name: &str, app: &str) -> Settings {
-    std::fs::write(folder(name).join("app.py"), app).unwrap();
-    let script = "#!/bin/sh\nexec python3 -m awslambdaric app.handler\n";
-    patient(&executable(&format!("{name}/bootstrap"), script))
-}
-
+/// With AWS's runtime interface client, which starts a process for each worker. Each registers an
+/// extension if none has polled yet, and has a hook for SIGTERM.
 #[tokio::test]
 #[ignore = "needs awslambdaric"]
-async fn runs_a_python_function() {
-    let app = "def handler(event, context):\n    \
-               if event.get('fail'): raise ValueError(event['fail'])\n    \
-               return {'event': event, 'id': context.aws_request_id, 'arn': context.invoked_function_arn}\n";
-    let settings = python_function("python", app);
-    for workers in [None, 2.try_into().ok()] {
-        let mut settings = settings.clone();
-        settings.max_concurrency = workers;
-        let emulator = start(settings).await;
-        all_poll(&emulator, workers.map_or(1, std::num::NonZero::get)).await;
-        let reply = call(&emulator, r#"{"n": 10}"#).await;
-        let returned = payload(&reply);
-        assert_eq!(returned["event"], json!({ "n": 10 }));
-        assert_eq!(returned["id"], reply.request_id.to_string());
-        assert_eq!(
-            returned["arn"],
-            "arn:aws:lambda:us-east-1:123456789012:function:python"
-        );
-        let failed = call(&emulator, r#"{"fail": "no such luck"}"#).await;
-        assert!(failed.function_error);
-        assert_eq!(payload(&failed)["errorType"], "ValueError");
-        terminate(emulator).await;
-    }
-}
-
-/// Each worker is a process, whose handler registers an extension if none has polled yet, and has a hook
-/// for SIGTERM.
-#[tokio::test]
-#[ignore = "needs awslambdaric"]
-async fn ends_every_worker_of_a_python_function_in_order() {
+async fn runs_a_python_function_and_ends_each_of_its_workers_in_order() {
     let app = r"
 import os, signal, sys, threading, urllib.error, urllib.request
 API = 'http://' + os.environ['AWS_LAMBDA_RUNTIME_API'] + '/2020-01-01/extension/'
@@ -241,18 +206,35 @@ try:
 except urllib.error.HTTPError:
     pass
 def handler(event, context):
-    return os.getpid()
+    if event.get('fail'): raise ValueError(event['fail'])
+    return {'event': event, 'id': context.aws_request_id, 'arn': context.invoked_function_arn}
 ";
-    let mut settings = python_function("hooks", app);
-    settings.max_concurrency = 3.try_into().ok();
-    // With this the runtime polls in a thread of its own, and so lets Python's signal handlers run.
-    settings.environment = vec![("AWS_EXECUTION_ENV".into(), "AWS_Lambda_python3.12".into())];
-    let emulator = start(settings).await;
-    all_poll(&emulator, 3).await;
-    terminate(emulator).await;
-    let files = std::fs::read_dir(scratch("hooks")).unwrap().flatten();
-    let ended = files.filter(|file| file.file_name().to_string_lossy().starts_with("ended-"));
-    assert_eq!(ended.count(), 3);
+    let script = "#!/bin/sh\nexec python3 -m awslambdaric app.handler\n";
+    for (name, workers) in [("python", None), ("python-workers", 3.try_into().ok())] {
+        std::fs::write(folder(name).join("app.py"), app).unwrap();
+        let mut settings = patient(&executable(&format!("{name}/bootstrap"), script));
+        settings.max_concurrency = workers;
+        // With this the runtime polls in a thread of its own, and so lets Python's signal handlers run.
+        settings.environment = vec![("AWS_EXECUTION_ENV".into(), "AWS_Lambda_python3.12".into())];
+        let emulator = start(settings).await;
+        let count = workers.map_or(1, std::num::NonZero::get);
+        all_poll(&emulator, count).await;
+        let reply = call(&emulator, r#"{"n": 10}"#).await;
+        let expected = json!({
+            "event": { "n": 10 },
+            "id": reply.request_id.to_string(),
+            "arn": format!("arn:aws:lambda:us-east-1:123456789012:function:{name}"),
+        });
+        assert_eq!(payload(&reply), expected);
+        let failed = call(&emulator, r#"{"fail": "no such luck"}"#).await;
+        assert!(failed.function_error);
+        assert_eq!(payload(&failed)["errorType"], "ValueError");
+        all_poll(&emulator, count).await;
+        terminate(emulator).await;
+        let files = std::fs::read_dir(scratch(name)).unwrap().flatten();
+        let ended = files.filter(|file| file.file_name().to_string_lossy().starts_with("ended-"));
+        assert_eq!(ended.count(), usize::from(count));
+    }
 }
 
 /// AWS's library for Go, which polls as often as there are workers.

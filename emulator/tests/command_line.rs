@@ -18,7 +18,7 @@ const POST: &str = "POST /2015-03-31/functions/function/invocations HTTP/1.1";
 const ENVIRONMENT: &str = r#"{"environment": {}}"#;
 
 /// `cargo local` with these arguments.
-fn bare(arguments: &[&str]) -> Command {
+pub(crate) fn bare(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
     command.args(arguments).stdin(Stdio::null());
     if !arguments.contains(&"--timeout") && !arguments.contains(&"--") {
@@ -41,12 +41,12 @@ async fn environment(command: &mut Command) -> Value {
     serde_json::from_slice(&reply.stdout).unwrap()
 }
 
-async fn output(command: &mut Command) -> Output {
+pub(crate) async fn output(command: &mut Command) -> Output {
     let output = within("cargo local to end", command.output()).await;
     output.unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -147,7 +147,7 @@ async fn refuses_settings_that_aws_refuses() {
 }
 
 /// A running `cargo local`.
-struct Served {
+pub(crate) struct Served {
     process: Child,
     invoke: SocketAddr,
     function_url: SocketAddr,
@@ -160,7 +160,7 @@ async fn serve(arguments: &[&str], stderr: Stdio) -> Served {
     serve_command(&mut cargo_local(arguments), stderr).await
 }
 
-async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
+pub(crate) async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
     let mut process = command
         .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
         .stdin(Stdio::null())
@@ -192,7 +192,7 @@ async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
 
 impl Served {
     /// What it says on standard error, if that is a pipe.
-    fn stderr(&mut self) -> Lines<BufReader<ChildStderr>> {
+    pub(crate) fn stderr(&mut self) -> Lines<BufReader<ChildStderr>> {
         BufReader::new(self.process.stderr.take().unwrap()).lines()
     }
 

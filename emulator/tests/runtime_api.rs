@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::support::browser::Browser;
 use crate::support::worker::{Function, NEXT, post_head};
 use crate::support::{
-    Connection, PATIENCE, Response, all_poll, http, invoke, payload, request, request_bytes,
-    response, send, within,
+    Connection, PATIENCE, Response, all_poll, http, invoke, payload, request, response, send,
+    within,
 };
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
@@ -126,12 +127,9 @@ async fn refuses_replies_and_errors_that_are_too_large() {
 #[tokio::test]
 async fn accepts_a_reply_again_that_broke_off() {
     let (function, call, event) = Function::start_invoked().await;
-    let id = event.header("lambda-runtime-aws-request-id").unwrap();
-    let broken = format!(
-        "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nhost: localhost\r\n\
-         content-length: 100\r\n\r\nonly this"
-    );
-    let mut broken = send(function.runtime_api, broken.as_bytes()).await;
+    let whole = function.reply_bytes(&event, "12345");
+    let broken = &whole[..whole.len() - 1];
+    let mut broken = send(function.runtime_api, broken).await;
     broken.shutdown().await.unwrap();
     function.reply(&event, b"1").await;
     assert_eq!(&call.await.unwrap().payload[..], b"1");
@@ -201,16 +199,11 @@ async fn gives_no_event_to_a_page() {
         "http://{}/2018-06-01/runtime/invocation/next",
         function.runtime_api
     );
-    let page = format!("data:text/html,<img src={url}?1><img src={url}?2><p>loaded");
-    let mut chromium = tokio::process::Command::new("chromium");
-    chromium
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-        .arg(page)
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true);
-    // It ends when the images have been refused: a poll would stay open.
-    let shown = within("Chromium to end", chromium.output()).await.unwrap();
-    assert!(String::from_utf8_lossy(&shown.stdout).contains("loaded"));
+    // The page is loaded when the images have been refused: a poll would stay open.
+    Browser::open(&format!(
+        "data:text/html,<img src={url}?1><img src={url}?2>"
+    ))
+    .await;
     function.serve().await;
 }
 
@@ -224,6 +217,8 @@ async fn knows_no_other_paths_and_methods() {
         ("POST /2018-06-01/runtime/invocation/next", "405"),
         ("HEAD /2018-06-01/runtime/invocation/next", "405"),
         ("GET /2020-01-01/extension/register", "405"),
+        // It has started.
+        ("POST /2018-06-01/runtime/init/error", "403"),
     ] {
         let head = format!("{line} HTTP/1.1");
         let mut connection = request(function.runtime_api, &head, b"").await;
@@ -237,10 +232,9 @@ async fn knows_no_other_paths_and_methods() {
 
 /// Posts with a response mode. The body is chunked, and its end does not come.
 async fn begin_stream(function: &Function, event: &Response, what: &str, mode: &str) -> Connection {
-    let id = event.header("lambda-runtime-aws-request-id").unwrap();
+    let head = post_head(what, event).replace('\n', "\r\n");
     let beginning = format!(
-        "POST /2018-06-01/runtime/invocation/{id}/{what} HTTP/1.1\r\nhost: localhost\r\n\
-         lambda-runtime-function-response-mode: {mode}\r\n\
+        "{head}\r\nhost: localhost\r\nlambda-runtime-function-response-mode: {mode}\r\n\
          transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"
     );
     send(function.runtime_api, beginning.as_bytes()).await
@@ -280,28 +274,4 @@ async fn accepts_the_error_of_a_function_that_streams() {
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(response(&mut stream).await.status, 202);
     assert_eq!(&call.await.unwrap().payload[..], b"hello");
-}
-
-#[tokio::test]
-async fn serves_a_ping_and_a_registration_in_one_write() {
-    let before = async |address| {
-        let ping = request_bytes(address, "GET /2018-06-01/ping HTTP/1.1", b"");
-        let register = "POST /2020-01-01/extension/register HTTP/1.1
-                        lambda-extension-name: helper";
-        let register = request_bytes(address, register, br#"{"events":[]}"#);
-        let mut connection = send(address, &[register, ping].concat()).await;
-        let registered = response(&mut connection).await;
-        let pinged = response(&mut connection).await;
-        assert_eq!(registered.status, 200);
-        assert_eq!((pinged.status, &*pinged.text()), (200, "pong"));
-        let id = registered.header("lambda-extension-identifier").unwrap();
-        let head = "GET /2020-01-01/extension/event/next HTTP/1.1";
-        let next = format!("{head}\nlambda-extension-identifier: {id}");
-        let next = request_bytes(address, &next, b"");
-        connection.write_all(&next).await.unwrap();
-        // Its request stays open.
-        std::mem::forget(connection);
-    };
-    let function = Function::start_with(|_| {}, before).await;
-    all_poll(&function.emulator, 1).await;
 }

@@ -1,9 +1,7 @@
 //! Functions that do not start, and what their users are told.
 
 use crate::support::worker::runtime_api;
-use crate::support::{
-    Gate, behaving, call, executable, function, http, payload, scratch, start, within,
-};
+use crate::support::{Gate, behaving, executable, http, scratch, within};
 use emulator::{Emulator, Settings};
 
 async fn error(settings: Settings) -> String {
@@ -51,18 +49,4 @@ async fn passes_on_the_error_of_init() {
     });
     let expected = "the function could not start: Config.Missing: no table";
     assert_eq!(error, expected);
-}
-
-#[tokio::test]
-async fn refuses_an_error_of_init_from_a_function_that_has_started() {
-    let emulator = start(function()).await;
-    let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
-    let address = environment["AWS_LAMBDA_RUNTIME_API"].as_str().unwrap();
-    let head = "POST /2018-06-01/runtime/init/error HTTP/1.1";
-    let refused = http(address.parse().unwrap(), head, b"{}").await;
-    let error_type = refused.json()["errorType"].take();
-    assert_eq!(
-        (refused.status, error_type),
-        (403, "InvalidStateTransition".into())
-    );
 }

@@ -138,8 +138,6 @@ impl Function {
 pub(crate) fn post_head(what: &str, event: &Response) -> String {
     let request_id = event.header("lambda-runtime-aws-request-id").unwrap();
     let id = event.header("lambda-runtime-invocation-id").unwrap();
-    format!(
-        "POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1
-         lambda-runtime-invocation-id: {id}"
-    )
+    let line = format!("POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1");
+    format!("{line}\nlambda-runtime-invocation-id: {id}")
 }
