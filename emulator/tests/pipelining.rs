@@ -2,7 +2,7 @@
 
 use crate::support::worker::Function;
 use crate::support::{Connection, all_poll, receive, response, within};
-use emulator::{Fault, Reply, Settings};
+use emulator::{Fault, Reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -127,8 +127,7 @@ async fn hands_the_event_to_another_poll() {
         Fault::PostClose,
         Fault::PollDiscarded,
     ] {
-        let two = |settings: &mut Settings| settings.max_concurrency = 2.try_into().ok();
-        let mut function = Function::start_with(two, async |_| {}).await;
+        let mut function = Function::start_workers(2).await;
         let first = function.call("1");
         let mut broken = function.poll.take().unwrap();
         let event = response(&mut broken).await;

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::console::sample;
-use crate::support::worker::Function;
-use crate::support::{
-    all_poll, call_from_each, hold, spawn_call, start, start_with, start_workers, within, workers,
-};
+use crate::support::worker::{Function, time_out};
+use crate::support::{all_poll, call_from_each, hold, start, start_with, within, workers};
 use emulator::{Emulator, InvokeError, Settings};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -29,65 +27,39 @@ async fn refuses_at_once(emulator: &Emulator) {
 
 #[tokio::test]
 async fn holds_as_many_events_as_the_queue_is_long_and_refuses_others_at_once() {
-    for queue in [0, 1] {
-        let emulator = start_with(2, |it| it.queue = queue).await;
-        all_poll(&emulator, 2).await;
+    for (queue, callers) in [(0, 1), (1, 2), (5_000, 10_000)] {
+        let emulator = start_with(2, |settings| {
+            settings.queue = queue;
+            // Events in the queue wait as long as an invocation may take.
+            settings.timeout = Duration::from_mins(20);
+        })
+        .await;
         let held = [hold(&emulator).await, hold(&emulator).await];
-        let queued = (0..queue).map(|_| spawn_call(&emulator, r#"{"echo": 1}"#));
-        let queued: Vec<_> = queued.collect();
-        // They are in line.
-        tokio::task::yield_now().await;
+        let mut waiting = JoinSet::new();
+        for number in 0..callers {
+            let emulator = Arc::clone(&emulator);
+            let event = json!({ "echo": number }).to_string();
+            waiting.spawn(async move { emulator.invoke(event).await });
+        }
+        for _ in 0..callers - queue {
+            let refused = within("a caller to be refused", waiting.join_next()).await;
+            assert!(is_throttled(&refused.unwrap().unwrap()));
+        }
         refuses_at_once(&emulator).await;
-        for held in held {
-            assert!(!held.release().await.function_error);
+        drop(held);
+        while let Some(reply) = within("a queued event's reply", waiting.join_next()).await {
+            assert!(!reply.unwrap().unwrap().function_error);
         }
-        for queued in queued {
-            assert_eq!(&queued.await.unwrap().payload[..], b"1");
-        }
-    }
-}
-
-#[tokio::test]
-async fn serves_ten_thousand_callers_at_once() {
-    const WAITING: usize = 5_000;
-    let emulator = start_with(2, |settings| {
-        settings.queue = WAITING;
-        // Events in the queue wait as long as an invocation may take.
-        settings.timeout = Duration::from_mins(20);
-    })
-    .await;
-    let held = [hold(&emulator).await, hold(&emulator).await];
-    let mut callers = JoinSet::new();
-    for number in 0..10_000 {
-        let emulator = Arc::clone(&emulator);
-        let event = json!({ "echo": number }).to_string();
-        callers.spawn(async move { emulator.invoke(event).await });
-    }
-    for _ in 0..10_000 - WAITING {
-        let refused = within("a caller to be refused", callers.join_next()).await;
-        assert!(is_throttled(&refused.unwrap().unwrap()));
-    }
-    drop(held);
-    while let Some(reply) = within("a queued event's reply", callers.join_next()).await {
-        assert!(!reply.unwrap().unwrap().function_error);
-    }
-}
-
-#[tokio::test]
-async fn never_throttles_as_many_callers_as_there_are_workers() {
-    for count in [1, 8] {
-        let emulator = start_workers(count).await;
-        call_from_each(&emulator, count, 500).join_all().await;
-        assert!(emulator.most_polls() <= usize::from(count));
     }
 }
 
 /// From the first poll on, with workers that have not polled yet.
 #[tokio::test]
-async fn never_throttles_as_many_callers_as_there_are_workers_that_start() {
-    for _ in 0..5 {
-        let emulator = start(workers(16)).await;
-        call_from_each(&emulator, 16, 10).join_all().await;
+async fn never_throttles_as_many_callers_as_there_are_workers() {
+    for (count, calls) in [(1, 500), (8, 500)].into_iter().chain([(16, 10); 5]) {
+        let emulator = start(workers(count)).await;
+        call_from_each(&emulator, count, calls).join_all().await;
+        assert!(emulator.most_polls() <= usize::from(count));
     }
 }
 
@@ -124,11 +96,19 @@ async fn gives_up_on_a_worker_that_does_not_poll_in_time() {
     refuses_at_once(&function.emulator).await;
 }
 
+/// One of two: exactly one place is left.
 #[tokio::test]
 async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
-    let (mut function, _late) = Function::start_timed_out().await;
+    let mut function = Function::start_workers(2).await;
+    let late = function.call("1");
+    function.next().await;
+    function.poll().await;
+    all_poll(&function.emulator, 1).await;
+    time_out(late).await;
+    let in_time = function.call("2");
+    let event = function.next().await;
     sample(&function.emulator, "a worker gone", |sample| {
-        sample["busy"] == 0 && sample["gone"] == 1
+        sample["busy"] == 1 && sample["gone"] == 1
     })
     .await;
     refuses_at_once(&function.emulator).await;
@@ -137,4 +117,6 @@ async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
     function.serve().await;
     // Between its reply and its next poll, it counts as free.
     function.serve().await;
+    function.reply(&event, b"3").await;
+    assert_eq!(&in_time.await.unwrap().payload[..], b"3");
 }

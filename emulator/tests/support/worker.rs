@@ -36,7 +36,13 @@ pub(crate) async fn runtime_api(gate: &Gate) -> (SocketAddr, Connection) {
 impl Function {
     /// Starts a process that leaves the Runtime API to the test, and polls for its one worker.
     pub(crate) async fn start() -> Self {
-        Self::start_with(|_| {}, async |_| {}).await
+        Self::start_workers(1).await
+    }
+
+    /// Polls for one of so many workers.
+    pub(crate) async fn start_workers(count: u16) -> Self {
+        let workers = |settings: &mut Settings| settings.max_concurrency = count.try_into().ok();
+        Self::start_with(workers, async |_| {}).await
     }
 
     /// Changes the settings, and does something with the Runtime API before the first poll.
@@ -46,6 +52,8 @@ impl Function {
     ) -> Self {
         let gate = Gate::new().await;
         let mut settings = behaving(gate.address());
+        // Callers wait longer.
+        settings.timeout = PATIENCE / 2;
         change(&mut settings);
         let (emulator, (runtime_api, poll, process)) = tokio::join!(start(settings), async {
             let (address, process) = runtime_api(&gate).await;
@@ -62,26 +70,10 @@ impl Function {
 
     /// Starts one that has an event, whose caller waits.
     pub(crate) async fn start_invoked() -> (Self, JoinHandle<Reply>, Response) {
-        // Its callers must wait longer.
-        let limit = |settings: &mut Settings| settings.timeout = PATIENCE / 2;
-        let mut function = Self::start_with(limit, async |_| {}).await;
+        let mut function = Self::start().await;
         let call = function.call("{}");
         let event = function.next().await;
         (function, call, event)
-    }
-
-    /// Starts one whose event has timed out.
-    pub(crate) async fn start_timed_out() -> (Self, Response) {
-        let (function, call, event) = Self::start_invoked().await;
-        time::pause();
-        time::advance(PATIENCE / 2).await;
-        time::resume();
-        let reply = call.await.unwrap();
-        let reason = "Error: Task timed out after 60.00 seconds";
-        let message = format!("RequestId: {} {reason}", reply.request_id);
-        let expected = json!({ "errorType": "Sandbox.Timedout", "errorMessage": message });
-        assert_eq!((reply.function_error, payload(&reply)), (true, expected));
-        (function, event)
     }
 
     /// Serves an invocation from end to end.
@@ -140,4 +132,16 @@ pub(crate) fn post_head(what: &str, event: &Response) -> String {
     let id = event.header("lambda-runtime-invocation-id").unwrap();
     let line = format!("POST /2018-06-01/runtime/invocation/{request_id}/{what} HTTP/1.1");
     format!("{line}\nlambda-runtime-invocation-id: {id}")
+}
+
+/// Lets the time of a function's invocation run out.
+pub(crate) async fn time_out(call: JoinHandle<Reply>) {
+    time::pause();
+    time::advance(PATIENCE / 2).await;
+    time::resume();
+    let reply = call.await.unwrap();
+    let reason = "Error: Task timed out after 60.00 seconds";
+    let message = format!("RequestId: {} {reason}", reply.request_id);
+    let expected = json!({ "errorType": "Sandbox.Timedout", "errorMessage": message });
+    assert_eq!((reply.function_error, payload(&reply)), (true, expected));
 }
