@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
 use crate::support::{
-    Gate, Response, closed, executable, folder, function, function_after, http, request, response,
-    scratch, signal, told, told_all, within,
+    Gate, Response, cases, closed, executable, folder, function, function_after, http, request,
+    response, scratch, signal, told, told_all, within,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -95,34 +95,22 @@ async fn invoke_reads_the_event_from_a_file_or_standard_input() {
 #[tokio::test]
 async fn says_in_one_line_what_is_wrong() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let is_taken = format!("cannot listen on {address} for the Invoke API: ");
-    let ended = "the function ended before its first poll (exit status: 7); it last printed: cannot \
-                 find my table\n";
-    let no_file = "No such file or directory (os error 2)\n";
-    for (arguments, expected) in [
-        (
-            &["invoke", "{"][..],
-            "Could not parse request body into json",
-        ),
-        (
-            &["invoke", "@/no/such"],
-            &format!("cannot read /no/such: {no_file}"),
-        ),
-        (&["invoke", "{}", "--env", "BEHAVIOUR=exit"], ended),
-        (&["--listen", &address], &is_taken),
-        (
-            &["--watch", "/no/such"],
-            &format!("cannot watch /no/such: {no_file}"),
-        ),
-        (&["--env-file", "/no/such"], "cannot read /no/such: "),
-    ] {
-        let refused = output(&mut cargo_local(arguments)).await;
+    let table = "
+invoke { => Could not parse request body into json: Could not parse payload into json: EOF
+invoke @/no/such => cannot read /no/such: No such file or directory (os error 2)
+invoke {} --env BEHAVIOUR=exit => the function ended before its first poll (exit status: 7); it last printed: cannot find my table
+--listen TAKEN => cannot listen on TAKEN for the Invoke API: Address already in use
+--watch /no/such => cannot watch /no/such: No such file or directory (os error 2)
+--env-file /no/such => cannot read /no/such: No such file
+";
+    let table = table.replace("TAKEN", &taken.local_addr().unwrap().to_string());
+    for (arguments, expected) in cases(&table) {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let refused = output(&mut cargo_local(&arguments)).await;
         let printed = text(&refused.stdout);
         assert_eq!((refused.status.code(), &*printed), (Some(1), ""));
         let said = text(&refused.stderr);
-        let error = said.find("error: ").map(|start| &said[start + 7..]);
-        let error = error.unwrap_or_else(|| panic!("no error in {said}"));
+        let error = said.split_once("error: ").expect(&said).1;
         assert!(error.starts_with(expected), "{arguments:?}: {said}");
         assert_eq!(error.lines().count(), 1, "{said}");
     }
@@ -130,17 +118,19 @@ async fn says_in_one_line_what_is_wrong() {
 
 #[tokio::test]
 async fn refuses_settings_that_aws_refuses() {
-    for (arguments, reason) in [
-        (["--concurrency", "0"], "0 is not in 1..=1600"),
-        (["--concurrency", "1601"], "1601 is not in 1..=1600"),
-        (["--timeout", "5401"], "5401 is not in 0..=5400"),
-        (["--function-name", "a b"], "1 to 64 letters, digits"),
-        (["--function-name", ""], "1 to 64 letters, digits"),
-        (["--env", "=x"], "it must be NAME=VALUE or NAME"),
-        (["--env", "NOT_SET"], "give it a value: NOT_SET=VALUE"),
-    ] {
-        let refused = output(&mut cargo_local(&arguments)).await;
-        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+    let table = "
+--concurrency=0 => 0 is not in 1..=1600
+--concurrency=1601 => 1601 is not in 1..=1600
+--timeout=5401 => 5401 is not in 0..=5400
+--function-name=a b => 1 to 64 letters, digits
+--function-name= => 1 to 64 letters, digits
+--env==x => it must be NAME=VALUE or NAME
+--env=NOT_SET => give it a value: NOT_SET=VALUE
+";
+    for (argument, reason) in cases(table) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+        let refused = output(command.arg(argument)).await;
+        assert_eq!(refused.status.code(), Some(2), "{argument}");
         let error = text(&refused.stderr);
         assert!(error.contains(reason), "{error}");
     }
@@ -223,21 +213,17 @@ async fn status(mut process: Child) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn serves_the_function_under_its_name_where_it_says() {
-    let served = serve(&["--function-name", "Other_name-2"], Stdio::inherit()).await;
+async fn serves_the_function_under_its_name_where_it_says_without_a_deadline() {
+    let arguments = ["--function-name", "Other_name-2", "--timeout", "0"];
+    let served = serve(&arguments, Stdio::inherit()).await;
     assert!(served.said.contains("--function-name Other_name-2"));
     assert_eq!(served.post("{}").await.status, 404);
     let head = "POST /2015-03-31/functions/Other_name-2/invocations HTTP/1.1";
     let response = http(served.invoke, head, ENVIRONMENT.as_bytes()).await;
     assert_eq!(response.json()["AWS_LAMBDA_FUNCTION_NAME"], "Other_name-2");
-    let response = http(served.function_url, "GET /?n=10 HTTP/1.1", b"").await;
-    assert_eq!(response.json()["queryStringParameters"]["n"], "10");
-}
-
-#[tokio::test]
-async fn tells_the_function_a_deadline_in_a_year_if_there_is_none() {
-    let served = serve(&["--timeout", "0"], Stdio::inherit()).await;
-    let response = served.post(r#"{"context": {}}"#).await;
+    let head = "POST / HTTP/1.1\ncontent-type: application/json";
+    let response = http(served.function_url, head, br#"{"context": {}}"#).await;
+    // It is told one in a year.
     let deadline = response.json()["deadline"].as_u64().unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let days = (u128::from(deadline) - now) / (24 * 3_600_000);

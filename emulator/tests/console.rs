@@ -6,18 +6,13 @@ use std::time::Duration;
 
 use crate::support::browser::{Browser, open};
 use crate::support::{
-    Gate, Response, all_poll, call, cases, folder, function, function_after, hold, http, invoke,
-    start, start_with, start_workers, terminate, within, workers,
+    Gate, Response, all_poll, call, cases, folder, function, function_after, get, hold, http,
+    invoke, start, start_with, start_workers, terminate, within, workers,
 };
 use emulator::Emulator;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-
-async fn get(emulator: &Emulator, path: &str) -> Response {
-    let head = format!("GET {path} HTTP/1.1");
-    http(emulator.invoke_address(), &head, b"").await
-}
 
 /// Asks as an open page does, until the samples have what is wanted.
 async fn samples<T>(emulator: &Emulator, what: &str, wanted: impl Fn(&[Value]) -> Option<T>) -> T {

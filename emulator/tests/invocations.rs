@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::support::worker::Function;
 use crate::support::{
-    Gate, all_poll, behaving, call, closed, function, hold, line, payload, scratch, signal,
-    spawn_call, start, start_with, start_workers, terminate, within,
+    Gate, all_poll, behaving, call, closed, function, hold, line, payload, scratch, signal, start,
+    start_with, start_workers, terminate, within,
 };
 use emulator::{Emulator, InvokeError, Settings};
 use nix::sys::signal::Signal;
@@ -42,21 +42,14 @@ async fn passes_on_any_json_and_refuses_what_is_none() {
 #[tokio::test]
 async fn keeps_64_invocations_apart_that_are_in_flight_at_once() {
     let emulator = start_workers(64).await;
-    let gate = Gate::new().await;
-    let calls: JoinSet<_> = (0..64)
-        .map(|_| spawn_call(&emulator, gate.event()))
-        .collect();
-    let mut inside = Vec::new();
+    let mut held = Vec::new();
     for _ in 0..64 {
-        inside.push(gate.entered().await);
-    }
-    // Out of order.
-    while let Some(invocation) = inside.pop() {
-        drop(invocation);
+        held.push(hold(&emulator).await);
     }
     let mut ids = HashSet::new();
-    for reply in calls.join_all().await {
-        let reply = reply.unwrap();
+    // Out of order.
+    while let Some(invocation) = held.pop() {
+        let reply = invocation.release().await;
         assert!(!reply.function_error);
         ids.insert(reply.request_id);
     }
@@ -214,10 +207,7 @@ async fn gives_the_function_the_environment_of_a_managed_instance() {
         assert_eq!(environment[name], value, "{name}");
     }
     assert!(environment.get("CARGO").is_none());
-}
-
-#[tokio::test]
-async fn gives_the_function_the_environment_of_ordinary_lambda_without_concurrency() {
+    // Without concurrency, that of ordinary Lambda.
     let emulator = start_with(1, |it| it.max_concurrency = None).await;
     let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
     assert_eq!(environment["AWS_LAMBDA_INITIALIZATION_TYPE"], "on-demand");

@@ -54,13 +54,18 @@ async fn replies_in_the_shape_of_aws() {
 }
 
 #[tokio::test]
-async fn accepts_an_asynchronous_event_while_all_workers_are_busy() {
+async fn accepts_an_asynchronous_event_while_all_workers_are_busy_and_throttles_others() {
     let emulator = start(workers(1)).await;
     let held = hold(&emulator).await;
     let headers = "x-amz-invocation-type: Event";
     let response = invoke(&emulator, headers, br#"{"log": "later"}"#).await;
     assert_eq!((response.status, &*response.text()), (202, ""));
-    assert_eq!(invoke(&emulator, "", b"{}").await.status, 429);
+    let throttled = invoke(&emulator, "", b"{}").await;
+    let expected = "429 TooManyRequestsException Rate Exceeded.";
+    assert_eq!(throttled.refusal(), expected);
+    let body = throttled.json();
+    assert_eq!(body["Reason"], "ConcurrentInvocationLimitExceeded");
+    assert_eq!(body["Type"], "User");
     assert!(!held.release().await.function_error);
     line(&emulator, "later").await;
 }
@@ -154,22 +159,13 @@ async fn refuses_a_payload_that_breaks_off() {
 }
 
 #[tokio::test]
-async fn throttles_in_the_shape_of_aws() {
-    let emulator = start(workers(1)).await;
-    let _held = hold(&emulator).await;
-    let throttled = invoke(&emulator, "", b"{}").await;
-    assert_eq!(
-        throttled.refusal(),
-        "429 TooManyRequestsException Rate Exceeded."
-    );
-    let body = throttled.json();
-    assert_eq!(body["Reason"], "ConcurrentInvocationLimitExceeded");
-    assert_eq!(body["Type"], "User");
-}
-
-#[tokio::test]
 async fn a_caller_that_stalls_holds_up_nobody() {
     let emulator = start_with(1, |it| it.read_timeout = Duration::from_secs(1)).await;
+    let head = b"POST / HTTP/1.1\r\nhost: x";
+    let heads = [
+        send(emulator.invoke_address(), head).await,
+        send(emulator.function_url_address(), head).await,
+    ];
     let mut stalled = Vec::new();
     for length in [10, 7_000_000].repeat(8) {
         stalled.push(begin(&emulator, &format!("content-length: {length}\r\n\r\n1")).await);
@@ -179,14 +175,8 @@ async fn a_caller_that_stalls_holds_up_nobody() {
         let error = response(caller).await.refusal();
         assert!(error.starts_with("408 RequestTimeoutException "), "{error}");
     }
-}
-
-#[tokio::test]
-async fn closes_a_connection_whose_request_does_not_begin() {
-    let limit = Duration::from_millis(200);
-    let emulator = start_with(1, |it| it.read_timeout = limit).await;
-    for address in [emulator.invoke_address(), emulator.function_url_address()] {
-        closed(send(address, b"POST / HTTP/1.1\r\nhost: x").await).await;
+    for caller in heads {
+        closed(caller).await;
     }
 }
 

@@ -364,6 +364,12 @@ pub(crate) async fn http(address: SocketAddr, head: &str, body: &[u8]) -> Respon
     response(&mut request(address, head, body).await).await
 }
 
+/// Gets something from the Invoke API's address.
+pub(crate) async fn get(emulator: &Emulator, path: &str) -> Response {
+    let head = format!("GET {path} HTTP/1.1");
+    http(emulator.invoke_address(), &head, b"").await
+}
+
 /// The cases of a table: a line each, what is sent before an arrow and what comes of it behind.
 pub(crate) fn cases(table: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = table.lines().filter(|line| !line.is_empty());
