@@ -1,13 +1,10 @@
 //! The Extensions API.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use crate::support::worker::{Function, NEXT, runtime_api};
-use crate::support::{
-    Gate, Response, behaving, cases, http, request, request_bytes, response, send, within,
-};
-use emulator::{Emulator, Settings, StartError};
+use crate::support::worker::Function;
+use crate::support::{Response, cases, http, request, request_bytes, response, send};
+use emulator::Settings;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,7 +13,7 @@ fn registration(name: &str) -> String {
     format!("POST /2020-01-01/extension/register HTTP/1.1\nlambda-extension-name: {name}")
 }
 
-async fn register(runtime_api: SocketAddr, name: &str, body: &str) -> Response {
+pub(crate) async fn register(runtime_api: SocketAddr, name: &str, body: &str) -> Response {
     http(runtime_api, &registration(name), body.as_bytes()).await
 }
 
@@ -170,40 +167,4 @@ async fn takes_note_of_an_extensions_errors_and_has_no_telemetry() {
         become_ready(runtime_api, &registered).await;
     };
     Function::start_with(|_| {}, before).await;
-}
-
-/// On AWS the init phase does not end before every extension has asked for its first event.
-#[tokio::test]
-async fn does_not_start_while_an_extension_is_not_ready() {
-    // A slow machine needs more time to come as far as the registration.
-    for seconds in [2, 8, 32] {
-        let gate = Gate::new().await;
-        let settings = Settings {
-            init_timeout: Duration::from_secs(seconds),
-            ..behaving(gate.address())
-        };
-        let never_ready = async {
-            let (address, _process) = runtime_api(&gate).await;
-            let _registered = register(address, "helper", "{}").await;
-            let _poll = request(address, NEXT, b"").await;
-            std::future::pending::<()>().await;
-        };
-        let started = tokio::select! {
-            started = within("the start to fail", Emulator::start(settings)) => started,
-            () = never_ready => unreachable!("it is pending"),
-        };
-        let error = started.unwrap_err();
-        let StartError::TimedOut { extension, .. } = &error else {
-            panic!("{error}");
-        };
-        if extension.is_some() {
-            let expected = format!(
-                "the function's extension \"helper\" did not ask for its first event within \
-                 {seconds} seconds"
-            );
-            assert!(error.to_string().starts_with(&expected), "{error}");
-            return;
-        }
-    }
-    panic!("it never came as far as the registration");
 }

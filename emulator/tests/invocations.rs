@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::worker::Function;
 use crate::support::{
-    Gate, all_poll, behaving, call, closed, function, hold, line, payload, scratch, signal, start,
+    all_poll, call, cases, closed, function, hold, line, payload, scratch, signal, start,
     start_with, start_workers, terminate, within,
 };
 use emulator::{Emulator, InvokeError, Settings};
@@ -163,47 +163,27 @@ async fn leaves_no_process_behind_when_dropped() {
     closed(held.inside).await;
 }
 
-/// A start that fails leaves nothing behind either.
-#[tokio::test]
-async fn leaves_no_process_behind_that_did_not_start() {
-    let gate = Gate::new().await;
-    let settings = Settings {
-        init_timeout: Duration::from_millis(200),
-        ..behaving(gate.address())
-    };
-    let start = within("the start to fail", Emulator::start(settings)).await;
-    let error = start.unwrap_err().to_string();
-    assert!(error.contains("did not poll"), "{error}");
-    // The process may not have got as far as the gate.
-    if let Ok(inside) = tokio::time::timeout(Duration::from_millis(1), gate.entered()).await {
-        closed(inside).await;
-    }
-}
-
 #[tokio::test]
 async fn gives_the_function_the_environment_of_a_managed_instance() {
     let table = ("TABLE".into(), "fibonacci".into());
     let emulator = start_with(5, |it| it.environment = vec![table]).await;
     let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
-    for (name, value) in [
-        ("AWS_LAMBDA_MAX_CONCURRENCY", "5"),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances"),
-        ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
-        ("AWS_LAMBDA_FUNCTION_NAME", "function"),
-        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST.PUBLISHED"),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "2048"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
-        ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000"),
-        (
-            "LD_LIBRARY_PATH",
-            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:\
-             /opt/lib",
-        ),
-        ("_HANDLER", "bootstrap"),
-        ("TZ", ":UTC"),
-        ("TABLE", "fibonacci"),
-    ] {
+    let table = "
+AWS_LAMBDA_MAX_CONCURRENCY => 5
+AWS_LAMBDA_INITIALIZATION_TYPE => lambda-managed-instances
+AWS_LAMBDA_LOG_FORMAT => JSON
+AWS_LAMBDA_FUNCTION_NAME => function
+AWS_LAMBDA_FUNCTION_VERSION => $LATEST.PUBLISHED
+AWS_LAMBDA_FUNCTION_MEMORY_SIZE => 2048
+AWS_REGION => us-east-1
+AWS_XRAY_CONTEXT_MISSING => LOG_ERROR
+AWS_XRAY_DAEMON_ADDRESS => 127.0.0.1:2000
+LD_LIBRARY_PATH => /var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib
+_HANDLER => bootstrap
+TZ => :UTC
+TABLE => fibonacci
+";
+    for (name, value) in cases(table) {
         assert_eq!(environment[name], value, "{name}");
     }
     assert!(environment.get("CARGO").is_none());

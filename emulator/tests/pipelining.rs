@@ -62,8 +62,12 @@ async fn serves_the_poll_behind_a_reply_unless_the_connection_breaks() {
         let requests = [function.reply_bytes(&event, &reply), function.poll_bytes()];
         write(&mut connection, &requests).await;
         let first = receive(&mut connection).await;
-        let first = first.map(|response| response.status);
-        assert_eq!(first, status, "{fault:?}");
+        let got = first.as_ref().map(|response| response.status);
+        assert_eq!(got, status, "{fault:?}");
+        // It is told of the end of the connection, or not.
+        let end = first.as_ref().and_then(|first| first.header("connection"));
+        let is_told = matches!(fault, Fault::PostClose);
+        assert_eq!(end, is_told.then_some("close"), "{fault:?}");
         if !is_accepted {
             "2".clone_into(&mut reply);
             function.reply(&event, b"2").await;
@@ -97,24 +101,6 @@ async fn breaks_off_in_the_head_of_an_event_or_behind_it() {
         assert!(received.starts_with("HTTP/1.1 20"), "{received}");
         let end = received.find("\r\n\r\n").map(|end| end + 4);
         assert_eq!(end, has_whole_head.then_some(received.len()), "{received}");
-    }
-}
-
-#[tokio::test]
-async fn says_that_it_closes_the_connection_or_does_not() {
-    for (fault, header) in [
-        (Fault::PostClose, Some("close")),
-        (Fault::PollDiscarded, None),
-    ] {
-        let (function, mut connection, pending) = invoked().await;
-        let event = response(&mut connection).await;
-        function.emulator.inject([fault]);
-        // Nothing follows, and the connection ends all the same.
-        write(&mut connection, &[function.reply_bytes(&event, "2")]).await;
-        let accepted = response(&mut connection).await;
-        assert_eq!(accepted.header("connection"), header);
-        assert!(receive(&mut connection).await.is_none(), "{fault:?}");
-        assert_eq!(&pending.await.unwrap().payload[..], b"2");
     }
 }
 

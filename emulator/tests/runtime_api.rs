@@ -155,16 +155,15 @@ async fn decodes_the_client_context_for_the_function() {
         (r#"{"custom":"ü"}"#, r#"{"custom":"ü"}"#),
     ] {
         let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, json);
+        let header = format!("x-amz-client-context: {encoded}");
         let emulator = Arc::clone(&function.emulator);
-        let call = tokio::spawn(async move {
-            let header = format!("x-amz-client-context: {encoded}");
-            invoke(&emulator, &header, b"{}").await
+        let (invoked, ()) = tokio::join!(invoke(&emulator, &header, b"{}"), async {
+            let event = function.next().await;
+            let decoded = event.header("lambda-runtime-client-context");
+            assert_eq!(decoded, Some(expected));
+            function.reply(&event, b"1").await;
         });
-        let event = function.next().await;
-        let decoded = event.header("lambda-runtime-client-context");
-        assert_eq!(decoded, Some(expected));
-        function.reply(&event, b"1").await;
-        assert_eq!(call.await.unwrap().status, 200);
+        assert_eq!(invoked.status, 200);
     }
 }
 

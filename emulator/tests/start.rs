@@ -1,8 +1,12 @@
 //! Functions that do not start, and what their users are told.
 
-use crate::support::worker::runtime_api;
-use crate::support::{Gate, behaving, executable, http, scratch, within};
+use crate::extensions::register;
+use crate::support::worker::{NEXT, runtime_api};
+use crate::support::{
+    Gate, PATIENCE, behaving, closed, executable, http, request, scratch, within,
+};
 use emulator::{Emulator, Settings};
+use tokio::time;
 
 async fn error(settings: Settings) -> String {
     let start = within("the start to fail", Emulator::start(settings));
@@ -49,4 +53,36 @@ async fn passes_on_the_error_of_init() {
     });
     let expected = "the function could not start: Config.Missing: no table";
     assert_eq!(error, expected);
+}
+
+/// On AWS the init phase does not end before every extension has asked for its first event.
+#[tokio::test]
+async fn gives_up_what_does_not_start_in_time_and_leaves_nothing_behind() {
+    for (registers, reason) in [
+        (false, "the function did not poll within 60 seconds"),
+        (
+            true,
+            "the function's extension \"helper\" did not ask for its first event within 60 seconds",
+        ),
+    ] {
+        let gate = Gate::new().await;
+        let settings = Settings {
+            init_timeout: PATIENCE / 2,
+            ..behaving(gate.address())
+        };
+        let (error, (process, _poll)) = tokio::join!(error(settings), async {
+            let (address, process) = runtime_api(&gate).await;
+            let mut poll = None;
+            if registers {
+                register(address, "helper", "{}").await;
+                poll = Some(request(address, NEXT, b"").await);
+            }
+            time::pause();
+            time::advance(PATIENCE / 2).await;
+            time::resume();
+            (process, poll)
+        });
+        assert!(error.starts_with(reason), "{error}");
+        closed(process).await;
+    }
 }
