@@ -72,6 +72,8 @@ async fn gives_up_what_does_not_start_in_time_and_leaves_nothing_behind() {
         };
         let (error, (process, _poll)) = tokio::join!(error(settings), async {
             let (address, process) = runtime_api(&gate).await;
+            // When this gets a response, the time is running.
+            http(address, "GET /2018-06-01/ping HTTP/1.1", b"").await;
             let mut poll = None;
             if registers {
                 register(address, "helper", "{}").await;
