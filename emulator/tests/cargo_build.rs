@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::command_line::{bare, output, serve_command, text};
-use crate::support::{Gate, scratch, told, told_all};
+use crate::support::{Gate, function, scratch, told, told_all};
 use tokio::process::Command;
 
 /// A repository with a package of this name, whose binary prints where it comes from and ends.
@@ -141,19 +141,15 @@ async fn finds_the_function_or_lists_what_could_be_it() {
     was_run(&local(&root.join("two/src"), &[]).await, "right");
 }
 
-/// A function that prints `version` and polls.
+/// A program that prints `version` and becomes the test function.
 fn source(version: &str) -> String {
+    let function = function().bootstrap;
+    let function = function.display();
     format!(
-        "use std::io::{{Read, Write}};
-         fn main() {{
+        "fn main() {{
              println!(\"this is {version}\");
-             let runtime_api = std::env::var(\"AWS_LAMBDA_RUNTIME_API\").unwrap();
-             let mut poll = std::net::TcpStream::connect(runtime_api).unwrap();
-             poll.write_all(
-                 b\"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n\",
-             )
-             .unwrap();
-             let _ = poll.read(&mut [0]);
+             let mut function = std::process::Command::new(\"{function}\");
+             panic!(\"{{}}\", std::os::unix::process::CommandExt::exec(&mut function));
          }}
          "
     )

@@ -75,21 +75,12 @@ async fn invoke_prints_the_reply_or_the_error_and_only_the_invocations_log() {
 async fn invoke_reads_the_event_from_a_file_or_standard_input() {
     let event = scratch("event.json");
     fs::write(&event, r#"{"echo": "from a file"}"#).unwrap();
-    let argument = format!("@{}", event.display());
-    let printed = output(&mut cargo_local(&["invoke", &argument])).await;
-    assert_eq!(text(&printed.stdout), "\"from a file\"\n");
-
-    let mut process = cargo_local(&["invoke", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = process.stdin.take().unwrap();
-    let event = br#"{"echo": "from standard input"}"#;
-    stdin.write_all(event).await.unwrap();
-    drop(stdin);
-    let printed = within("cargo local to end", process.wait_with_output()).await;
-    assert_eq!(text(&printed.unwrap().stdout), "\"from standard input\"\n");
+    let file = format!("@{}", event.display());
+    let stdin = File::open(event).unwrap();
+    for (argument, stdin) in [(&*file, Stdio::null()), ("-", stdin.into())] {
+        let printed = output(cargo_local(&["invoke", argument]).stdin(stdin)).await;
+        assert_eq!(text(&printed.stdout), "\"from a file\"\n", "{argument}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::extensions::register;
 use crate::support::worker::{NEXT, runtime_api};
 use crate::support::{
-    Gate, PATIENCE, behaving, closed, executable, http, request, scratch, within,
+    Gate, PATIENCE, behaving, cases, closed, executable, http, request, scratch, within,
 };
 use emulator::{Emulator, Settings};
 use tokio::time;
@@ -19,24 +19,17 @@ async fn error(settings: Settings) -> String {
 async fn says_why_the_bootstrap_cannot_be_run() {
     let plain = scratch("not-executable");
     std::fs::write(&plain, "").unwrap();
-    let foreign = executable("for-another-machine", "\x7fELF nonsense");
-    for (bootstrap, reason) in [
-        (
-            "/no/such".as_ref(),
-            "No such file or directory (os error 2)",
-        ),
-        (
-            "/tmp".as_ref(),
-            "it is a directory; give the path of the executable in it",
-        ),
-        (&*plain, "it is not executable; try chmod +x"),
-        (&*foreign, "Exec format error (os error 8)"),
-    ] {
+    executable("for-another-machine", "\x7fELF nonsense");
+    let table = "
+/no/such => No such file or directory (os error 2)
+/tmp => it is a directory; give the path of the executable in it
+FOLDER/not-executable => it is not executable; try chmod +x
+FOLDER/for-another-machine => Exec format error (os error 8)
+";
+    let folder = plain.parent().unwrap().to_str().unwrap();
+    for (bootstrap, reason) in cases(&table.replace("FOLDER", folder)) {
         let error = error(Settings::new(bootstrap)).await;
-        assert_eq!(
-            error,
-            format!("cannot run {}: {reason}", bootstrap.display())
-        );
+        assert_eq!(error, format!("cannot run {bootstrap}: {reason}"));
     }
 }
 
