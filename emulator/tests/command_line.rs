@@ -273,9 +273,9 @@ async fn says_what_became_of_an_invocation() {
         (r#"{"fail": "no\nluck"}"#, ": no luck"),
         (r#"{"exit": 3}"#, "Runtime.ExitError: "),
     ] {
-        let id = served.post(event).await;
-        let id = id.header("x-amzn-requestid").unwrap().to_owned();
-        let line = told(&mut stderr, &format!("invocation {id} ")).await;
+        let response = served.post(event).await;
+        let line = format!("invocation {} ", response.request_id());
+        let line = told(&mut stderr, &line).await;
         assert!(line.contains(what), "{line}");
     }
     // And where AWS would do more.
@@ -299,9 +299,8 @@ async fn says_what_became_of_an_invocation() {
     let throttled = served.post("{}").await;
     assert_eq!(throttled.status, 429);
     let late = response(&mut held).await;
-    let id = |response: &Response| response.header("x-amzn-requestid").unwrap().to_owned();
-    let throttle = format!("invocation {} was throttled", id(&throttled));
-    let time_out = format!("invocation {} failed after", id(&late));
+    let throttle = format!("invocation {} was throttled", throttled.request_id());
+    let time_out = format!("invocation {} failed after", late.request_id());
     let line = told_all(&mut stderr, &[&throttle, &time_out]).await;
     assert!(line.contains("throttled") || line.contains("Task timed out after 1.00 seconds"));
 }

@@ -3,15 +3,8 @@
 use crate::support::worker::Function;
 use crate::support::{Connection, all_poll, receive, response, within};
 use emulator::{Fault, Reply};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinHandle;
-
-/// Sends requests in one write.
-async fn write(connection: &mut Connection, requests: &[Vec<u8>]) {
-    let bytes = requests.concat();
-    let sent = connection.write_all(&bytes);
-    within("requests to be read", sent).await.unwrap();
-}
 
 /// A function whose one worker has an event, the connection on which it got that, and its caller.
 async fn invoked() -> (Function, Connection, JoinHandle<Reply>) {
@@ -30,8 +23,9 @@ async fn serves_a_reply_and_the_next_poll_in_one_write_in_order() {
         let reply = format!("\"{}\"", "x".repeat(length));
         let event = response(&mut connection).await;
         assert_eq!(event.text(), number.to_string());
-        let requests = [function.reply_bytes(&event, &reply), function.poll_bytes()];
-        write(&mut connection, &requests).await;
+        function
+            .reply_and_poll(&mut connection, &event, &reply)
+            .await;
         assert_eq!(response(&mut connection).await.status, 202);
         assert_eq!(call.await.unwrap().payload, reply);
         // The poll counts although its connection has sent nothing since.
@@ -59,8 +53,9 @@ async fn serves_the_poll_behind_a_reply_unless_the_connection_breaks() {
         let event = response(&mut connection).await;
         function.emulator.inject([fault]);
         let mut reply = format!("\"{}\"", "x".repeat(100_000));
-        let requests = [function.reply_bytes(&event, &reply), function.poll_bytes()];
-        write(&mut connection, &requests).await;
+        function
+            .reply_and_poll(&mut connection, &event, &reply)
+            .await;
         let first = receive(&mut connection).await;
         let got = first.as_ref().map(|response| response.status);
         assert_eq!(got, status, "{fault:?}");
@@ -120,8 +115,7 @@ async fn hands_the_event_to_another_poll() {
         function.poll().await;
         all_poll(&function.emulator, 1).await;
         function.emulator.inject([fault]);
-        let requests = [function.reply_bytes(&event, "2"), function.poll_bytes()];
-        write(&mut broken, &requests).await;
+        function.reply_and_poll(&mut broken, &event, "2").await;
         while receive(&mut broken).await.is_some() {}
         let second = function.call("3");
         let event = function.next().await;

@@ -5,24 +5,14 @@ use std::time::Duration;
 
 use crate::console::sample;
 use crate::support::worker::{Function, time_out};
-use crate::support::{all_poll, call_from_each, hold, start, start_with, within, workers};
-use emulator::{Emulator, InvokeError, Settings};
+use crate::support::{all_poll, call_from_each, hold, is_full, start, start_with, within, workers};
+use emulator::{InvokeError, Settings};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 fn is_throttled<T>(outcome: &Result<T, InvokeError>) -> bool {
     matches!(outcome, Err(InvokeError::TooManyRequests))
-}
-
-/// A caller is refused without waiting.
-async fn refuses_at_once(emulator: &Emulator) {
-    let refused = tokio::select! {
-        biased;
-        refused = emulator.invoke("{}") => refused,
-        () = std::future::ready(()) => panic!("it waits"),
-    };
-    assert!(is_throttled(&refused));
 }
 
 #[tokio::test]
@@ -45,7 +35,7 @@ async fn holds_as_many_events_as_the_queue_is_long_and_refuses_others_at_once() 
             let refused = within("a caller to be refused", waiting.join_next()).await;
             assert!(is_throttled(&refused.unwrap().unwrap()));
         }
-        refuses_at_once(&emulator).await;
+        assert!(is_full(&emulator).await);
         drop(held);
         while let Some(reply) = within("a queued event's reply", waiting.join_next()).await {
             assert!(!reply.unwrap().unwrap().function_error);
@@ -93,7 +83,7 @@ async fn gives_up_on_a_worker_that_does_not_poll_in_time() {
     assert!(is_throttled(&waits.await));
     assert!(replied.elapsed() >= LIMIT);
     // Now the worker counts as gone, and others are refused at once.
-    refuses_at_once(&function.emulator).await;
+    assert!(is_full(&function.emulator).await);
 }
 
 /// One of two: exactly one place is left.
@@ -111,7 +101,7 @@ async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
         sample["busy"] == 1 && sample["gone"] == 1
     })
     .await;
-    refuses_at_once(&function.emulator).await;
+    assert!(is_full(&function.emulator).await);
     function.poll().await;
     sample(&function.emulator, "no worker gone", |one| one["gone"] == 0).await;
     function.serve().await;

@@ -4,13 +4,14 @@ pub(crate) mod browser;
 pub(crate) mod worker;
 
 use std::fs;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use emulator::{Emulator, Reply, Settings};
+use emulator::{Emulator, InvokeError, Reply, Settings};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -24,10 +25,6 @@ use tokio::time::timeout;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits for something that will happen, unless something is wrong.
-///
-/// # Panics
-///
-/// If it takes longer than [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waited = timeout(PATIENCE, future).await;
     waited.unwrap_or_else(|_| panic!("waited {} seconds for {what}", PATIENCE.as_secs()))
@@ -171,6 +168,15 @@ pub(crate) async fn call(emulator: &Emulator, event: impl Into<String>) -> Reply
         .unwrap_or_else(|error| panic!("{error} instead of {what}"))
 }
 
+/// Whether a caller is throttled without waiting.
+pub(crate) async fn is_full(emulator: &Emulator) -> bool {
+    tokio::select! {
+        biased;
+        refused = emulator.invoke("{}") => matches!(refused, Err(InvokeError::TooManyRequests)),
+        () = ready(()) => false,
+    }
+}
+
 /// Invokes the function while the test goes on.
 pub(crate) fn spawn_call(emulator: &Arc<Emulator>, event: impl Into<String>) -> JoinHandle<Reply> {
     let (emulator, event) = (Arc::clone(emulator), event.into());
@@ -300,6 +306,10 @@ impl Response {
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        self.header("x-amzn-requestid").expect("a request id")
     }
 
     /// An error of the Lambda API: its status, type and message.

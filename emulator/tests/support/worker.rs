@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use emulator::{Emulator, Reply, Settings};
 use serde_json::json;
-use tokio::io::AsyncBufReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time;
 
@@ -114,9 +114,17 @@ impl Function {
         (posted.status, posted.text().trim().to_owned())
     }
 
-    /// The bytes of a poll, to be sent with other requests.
-    pub(crate) fn poll_bytes(&self) -> Vec<u8> {
-        request_bytes(self.runtime_api, NEXT, b"")
+    /// Sends a reply to an event and the next poll in one write.
+    pub(crate) async fn reply_and_poll(
+        &self,
+        connection: &mut Connection,
+        event: &Response,
+        body: &str,
+    ) {
+        let poll = request_bytes(self.runtime_api, NEXT, b"");
+        let requests = [self.reply_bytes(event, body), poll].concat();
+        let sent = connection.write_all(&requests);
+        within("requests to be read", sent).await.unwrap();
     }
 
     /// The bytes of a reply to an event.
