@@ -385,7 +385,7 @@ async fn shows_a_burst_fill_the_workers() {
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
-async fn goes_on_after_the_function_has_crashed() {
+async fn goes_on_after_the_function_has_crashed_and_with_another_emulator() {
     let (emulator, mut browser) = open(workers(2)).await;
     let first = emulator.pid().unwrap();
     let state = format!("$('#state').textContent === 'The function runs as process {first}.'");
@@ -399,6 +399,24 @@ async fn goes_on_after_the_function_has_crashed() {
     );
     browser.wait(&state).await;
     counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
+    assert_eq!(browser.invoke(r#"{"echo": 1}"#).await, REPLIED);
+
+    let mut settings = workers(3);
+    settings.invoke_address = emulator.invoke_address();
+    terminate(emulator).await;
+    browser.wait_for_text("#state", "No live data").await;
+    counts(&mut browser, "").await;
+    let outcome = browser.invoke("{}").await;
+    assert!(outcome.starts_with("No response: "), "{outcome}");
+
+    browser.call("Page.enable", json!({})).await;
+    let _emulator = start(settings).await;
+    // It has another number of workers.
+    within("the page to load again", async {
+        while browser.next_message().await["method"] != "Page.loadEventFired" {}
+    })
+    .await;
+    counts(&mut browser, "0 busy, 3 polling, 0 gone").await;
     assert_eq!(browser.invoke(r#"{"echo": 1}"#).await, REPLIED);
 }
 
@@ -421,30 +439,6 @@ async fn shows_a_function_that_somebody_else_starts() {
     assert_eq!(browser.text("#details [aria-label=Log]").await, elsewhere);
     assert_eq!(browser.text("#silent").await, elsewhere);
     drop(process);
-}
-
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn says_that_there_is_no_emulator_and_finds_the_next_one() {
-    let (emulator, mut browser) = open(workers(2)).await;
-    counts(&mut browser, "0 busy, 2 polling, 0 gone").await;
-    let mut settings = workers(3);
-    settings.invoke_address = emulator.invoke_address();
-    terminate(emulator).await;
-    browser.wait_for_text("#state", "No live data").await;
-    counts(&mut browser, "").await;
-    let outcome = browser.invoke("{}").await;
-    assert!(outcome.starts_with("No response: "), "{outcome}");
-
-    browser.call("Page.enable", json!({})).await;
-    let _emulator = start(settings).await;
-    // It has another number of workers.
-    within("the page to load again", async {
-        while browser.next_message().await["method"] != "Page.loadEventFired" {}
-    })
-    .await;
-    counts(&mut browser, "0 busy, 3 polling, 0 gone").await;
-    assert_eq!(browser.invoke(r#"{"echo": 1}"#).await, REPLIED);
 }
 
 #[tokio::test]
@@ -514,19 +508,6 @@ async fn shows_what_is_sent_as_text_and_not_all_of_it() {
     let pretty = "pretty('{\"a\": 1') + pretty('[1,[2 , {}]]')";
     let expected = "{\"a\": 1[\n  1,\n  [\n    2,\n    {}\n  ]\n]";
     assert_eq!(browser.value(pretty).await, expected);
-}
-
-/// The page draws what it gets and keeps nothing.
-#[tokio::test]
-#[ignore = "needs Chromium"]
-async fn does_not_grow() {
-    let (_emulator, mut browser) = open(workers(1)).await;
-    counts(&mut browser, "0 busy, 1 polling, 0 gone").await;
-    let count = "get('/console/live').then((message) => {
-        for (let n = 0; n < 1000; n++) update(message);
-        return document.querySelectorAll('*').length })";
-    let first = browser.value(count).await;
-    assert_eq!(browser.value(count).await, first);
 }
 
 /// The texts of two labels do not touch, and nothing sticks out of its section.
@@ -600,7 +581,7 @@ async fn fits_every_screen() {
 
 #[tokio::test]
 #[ignore = "needs Chromium"]
-async fn draws_a_single_invocation_large_enough_to_see() {
+async fn draws_a_single_invocation_large_enough_to_see_and_keeps_nothing() {
     let (_emulator, mut browser) = open(workers(1)).await;
     browser.invoke(r#"{"echo": 1}"#).await;
     for curve in [".dots path:first-child", ".dots path:last-child"] {
@@ -618,6 +599,11 @@ async fn draws_a_single_invocation_large_enough_to_see() {
     let times = "[...$('.times').children].map((one) => one.textContent)";
     let times = browser.value(times).await;
     assert_eq!(times.as_array().unwrap().len(), 3, "{times}");
+    let count = "get('/console/live').then((message) => {
+        for (let n = 0; n < 1000; n++) update(message);
+        return document.querySelectorAll('*').length })";
+    let first = browser.value(count).await;
+    assert_eq!(browser.value(count).await, first);
 }
 
 #[tokio::test]

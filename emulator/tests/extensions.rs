@@ -115,13 +115,11 @@ async fn refuses_an_extension_that_it_does_not_know() {
         "POST /2020-01-01/extension/exit/error",
         "PUT /2022-07-01/telemetry",
     ] {
+        let unknown = "lambda-extension-identifier: 156cb537-e2d4-11e8-9b34-d36013741fb9";
         for (header, problem) in [
             ("", "Missing"),
             ("lambda-extension-identifier: me", "Invalid"),
-            (
-                "lambda-extension-identifier: 156cb537-e2d4-11e8-9b34-d36013741fb9",
-                "Unknown",
-            ),
+            (unknown, "Unknown"),
         ] {
             let head = format!("{line} HTTP/1.1\n{header}");
             let refused = http(function.runtime_api, &head, b"").await;
@@ -132,9 +130,19 @@ async fn refuses_an_extension_that_it_does_not_know() {
 }
 
 #[tokio::test]
-async fn refuses_a_second_request_for_the_first_event() {
+async fn notes_an_extensions_errors_has_no_telemetry_and_waits_once_for_its_first_event() {
     let before = async |runtime_api| {
         let registered = register(runtime_api, "helper", "{}").await;
+        for path in ["init/error", "exit/error"] {
+            let head = head(&format!("POST /2020-01-01/extension/{path}"), &registered);
+            let refused = http(runtime_api, &head, b"{}").await;
+            is_refused(&refused, 403, "Extension.MissingHeader");
+            let head = format!("{head}\nlambda-extension-function-error-type: Helper.Broken");
+            assert_eq!(http(runtime_api, &head, b"{}").await.status, 202);
+        }
+        let telemetry = head("PUT /2022-07-01/telemetry", &registered);
+        let telemetry = http(runtime_api, &telemetry, b"{}").await;
+        is_refused(&telemetry, 202, "Telemetry.NotSupported");
         let head = head("GET /2020-01-01/extension/event/next", &registered);
         // Whichever of the two comes first, the other is refused.
         let mut one = request(runtime_api, &head, b"").await;
@@ -146,25 +154,6 @@ async fn refuses_a_second_request_for_the_first_event() {
         // The other's request stays open.
         std::mem::forget((one, other));
         is_refused(&refused, 403, "Extension.InvalidExtensionState");
-    };
-    Function::start_with(|_| {}, before).await;
-}
-
-#[tokio::test]
-async fn takes_note_of_an_extensions_errors_and_has_no_telemetry() {
-    let before = async |runtime_api| {
-        let registered = register(runtime_api, "helper", "{}").await;
-        for path in ["init/error", "exit/error"] {
-            let head = head(&format!("POST /2020-01-01/extension/{path}"), &registered);
-            let refused = http(runtime_api, &head, b"{}").await;
-            is_refused(&refused, 403, "Extension.MissingHeader");
-            let head = format!("{head}\nlambda-extension-function-error-type: Helper.Broken");
-            assert_eq!(http(runtime_api, &head, b"{}").await.status, 202);
-        }
-        let head = head("PUT /2022-07-01/telemetry", &registered);
-        let telemetry = http(runtime_api, &head, b"{}").await;
-        is_refused(&telemetry, 202, "Telemetry.NotSupported");
-        become_ready(runtime_api, &registered).await;
     };
     Function::start_with(|_| {}, before).await;
 }

@@ -64,20 +64,17 @@ async fn locates_the_code_by_an_absolute_path() {
 #[tokio::test]
 async fn describes_the_version_that_is_asked_for() {
     let emulator = start(function()).await;
-    for (path, version, qualifier) in [
-        ("", "$LATEST", ""),
-        ("?Qualifier=%24LATEST", "$LATEST", ":$LATEST"),
-        (
-            ":$LATEST.PUBLISHED",
-            "$LATEST.PUBLISHED",
-            ":$LATEST.PUBLISHED",
-        ),
-    ] {
-        let response = get_function(&emulator, &format!("/function{path}")).await;
+    let table = "
+/function => $LATEST {arn}
+/function?Qualifier=%24LATEST => $LATEST {arn}:$LATEST
+/function:$LATEST.PUBLISHED => $LATEST.PUBLISHED {arn}:$LATEST.PUBLISHED
+";
+    for (path, expected) in cases(&table.replace("{arn}", ARN)) {
+        let response = get_function(&emulator, path).await;
         let configuration = response.json()["Configuration"].take();
-        assert_eq!(configuration["Version"], version);
-        let arn = format!("{ARN}{qualifier}");
-        assert_eq!(configuration["FunctionArn"], arn);
+        let member = |name: &str| configuration[name].as_str().unwrap();
+        let described = format!("{} {}", member("Version"), member("FunctionArn"));
+        assert_eq!(described, expected, "{path}");
     }
 }
 

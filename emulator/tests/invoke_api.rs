@@ -185,28 +185,23 @@ async fn a_dry_run_invokes_nothing_and_reports_no_version() {
 #[tokio::test]
 async fn finds_the_function_by_each_of_its_names() {
     let emulator = start_with(8, |it| it.function_name = "Generator_2-b".to_owned()).await;
+    let table = "
+Generator_2-b => {arn}
+123456789012:function:Generator_2-b => {arn}
+{arn} => {arn}
+Generator_2-b?Qualifier= => {arn}
+Generator_2-b:$LATEST.PUBLISHED => {arn}:$LATEST.PUBLISHED
+Generator_2-b%3A%24LATEST.PUBLISHED => {arn}:$LATEST.PUBLISHED
+Generator_2-b?Qualifier=%24LATEST.PUBLISHED => {arn}:$LATEST.PUBLISHED
+123456789012:function:Generator_2-b:$LATEST.PUBLISHED => {arn}:$LATEST.PUBLISHED
+{arn}:$LATEST.PUBLISHED => {arn}:$LATEST.PUBLISHED
+Generator_2-b:$LATEST.PUBLISHED?Qualifier=$LATEST.PUBLISHED => {arn}:$LATEST.PUBLISHED
+";
     let arn = "arn:aws:lambda:us-east-1:123456789012:function:Generator_2-b";
-    for (qualifier, names) in [
-        (
-            "",
-            "Generator_2-b 123456789012:function:Generator_2-b {arn} Generator_2-b?Qualifier=",
-        ),
-        (
-            ":$LATEST.PUBLISHED",
-            "Generator_2-b:$LATEST.PUBLISHED \
-             Generator_2-b%3A%24LATEST.PUBLISHED \
-             Generator_2-b?Qualifier=%24LATEST.PUBLISHED \
-             123456789012:function:Generator_2-b:$LATEST.PUBLISHED \
-             {arn}:$LATEST.PUBLISHED \
-             Generator_2-b:$LATEST.PUBLISHED?Qualifier=$LATEST.PUBLISHED",
-        ),
-    ] {
-        for name in names.replace("{arn}", arn).split(' ') {
-            let response = invoke_by(&emulator, name, br#"{"context": {}}"#).await;
-            assert_eq!(response.status, 200, "{name}: {}", response.text());
-            let invoked = response.json()["invoked_function_arn"].take();
-            assert_eq!(invoked, format!("{arn}{qualifier}"), "{name}");
-        }
+    for (name, invoked) in cases(&table.replace("{arn}", arn)) {
+        let response = invoke_by(&emulator, name, br#"{"context": {}}"#).await;
+        assert_eq!(response.status, 200, "{name}: {}", response.text());
+        assert_eq!(response.json()["invoked_function_arn"], invoked, "{name}");
     }
 }
 

@@ -53,35 +53,21 @@ async fn never_throttles_as_many_callers_as_there_are_workers() {
     }
 }
 
-/// A worker that takes its time between its reply and its next poll.
+/// Workers that take their time between their reply and their next poll.
 #[tokio::test]
-async fn waits_for_a_worker_that_has_replied_and_not_polled() {
-    let (mut function, first, event) = Function::start_invoked().await;
-    function.reply(&event, b"1").await;
-    first.await.unwrap();
-    for _ in 0..3 {
-        let next = function.call("{}");
-        // The event is in line before the poll comes.
-        tokio::task::yield_now().await;
-        let event = function.next().await;
-        function.reply(&event, b"2").await;
-        assert_eq!(&next.await.unwrap().payload[..], b"2");
-    }
-}
-
-#[tokio::test]
-async fn gives_up_on_a_worker_that_does_not_poll_in_time() {
+async fn waits_for_a_worker_that_has_replied_until_it_does_not_poll_in_time() {
     const LIMIT: Duration = Duration::from_millis(200);
+    let mut function = Function::start().await;
+    for _ in 0..4 {
+        function.serve().await;
+    }
     let limit = |settings: &mut Settings| settings.return_limit = LIMIT;
     let mut function = Function::start_with(limit, async |_| {}).await;
-    let first = function.call("1");
-    let event = function.next().await;
-    let replied = Instant::now();
-    function.reply(&event, b"2").await;
-    first.await.unwrap();
+    let replies = Instant::now();
+    function.serve().await;
     let waits = within("the event to be refused", function.emulator.invoke("{}"));
     assert!(is_throttled(&waits.await));
-    assert!(replied.elapsed() >= LIMIT);
+    assert!(replies.elapsed() >= LIMIT);
     // Now the worker counts as gone, and others are refused at once.
     assert!(is_full(&function.emulator).await);
 }

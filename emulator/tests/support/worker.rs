@@ -6,7 +6,7 @@ use std::sync::Arc;
 use emulator::{Emulator, Reply, Settings};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time;
 
 use super::{
@@ -79,6 +79,8 @@ impl Function {
     /// Serves an invocation from end to end.
     pub(crate) async fn serve(&mut self) {
         let call = self.call("{}");
+        // The event is in line before the poll comes.
+        yield_now().await;
         let event = self.next().await;
         self.reply(&event, b"1").await;
         assert_eq!(&call.await.unwrap().payload[..], b"1");
