@@ -1,7 +1,7 @@
 //! The Runtime API, spoken by the test itself in place of a function.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use crate::support::browser::Browser;
 use crate::support::worker::{Function, NEXT, post_head, time_out};
@@ -29,14 +29,10 @@ fn invoke_timeout() -> (u16, String) {
     refusal(410, "InvokeTimeout", "Invoke timeout")
 }
 
-fn now_ms() -> u128 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap().as_millis()
-}
-
 #[tokio::test]
 async fn gives_an_event_with_its_headers_and_accepts_the_reply() {
     let mut function = Function::start().await;
+    let now_ms = || UNIX_EPOCH.elapsed().unwrap().as_millis();
     let before = now_ms();
     let call = function.call(r#"{"n": 10}"#);
     let event = function.next().await;
