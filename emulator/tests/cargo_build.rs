@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::command_line::{bare, output, serve_command, text};
+use crate::command_line::{bare, output, serve_command};
 use crate::support::{Gate, function, scratch, told, told_all};
 use tokio::process::Command;
 
@@ -38,9 +38,9 @@ fn cargo_local(directory: &Path, arguments: &[&str]) -> Command {
 
 /// What a command that fails says.
 async fn says(command: &mut Command) -> String {
-    let output = output(command).await;
-    assert_eq!(output.status.code(), Some(1));
-    text(&output.stderr)
+    let (status, _, said) = output(command).await;
+    assert_eq!(status, Some(1));
+    said
 }
 
 /// What `cargo local` says of the function here.

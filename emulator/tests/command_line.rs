@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use crate::support::{
     Gate, Response, cases, closed, executable, folder, function, function_after, http, request,
@@ -37,17 +37,18 @@ fn cargo_local(arguments: &[&str]) -> Command {
 
 /// The environment variables of the function that a command invokes.
 async fn environment(command: &mut Command) -> Value {
-    let reply = output(command).await;
-    serde_json::from_slice(&reply.stdout).unwrap()
+    let (_, reply, _) = output(command).await;
+    serde_json::from_str(&reply).unwrap()
 }
 
-pub(crate) async fn output(command: &mut Command) -> Output {
-    let output = within("cargo local to end", command.output()).await;
-    output.unwrap()
-}
-
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// The exit status of a command, its standard output and standard error.
+pub(crate) async fn output(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = within("cargo local to end", command.output())
+        .await
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    (output.status.code(), stdout, stderr)
 }
 
 #[tokio::test]
@@ -61,14 +62,14 @@ async fn invoke_prints_the_reply_or_the_error_and_only_the_invocations_log() {
         (&unfinished, r#"{"echo": 1}"#, "1\n", "loading\n"),
     ] {
         let mut command = bare(&["invoke", event]);
-        let output = output(command.arg("--bootstrap").arg(bootstrap)).await;
-        assert_eq!(output.status.code(), Some(0), "{event}");
-        let printed = (&*text(&output.stdout), &*text(&output.stderr));
-        assert_eq!(printed, (reply, log), "{event}");
+        let printed = output(command.arg("--bootstrap").arg(bootstrap)).await;
+        let expected = (Some(0), reply.to_owned(), log.to_owned());
+        assert_eq!(printed, expected, "{event}");
     }
-    let output = output(&mut cargo_local(&["invoke", r#"{"fail": "no such luck"}"#])).await;
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stdout).contains("no such luck"));
+    let mut command = cargo_local(&["invoke", r#"{"fail": "no such luck"}"#]);
+    let (status, reply, _) = output(&mut command).await;
+    assert_eq!(status, Some(1));
+    assert!(reply.contains("no such luck"), "{reply}");
 }
 
 #[tokio::test]
@@ -78,8 +79,8 @@ async fn invoke_reads_the_event_from_a_file_or_standard_input() {
     let file = format!("@{}", event.display());
     let stdin = File::open(event).unwrap();
     for (argument, stdin) in [(&*file, Stdio::null()), ("-", stdin.into())] {
-        let printed = output(cargo_local(&["invoke", argument]).stdin(stdin)).await;
-        assert_eq!(text(&printed.stdout), "\"from a file\"\n", "{argument}");
+        let (_, reply, _) = output(cargo_local(&["invoke", argument]).stdin(stdin)).await;
+        assert_eq!(reply, "\"from a file\"\n", "{argument}");
     }
 }
 
@@ -97,10 +98,8 @@ invoke {} --env BEHAVIOUR=exit => the function ended before its first poll (exit
     let table = table.replace("TAKEN", &taken.local_addr().unwrap().to_string());
     for (arguments, expected) in cases(&table) {
         let arguments: Vec<_> = arguments.split(' ').collect();
-        let refused = output(&mut cargo_local(&arguments)).await;
-        let printed = text(&refused.stdout);
-        assert_eq!((refused.status.code(), &*printed), (Some(1), ""));
-        let said = text(&refused.stderr);
+        let (status, printed, said) = output(&mut cargo_local(&arguments)).await;
+        assert_eq!((status, &*printed), (Some(1), ""));
         let error = said.split_once("error: ").expect(&said).1;
         assert!(error.starts_with(expected), "{arguments:?}: {said}");
         assert_eq!(error.lines().count(), 1, "{said}");
@@ -120,9 +119,8 @@ async fn refuses_settings_that_aws_refuses() {
 ";
     for (argument, reason) in cases(table) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
-        let refused = output(command.arg(argument)).await;
-        assert_eq!(refused.status.code(), Some(2), "{argument}");
-        let error = text(&refused.stderr);
+        let (status, _, error) = output(command.arg(argument)).await;
+        assert_eq!(status, Some(2), "{argument}");
         assert!(error.contains(reason), "{error}");
     }
 }
@@ -243,7 +241,7 @@ async fn goes_on_and_ends_if_standard_error_is_not_read_or_cannot_be_written() {
         while !log.contains("lines are missing here: standard error was not read") {
             let length = stderr.read(&mut buffer).await.unwrap();
             assert_ne!(length, 0);
-            log.push_str(&text(&buffer[..length]));
+            log.push_str(&String::from_utf8_lossy(&buffer[..length]));
         }
     })
     .await;
