@@ -115,8 +115,9 @@ async fn takes_payloads_up_to_the_limit_of_their_invocation_type() {
 #[tokio::test]
 async fn reads_the_whole_body_of_a_request_that_it_refuses() {
     let emulator = start(function()).await;
-    let body = "1".repeat(7 << 20);
-    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let body = "1".repeat(5_000_000);
+    let chunk = format!("{:x}\r\n{body}\r\n", body.len());
+    let chunks = chunk.repeat(2) + "0\r\n\r\n";
     let sized = format!("content-length: {}", body.len());
     let chunked = "transfer-encoding: chunked";
     let streaming = "/2021-11-15/functions/function/response-streaming-invocations";
@@ -126,7 +127,7 @@ async fn reads_the_whole_body_of_a_request_that_it_refuses() {
         ("/", &sized, &body, 405),
         (streaming, &sized, &body, 404),
         ("/elsewhere", &sized, &body, 404),
-        (PATH, chunked, &chunk, 413),
+        (PATH, chunked, &chunks, 413),
     ] {
         let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{header}\r\n\r\n");
         let mut caller = send(emulator.invoke_address(), head.as_bytes()).await;

@@ -197,8 +197,6 @@ async fn knows_no_other_paths_and_methods() {
         ("POST /2018-06-01/runtime/invocation/next", "405"),
         ("HEAD /2018-06-01/runtime/invocation/next", "405"),
         ("GET /2020-01-01/extension/register", "405"),
-        // It has started.
-        ("POST /2018-06-01/runtime/init/error", "403"),
     ] {
         let head = format!("{line} HTTP/1.1");
         let mut connection = request(function.runtime_api, &head, b"").await;
@@ -208,6 +206,13 @@ async fn knows_no_other_paths_and_methods() {
         within("a response", read).await.unwrap();
         assert_eq!(refused.split(' ').nth(1), Some(status), "{line}");
     }
+    let head = "POST /2018-06-01/runtime/init/error HTTP/1.1";
+    let has_started = http(function.runtime_api, head, b"{}").await;
+    let error_type = has_started.json()["errorType"].take();
+    assert_eq!(
+        (has_started.status, error_type),
+        (403, "InvalidStateTransition".into())
+    );
 }
 
 /// Posts with a response mode. The body is chunked, and its end does not come.
