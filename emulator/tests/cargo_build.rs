@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::{Gate, scratch, told, told_all, within};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use crate::command_line::{bare, output, serve_command};
+use crate::support::{Gate, function, scratch, told, told_all};
 use tokio::process::Command;
 
 /// A repository with a package of this name, whose binary prints where it comes from and ends.
@@ -27,27 +27,25 @@ fn write(directory: &Path, file: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-fn cargo_local(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+/// `cargo local` in this folder.
+fn cargo_local(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = bare(arguments);
     command
         .current_dir(directory)
-        .env_remove("CARGO_TARGET_DIR")
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+        .env_remove("CARGO_TARGET_DIR");
     command
 }
 
 /// What a command that fails says.
 async fn says(command: &mut Command) -> String {
-    let output = within("a build", command.output()).await.unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let (status, _, said) = output(command).await;
+    assert_eq!(status, Some(1));
+    said
 }
 
 /// What `cargo local` says of the function here.
 async fn local(directory: &Path, arguments: &[&str]) -> String {
-    let mut command = cargo_local(directory);
-    says(command.args(["invoke", "{}"]).args(arguments)).await
+    says(cargo_local(directory, &["invoke", "{}"]).args(arguments)).await
 }
 
 /// Asserts that the function that prints this was run.
@@ -57,19 +55,20 @@ fn was_run(said: &str, name: &str) {
 }
 
 #[tokio::test]
-async fn shows_what_cargo_builds() {
-    let said = local(&checkout("progress"), &[]).await;
-    assert!(said.contains("Compiling progress"), "{said}");
-    was_run(&said, "progress");
-}
-
-#[tokio::test]
-async fn builds_a_checkout_that_was_moved() {
+async fn builds_a_checkout_also_when_it_was_moved() {
     let before = checkout("moved");
-    was_run(&local(&before.join("src"), &[]).await, "moved");
+    let said = local(&before.join("src"), &[]).await;
+    assert!(said.contains("Compiling moved"), "{said}");
+    was_run(&said, "moved");
     let after = before.with_file_name("moved-elsewhere");
     fs::rename(&before, &after).unwrap();
     was_run(&local(&after, &[]).await, "moved");
+
+    fs::write(after.join("src/main.rs"), "fn main() { nonsense }").unwrap();
+    let said = local(&after, &[]).await;
+    assert!(said.contains("cannot find value `nonsense`"), "{said}");
+    let error = "error: `cargo build --profile release -p moved --bin moved` failed: see its messages above\n";
+    assert!(said.ends_with(error), "{said}");
 }
 
 /// Cargo itself takes one's executable for the other's.
@@ -81,23 +80,10 @@ async fn runs_each_checkouts_function_when_they_share_a_target_directory() {
     let shared = first.with_file_name("shared-target");
     for _ in 0..2 {
         for (checkout, name) in [(&first, "first"), (&second, "second")] {
-            let mut command = cargo_local(checkout);
-            command
-                .args(["invoke", "{}"])
-                .env("CARGO_TARGET_DIR", &shared);
-            was_run(&says(&mut command).await, name);
+            let mut command = cargo_local(checkout, &["invoke", "{}"]);
+            was_run(&says(command.env("CARGO_TARGET_DIR", &shared)).await, name);
         }
     }
-}
-
-#[tokio::test]
-async fn says_that_it_is_outside_a_repository() {
-    let said = local(Path::new("/"), &[]).await;
-    assert_eq!(
-        said,
-        "error: could not find `Cargo.toml` in `/` or any parent directory; go to a Rust package, or \
-         give an executable with --bootstrap\n"
-    );
 }
 
 /// Two packages, of which the second has two binaries and an example.
@@ -137,12 +123,15 @@ async fn finds_the_function_or_lists_what_could_be_it() {
     let in_all = format!("choose a function: -p one --bin one or {in_two}");
     let in_two = format!("choose a function: {in_two}");
     let no_package = "there is no package \"three\" here, but one, two";
+    let no_manifest = "could not find `Cargo.toml` in `/` or any parent directory; go to a Rust package, \
+                       or give an executable with --bootstrap";
     let no_binary = "there is no binary \"up\" here, but left, right";
     for (directory, arguments, error) in [
         (&root, &[][..], &*in_all),
         (&two, &[], &in_two),
         (&root, &["-p", "three"], no_package),
         (&two, &["--bin", "up"], no_binary),
+        (&PathBuf::from("/"), &[], no_manifest),
     ] {
         let said = local(directory, arguments).await;
         assert_eq!(said, format!("error: {error}\n"), "{arguments:?}");
@@ -152,29 +141,15 @@ async fn finds_the_function_or_lists_what_could_be_it() {
     was_run(&local(&root.join("two/src"), &[]).await, "right");
 }
 
-#[tokio::test]
-async fn says_that_the_build_failed() {
-    let repository = checkout("broken");
-    fs::write(repository.join("src/main.rs"), "fn main() { nonsense }").unwrap();
-    let said = local(&repository, &[]).await;
-    assert!(said.contains("cannot find value `nonsense`"), "{said}");
-    let error = "error: `cargo build --profile release -p broken --bin broken` failed: see its messages above\n";
-    assert!(said.ends_with(error), "{said}");
-}
-
-/// A function that prints `version` and polls.
+/// A program that prints `version` and becomes the test function.
 fn source(version: &str) -> String {
+    let function = function().bootstrap;
+    let function = function.display();
     format!(
-        "use std::io::{{Read, Write}};
-         fn main() {{
+        "fn main() {{
              println!(\"this is {version}\");
-             let runtime_api = std::env::var(\"AWS_LAMBDA_RUNTIME_API\").unwrap();
-             let mut poll = std::net::TcpStream::connect(runtime_api).unwrap();
-             poll.write_all(
-                 b\"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n\",
-             )
-             .unwrap();
-             let _ = poll.read(&mut [0]);
+             let mut function = std::process::Command::new(\"{function}\");
+             panic!(\"{{}}\", std::os::unix::process::CommandExt::exec(&mut function));
          }}
          "
     )
@@ -191,15 +166,9 @@ async fn watches_the_sources() {
     let helper = package.replace("watched-sources", "helper");
     write("helper/Cargo.toml", &helper);
     write("helper/src/lib.rs", "");
-    let mut process = cargo_local(&repository)
-        .args(["--watch", "--concurrency", "1"])
-        .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
-    let stderr = &mut stderr;
+    let mut command = cargo_local(&repository, &["--watch", "--concurrency", "1"]);
+    let mut served = serve_command(&mut command, Stdio::piped()).await;
+    let stderr = &mut served.stderr();
     told(stderr, "this is the first").await;
 
     write("helper/src/lib.rs", "// What it depends on counts.");

@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use crate::support::{
-    Gate, Response, closed, executable, folder, function, function_after, http, request, response,
-    scratch, signal, told, told_all, within,
+    Gate, Response, cases, closed, executable, folder, function, function_after, http, request,
+    response, scratch, signal, told, told_all, within,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -18,7 +18,7 @@ const POST: &str = "POST /2015-03-31/functions/function/invocations HTTP/1.1";
 const ENVIRONMENT: &str = r#"{"environment": {}}"#;
 
 /// `cargo local` with these arguments.
-fn bare(arguments: &[&str]) -> Command {
+pub(crate) fn bare(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
     command.args(arguments).stdin(Stdio::null());
     if !arguments.contains(&"--timeout") && !arguments.contains(&"--") {
@@ -37,101 +37,70 @@ fn cargo_local(arguments: &[&str]) -> Command {
 
 /// The environment variables of the function that a command invokes.
 async fn environment(command: &mut Command) -> Value {
-    let reply = output(command).await;
-    serde_json::from_slice(&reply.stdout).unwrap()
+    let (_, reply, _) = output(command).await;
+    serde_json::from_str(&reply).unwrap()
 }
 
-async fn output(command: &mut Command) -> Output {
-    let output = within("cargo local to end", command.output()).await;
-    output.unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// The exit status of a command, its standard output and standard error.
+pub(crate) async fn output(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = within("cargo local to end", command.output())
+        .await
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    (output.status.code(), stdout, stderr)
 }
 
 #[tokio::test]
-async fn invoke_prints_the_reply_and_only_the_invocations_log() {
-    for (event, reply, log) in [
-        (r#"{"echo": 1}"#, "1\n", ""),
-        ("-5", "-5\n", ""),
-        (r#"{"lines": 1}"#, "null\n", "line 0 of 1\n"),
+async fn invoke_prints_the_reply_or_the_error_and_only_the_invocations_log() {
+    let plain = function().bootstrap;
+    let unfinished = function_after("unfinished", "printf loading");
+    for (bootstrap, event, reply, log) in [
+        (&plain, r#"{"echo": 1}"#, "1\n", ""),
+        (&plain, "-5", "-5\n", ""),
+        (&plain, r#"{"lines": 1}"#, "null\n", "line 0 of 1\n"),
+        (&unfinished, r#"{"echo": 1}"#, "1\n", "loading\n"),
     ] {
-        let output = output(&mut cargo_local(&["invoke", event])).await;
-        assert_eq!(output.status.code(), Some(0), "{event}");
-        let printed = (&*text(&output.stdout), &*text(&output.stderr));
-        assert_eq!(printed, (reply, log));
+        let mut command = bare(&["invoke", event]);
+        let printed = output(command.arg("--bootstrap").arg(bootstrap)).await;
+        let expected = (Some(0), reply.to_owned(), log.to_owned());
+        assert_eq!(printed, expected, "{event}");
     }
-}
-
-#[tokio::test]
-async fn invoke_fails_if_the_function_does() {
-    let output = output(&mut cargo_local(&["invoke", r#"{"fail": "no such luck"}"#])).await;
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stdout).contains("no such luck"));
-}
-
-#[tokio::test]
-async fn invoke_prints_what_is_printed_without_the_end_of_a_line() {
-    let bootstrap = function_after("unfinished", "printf loading");
-    let mut command = bare(&["invoke", r#"{"echo": 1}"#]);
-    let output = output(command.arg("--bootstrap").arg(bootstrap)).await;
-    let printed = (&*text(&output.stdout), &*text(&output.stderr));
-    assert_eq!(printed, ("1\n", "loading\n"));
+    let mut command = cargo_local(&["invoke", r#"{"fail": "no such luck"}"#]);
+    let (status, reply, _) = output(&mut command).await;
+    assert_eq!(status, Some(1));
+    assert!(reply.contains("no such luck"), "{reply}");
 }
 
 #[tokio::test]
 async fn invoke_reads_the_event_from_a_file_or_standard_input() {
     let event = scratch("event.json");
     fs::write(&event, r#"{"echo": "from a file"}"#).unwrap();
-    let argument = format!("@{}", event.display());
-    let printed = output(&mut cargo_local(&["invoke", &argument])).await;
-    assert_eq!(text(&printed.stdout), "\"from a file\"\n");
-
-    let mut process = cargo_local(&["invoke", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = process.stdin.take().unwrap();
-    let event = br#"{"echo": "from standard input"}"#;
-    stdin.write_all(event).await.unwrap();
-    drop(stdin);
-    let printed = within("cargo local to end", process.wait_with_output()).await;
-    assert_eq!(text(&printed.unwrap().stdout), "\"from standard input\"\n");
+    let file = format!("@{}", event.display());
+    let stdin = File::open(event).unwrap();
+    for (argument, stdin) in [(&*file, Stdio::null()), ("-", stdin.into())] {
+        let (_, reply, _) = output(cargo_local(&["invoke", argument]).stdin(stdin)).await;
+        assert_eq!(reply, "\"from a file\"\n", "{argument}");
+    }
 }
 
 #[tokio::test]
 async fn says_in_one_line_what_is_wrong() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let is_taken = format!("cannot listen on {address} for the Invoke API: ");
-    let ended = "the function ended before its first poll (exit status: 7); it last printed: cannot \
-                 find my table\n";
-    let no_file = "No such file or directory (os error 2)\n";
-    for (arguments, expected) in [
-        (
-            &["invoke", "{"][..],
-            "Could not parse request body into json",
-        ),
-        (
-            &["invoke", "@/no/such"],
-            &format!("cannot read /no/such: {no_file}"),
-        ),
-        (&["invoke", "{}", "--env", "BEHAVIOUR=exit"], ended),
-        (&["--listen", &address], &is_taken),
-        (
-            &["--watch", "/no/such"],
-            &format!("cannot watch /no/such: {no_file}"),
-        ),
-        (&["--env-file", "/no/such"], "cannot read /no/such: "),
-    ] {
-        let refused = output(&mut cargo_local(arguments)).await;
-        let printed = text(&refused.stdout);
-        assert_eq!((refused.status.code(), &*printed), (Some(1), ""));
-        let said = text(&refused.stderr);
-        let error = said.find("error: ").map(|start| &said[start + 7..]);
-        let error = error.unwrap_or_else(|| panic!("no error in {said}"));
+    let table = "
+invoke { => Could not parse request body into json: Could not parse payload into json: EOF
+invoke @/no/such => cannot read /no/such: No such file or directory (os error 2)
+invoke {} --env BEHAVIOUR=exit => the function ended before its first poll (exit status: 7); it last printed: cannot find my table
+--listen TAKEN => cannot listen on TAKEN for the Invoke API: Address already in use
+--watch /no/such => cannot watch /no/such: No such file or directory (os error 2)
+--env-file /no/such => cannot read /no/such: No such file
+";
+    let table = table.replace("TAKEN", &taken.local_addr().unwrap().to_string());
+    for (arguments, expected) in cases(&table) {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let (status, printed, said) = output(&mut cargo_local(&arguments)).await;
+        assert_eq!((status, &*printed), (Some(1), ""));
+        let error = said.split_once("error: ").expect(&said).1;
         assert!(error.starts_with(expected), "{arguments:?}: {said}");
         assert_eq!(error.lines().count(), 1, "{said}");
     }
@@ -139,24 +108,25 @@ async fn says_in_one_line_what_is_wrong() {
 
 #[tokio::test]
 async fn refuses_settings_that_aws_refuses() {
-    for (arguments, reason) in [
-        (["--concurrency", "0"], "0 is not in 1..=1600"),
-        (["--concurrency", "1601"], "1601 is not in 1..=1600"),
-        (["--timeout", "5401"], "5401 is not in 0..=5400"),
-        (["--function-name", "a b"], "1 to 64 letters, digits"),
-        (["--function-name", ""], "1 to 64 letters, digits"),
-        (["--env", "=x"], "it must be NAME=VALUE or NAME"),
-        (["--env", "NOT_SET"], "give it a value: NOT_SET=VALUE"),
-    ] {
-        let refused = output(&mut cargo_local(&arguments)).await;
-        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
-        let error = text(&refused.stderr);
+    let table = "
+--concurrency=0 => 0 is not in 1..=1600
+--concurrency=1601 => 1601 is not in 1..=1600
+--timeout=5401 => 5401 is not in 0..=5400
+--function-name=a b => 1 to 64 letters, digits
+--function-name= => 1 to 64 letters, digits
+--env==x => it must be NAME=VALUE or NAME
+--env=NOT_SET => give it a value: NOT_SET=VALUE
+";
+    for (argument, reason) in cases(table) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-local"));
+        let (status, _, error) = output(command.arg(argument)).await;
+        assert_eq!(status, Some(2), "{argument}");
         assert!(error.contains(reason), "{error}");
     }
 }
 
 /// A running `cargo local`.
-struct Served {
+pub(crate) struct Served {
     process: Child,
     invoke: SocketAddr,
     function_url: SocketAddr,
@@ -169,7 +139,7 @@ async fn serve(arguments: &[&str], stderr: Stdio) -> Served {
     serve_command(&mut cargo_local(arguments), stderr).await
 }
 
-async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
+pub(crate) async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
     let mut process = command
         .args(["--listen", "127.0.0.1:0", "--function-url", "127.0.0.1:0"])
         .stdin(Stdio::null())
@@ -201,7 +171,7 @@ async fn serve_command(command: &mut Command, stderr: Stdio) -> Served {
 
 impl Served {
     /// What it says on standard error, if that is a pipe.
-    fn stderr(&mut self) -> Lines<BufReader<ChildStderr>> {
+    pub(crate) fn stderr(&mut self) -> Lines<BufReader<ChildStderr>> {
         BufReader::new(self.process.stderr.take().unwrap()).lines()
     }
 
@@ -232,27 +202,17 @@ async fn status(mut process: Child) -> Option<i32> {
 }
 
 #[tokio::test]
-async fn serves_where_it_says() {
-    let served = serve(&[], Stdio::inherit()).await;
-    served.serves().await;
-    let response = http(served.function_url, "GET /?n=10 HTTP/1.1", b"").await;
-    assert_eq!(response.json()["queryStringParameters"]["n"], "10");
-}
-
-#[tokio::test]
-async fn serves_the_function_under_a_name() {
-    let served = serve(&["--function-name", "Other_name-2"], Stdio::inherit()).await;
+async fn serves_the_function_under_its_name_where_it_says_without_a_deadline() {
+    let arguments = ["--function-name", "Other_name-2", "--timeout", "0"];
+    let served = serve(&arguments, Stdio::inherit()).await;
     assert!(served.said.contains("--function-name Other_name-2"));
     assert_eq!(served.post("{}").await.status, 404);
     let head = "POST /2015-03-31/functions/Other_name-2/invocations HTTP/1.1";
     let response = http(served.invoke, head, ENVIRONMENT.as_bytes()).await;
     assert_eq!(response.json()["AWS_LAMBDA_FUNCTION_NAME"], "Other_name-2");
-}
-
-#[tokio::test]
-async fn tells_the_function_a_deadline_in_a_year_if_there_is_none() {
-    let served = serve(&["--timeout", "0"], Stdio::inherit()).await;
-    let response = served.post(r#"{"context": {}}"#).await;
+    let head = "POST / HTTP/1.1\ncontent-type: application/json";
+    let response = http(served.function_url, head, br#"{"context": {}}"#).await;
+    // It is told one in a year.
     let deadline = response.json()["deadline"].as_u64().unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let days = (u128::from(deadline) - now) / (24 * 3_600_000);
@@ -270,7 +230,7 @@ async fn fill(served: &Served) {
 }
 
 #[tokio::test]
-async fn goes_on_and_ends_if_nobody_reads_standard_error() {
+async fn goes_on_and_ends_if_standard_error_is_not_read_or_cannot_be_written() {
     let mut served = serve(&[], Stdio::piped()).await;
     let mut stderr = served.process.stderr.take().unwrap();
     fill(&served).await;
@@ -281,29 +241,23 @@ async fn goes_on_and_ends_if_nobody_reads_standard_error() {
         while !log.contains("lines are missing here: standard error was not read") {
             let length = stderr.read(&mut buffer).await.unwrap();
             assert_ne!(length, 0);
-            log.push_str(&text(&buffer[..length]));
+            log.push_str(&String::from_utf8_lossy(&buffer[..length]));
         }
     })
     .await;
     fill(&served).await;
     assert_eq!(served.end(Signal::SIGTERM).await, Some(0));
     drop(stderr);
-}
-
-#[tokio::test]
-async fn warns_where_aws_would_do_more() {
-    let mut served = serve(&[], Stdio::piped()).await;
-    let preflight = "OPTIONS / HTTP/1.1\norigin: http://example.com\n\
-                     access-control-request-method: POST";
-    http(served.function_url, preflight, b"").await;
-    let event = format!("{POST}\nx-amz-invocation-type: Event");
-    http(served.invoke, &event, br#"{"fail": "no luck"}"#).await;
-    let mut stderr = served.stderr();
-    for warning in [
-        "cargo local does not have CORS settings",
-        "Lambda would retry it twice and then send it to its destination, cargo local does not",
-    ] {
-        told(&mut stderr, warning).await;
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    for stderr in [Stdio::from(full), Stdio::from(closed)] {
+        let served = serve(&[], stderr).await;
+        fill(&served).await;
+        let ended = served.post(r#"{"exit": 1}"#).await;
+        assert_eq!(ended.json()["errorType"], "Runtime.ExitError");
+        served.serves().await;
+        assert_eq!(served.end(Signal::SIGINT).await, Some(0));
     }
 }
 
@@ -317,10 +271,22 @@ async fn says_what_became_of_an_invocation() {
         (r#"{"fail": "no\nluck"}"#, ": no luck"),
         (r#"{"exit": 3}"#, "Runtime.ExitError: "),
     ] {
-        let id = served.post(event).await;
-        let id = id.header("x-amzn-requestid").unwrap().to_owned();
-        let line = told(&mut stderr, &format!("invocation {id} ")).await;
+        let response = served.post(event).await;
+        let line = format!("invocation {} ", response.request_id());
+        let line = told(&mut stderr, &line).await;
         assert!(line.contains(what), "{line}");
+    }
+    // And where AWS would do more.
+    let preflight = "OPTIONS / HTTP/1.1\norigin: http://example.com\n\
+                     access-control-request-method: POST";
+    http(served.function_url, preflight, b"").await;
+    let event = format!("{POST}\nx-amz-invocation-type: Event");
+    http(served.invoke, &event, br#"{"fail": "no luck"}"#).await;
+    for warning in [
+        "cargo local does not have CORS settings",
+        "Lambda would retry it twice and then send it to its destination, cargo local does not",
+    ] {
+        told(&mut stderr, warning).await;
     }
     let arguments = ["--concurrency", "1", "--timeout", "1"];
     let mut served = serve(&arguments, Stdio::piped()).await;
@@ -331,9 +297,8 @@ async fn says_what_became_of_an_invocation() {
     let throttled = served.post("{}").await;
     assert_eq!(throttled.status, 429);
     let late = response(&mut held).await;
-    let id = |response: &Response| response.header("x-amzn-requestid").unwrap().to_owned();
-    let throttle = format!("invocation {} was throttled", id(&throttled));
-    let time_out = format!("invocation {} failed after", id(&late));
+    let throttle = format!("invocation {} was throttled", throttled.request_id());
+    let time_out = format!("invocation {} failed after", late.request_id());
     let line = told_all(&mut stderr, &[&throttle, &time_out]).await;
     assert!(line.contains("throttled") || line.contains("Task timed out after 1.00 seconds"));
 }
@@ -354,21 +319,6 @@ async fn says_that_it_is_out_of_file_descriptors() {
     }
     let warning = "cannot accept a connection: Too many open files";
     told(&mut stderr, warning).await;
-}
-
-#[tokio::test]
-async fn goes_on_if_nothing_can_be_written_to_standard_error() {
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let (reader, closed) = std::io::pipe().unwrap();
-    drop(reader);
-    for stderr in [Stdio::from(full), Stdio::from(closed)] {
-        let served = serve(&[], stderr).await;
-        fill(&served).await;
-        let ended = served.post(r#"{"exit": 1}"#).await;
-        assert_eq!(ended.json()["errorType"], "Runtime.ExitError");
-        served.serves().await;
-        assert_eq!(served.end(Signal::SIGINT).await, Some(0));
-    }
 }
 
 /// After SIGKILL, the guard kills the function.
@@ -408,76 +358,61 @@ async fn serves_and_ends_while_the_function_prints_without_pause() {
     assert_eq!(served.end(Signal::SIGINT).await, Some(0));
 }
 
+/// It waits for standard input, for somebody to read its reply, for the build, and for the function.
 #[tokio::test]
-async fn leaves_no_function_behind_when_it_is_killed_during_init() {
-    let gate = Gate::new().await;
-    for end in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
-        let behaviour = format!("BEHAVIOUR={}", gate.address());
-        let process = cargo_local(&["invoke", "--env", &behaviour, "{}"])
-            .spawn()
-            .unwrap();
-        let inside = gate.entered().await;
+async fn ends_on_a_signal_whatever_it_waits_for() {
+    let start = |command: &mut Command| {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let ends = async |process: Child, end: Signal| {
         send(&process, end);
-        closed(inside).await;
         let expected = (end != Signal::SIGKILL).then_some(1);
         assert_eq!(status(process).await, expected, "{end}");
-    }
-}
-
-#[tokio::test]
-async fn ends_on_a_signal_while_it_waits_for_standard_input() {
-    let mut process = cargo_local(&["invoke", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    };
+    let mut process = start(&mut cargo_local(&["invoke", "-"]));
     let mut stdin = process.stdin.take().unwrap();
     // A pipe does not hold as much: it is reading.
     let spaces = vec![b' '; 200_000];
     let written = stdin.write_all(&spaces);
     within("standard input to be read", written).await.unwrap();
-    send(&process, Signal::SIGINT);
-    assert_eq!(status(process).await, Some(1));
-    drop(stdin);
-}
+    ends(process, Signal::SIGINT).await;
 
-#[tokio::test]
-async fn ends_on_a_signal_while_nobody_reads_its_reply() {
-    let mut process = cargo_local(&["invoke", r#"{"large": 1000000}"#])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut process = start(&mut cargo_local(&["invoke", r#"{"large": 1000000}"#]));
     let mut stdout = process.stdout.take().unwrap();
     // A pipe does not hold the whole reply: it is writing.
     within("the reply", stdout.read_u8()).await.unwrap();
-    send(&process, Signal::SIGINT);
-    assert_eq!(status(process).await, Some(1));
-    drop(stdout);
-}
+    ends(process, Signal::SIGINT).await;
 
-/// Cargo, or what stands in for it, goes on for ever.
-#[tokio::test]
-async fn ends_on_a_signal_during_the_build() {
     let gate = Gate::new().await;
     let port = gate.address().port();
+    // What stands in for Cargo goes on for ever.
     let script = format!("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\nexec cat <&3\n");
     let cargo = executable("endless-cargo", &script);
     for end in [Signal::SIGTERM, Signal::SIGINT] {
-        let process = bare(&["invoke", "{}"])
-            .env("CARGO", &cargo)
-            .spawn()
-            .unwrap();
-        let build = gate.entered().await;
-        send(&process, end);
-        assert_eq!(status(process).await, Some(1), "{end}");
-        drop(build);
+        let process = start(bare(&["invoke", "{}"]).env("CARGO", &cargo));
+        let _build = gate.entered().await;
+        ends(process, end).await;
+    }
+    let behaviour = format!("BEHAVIOUR={}", gate.address());
+    for end in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
+        let process = start(&mut cargo_local(&["invoke", "--env", &behaviour, "{}"]));
+        let inside = gate.entered().await;
+        ends(process, end).await;
+        // Nor does it leave the function behind.
+        closed(inside).await;
     }
 }
 
-/// The executable of `--bootstrap` is replaced while it runs, and so is a file beside it.
+/// The executable of `--bootstrap` is replaced while it runs, and so is a file in a folder with links to
+/// itself. Packages that link to each other make such a circle.
 #[tokio::test]
-async fn watches_the_executable() {
-    let beside = scratch("beside");
+async fn watches_the_executable_and_a_folder() {
+    let directory = folder("circle");
+    for name in ["one", "two"] {
+        std::os::unix::fs::symlink(".", directory.join(name)).unwrap();
+    }
+    let beside = directory.join("beside");
     fs::write(&beside, "a").unwrap();
     let install = |version: &str| {
         let beside = beside.display();
@@ -490,7 +425,7 @@ async fn watches_the_executable() {
     let mut command = bare(&["--bootstrap", bootstrap.to_str().unwrap()]);
     command
         .args(["--function-name", "function"])
-        .args(["--watch".as_ref(), beside.as_os_str()]);
+        .args(["--watch".as_ref(), directory.as_os_str()]);
     let mut served = serve_command(&mut command, Stdio::piped()).await;
     let invoke = served.invoke;
     let mut stderr = served.stderr();
@@ -550,47 +485,31 @@ async fn serves_a_function_that_is_started_by_hand() {
     drop(second);
 }
 
-/// Packages that link to each other make such a circle.
 #[tokio::test]
-async fn watches_a_folder_with_links_to_itself() {
-    let directory = folder("circle");
-    for name in ["one", "two"] {
-        std::os::unix::fs::symlink(".", directory.join(name)).unwrap();
-    }
-    let mut command = cargo_local(&[]);
-    command.args(["--watch".as_ref(), directory.as_os_str()]);
-    let mut served = serve_command(&mut command, Stdio::piped()).await;
-    let mut stderr = served.stderr();
-    fs::write(directory.join("app.py"), "").unwrap();
-    told(&mut stderr, "app.py changed: starting the function again").await;
-}
-
-#[tokio::test]
-async fn runs_an_interpreter_with_arguments_in_the_current_folder() {
-    let directory = folder("interpreted");
-    function_after("interpreted/app.sh", "");
-    let mut command = bare(&["local", "invoke", ENVIRONMENT, "--bootstrap", "sh", "--"]);
-    let environment = environment(command.arg("app.sh").current_dir(&directory)).await;
-    assert_eq!(environment["AWS_LAMBDA_FUNCTION_NAME"], "interpreted");
-    assert_eq!(environment["LAMBDA_TASK_ROOT"], directory.to_str().unwrap());
-    assert_eq!(environment["_HANDLER"], "app.sh");
-}
-
-#[tokio::test]
-async fn names_a_bootstrap_after_its_folder() {
+async fn names_a_function_after_its_folder() {
     let directory = folder("named");
     function_after("named/bootstrap", "");
+    function_after("named/app.sh", "");
     folder("named/inner");
-    for (from, bootstrap) in [
-        (".", "bootstrap"),
-        (".", "./bootstrap"),
-        (".", "../named/bootstrap"),
-        ("inner", "../bootstrap"),
+    for (from, arguments, handler) in [
+        (".", &["bootstrap"][..], "bootstrap"),
+        (".", &["./bootstrap"], "bootstrap"),
+        (".", &["../named/bootstrap"], "bootstrap"),
+        ("inner", &["../bootstrap"], "bootstrap"),
+        // An interpreter with arguments.
+        (".", &["sh", "--", "app.sh"], "app.sh"),
     ] {
-        let arguments = ["invoke", ENVIRONMENT, "--bootstrap", bootstrap];
-        let environment = environment(bare(&arguments).current_dir(directory.join(from))).await;
+        let mut command = bare(&["local", "invoke", ENVIRONMENT]);
+        command
+            .arg("--bootstrap")
+            .args(arguments)
+            .current_dir(directory.join(from));
+        let environment = environment(&mut command).await;
         let name = &environment["AWS_LAMBDA_FUNCTION_NAME"];
-        assert_eq!(name, "named", "{bootstrap}");
+        assert_eq!(name, "named", "{arguments:?}");
+        let root = environment["LAMBDA_TASK_ROOT"].as_str().unwrap();
+        assert_eq!(fs::canonicalize(root).unwrap(), directory);
+        assert_eq!(environment["_HANDLER"], handler);
     }
 }
 

@@ -1,19 +1,20 @@
 //! The Extensions API.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use crate::support::worker::{Function, NEXT, runtime_api};
-use crate::support::{Gate, Response, behaving, http, request, response, within};
-use emulator::{Emulator, Settings, StartError};
+use crate::support::worker::Function;
+use crate::support::{Response, cases, http, request, request_bytes, response, send};
+use emulator::Settings;
 use serde_json::json;
 use uuid::Uuid;
 
-const NAME: &str = "lambda-extension-name: helper";
+/// The head of a registration under a name, with other headers on lines of their own.
+fn registration(name: &str) -> String {
+    format!("POST /2020-01-01/extension/register HTTP/1.1\nlambda-extension-name: {name}")
+}
 
-async fn register(runtime_api: SocketAddr, headers: &str, body: &str) -> Response {
-    let head = format!("POST /2020-01-01/extension/register HTTP/1.1\n{headers}");
-    http(runtime_api, &head, body.as_bytes()).await
+pub(crate) async fn register(runtime_api: SocketAddr, name: &str, body: &str) -> Response {
+    http(runtime_api, &registration(name), body.as_bytes()).await
 }
 
 /// The head of a request by a registered extension.
@@ -28,20 +29,24 @@ async fn become_ready(runtime_api: SocketAddr, registered: &Response) {
     std::mem::forget(request(runtime_api, &head, b"").await);
 }
 
-fn outcome(response: &Response) -> (u16, String) {
-    let error_type = response.json()["errorType"].take();
-    (response.status, error_type.as_str().unwrap().to_owned())
-}
-
-fn forbidden(error_type: &str) -> (u16, String) {
-    (403, error_type.to_owned())
+/// Asserts that a request is answered with this status and type of error.
+fn is_refused(response: &Response, status: u16, error_type: &str) {
+    let told = response.json()["errorType"].take();
+    assert_eq!((response.status, told), (status, error_type.into()));
 }
 
 #[tokio::test]
-async fn registers_an_internal_extension() {
+async fn registers_internal_extensions() {
     let handler = |settings: &mut Settings| settings.arguments = vec!["app.handler".into()];
     let before = async |runtime_api| {
-        let registered = register(runtime_api, NAME, r#"{"events":[]}"#).await;
+        // A registration and a ping in one write get their responses in order.
+        let head = registration("helper");
+        let register_helper = request_bytes(runtime_api, &head, br#"{"events":[]}"#);
+        let ping = request_bytes(runtime_api, "GET /2018-06-01/ping HTTP/1.1", b"");
+        let mut connection = send(runtime_api, &[register_helper, ping].concat()).await;
+        let registered = response(&mut connection).await;
+        let pinged = response(&mut connection).await;
+        assert_eq!((pinged.status, &*pinged.text()), (200, "pong"));
         assert_eq!(registered.status, 200);
         let id = registered.header("lambda-extension-identifier").unwrap();
         assert!(Uuid::try_parse(id).is_ok());
@@ -53,8 +58,7 @@ async fn registers_an_internal_extension() {
         assert_eq!(registered.json(), expected);
         become_ready(runtime_api, &registered).await;
 
-        let accept = "lambda-extension-name: another
-                      lambda-extension-accept-feature: other, accountId";
+        let accept = "another\nlambda-extension-accept-feature: other, accountId";
         let registered = register(runtime_api, accept, "{}").await;
         assert_eq!(registered.json()["accountId"], "123456789012");
         become_ready(runtime_api, &registered).await;
@@ -65,75 +69,80 @@ async fn registers_an_internal_extension() {
 #[tokio::test]
 async fn refuses_the_registrations_that_aws_refuses() {
     let before = async |runtime_api| {
-        let refused = async |headers: &str, body: &str, error_type: &str| {
-            let refused = register(runtime_api, headers, body).await;
-            assert_eq!(outcome(&refused), forbidden(error_type), "{headers} {body}");
-        };
-        refused("", r#"{"events":[]}"#, "Extension.InvalidExtensionName").await;
-        for body in [
-            r#"{"events":["INVOKE"]}"#,
-            r#"{"events":["SHUTDOWN"]}"#,
-            r#"{"Events":["INVOKE"]}"#,
-            r#"{"events":[null]}"#,
-        ] {
-            refused(NAME, body, "Extension.InvalidEventType").await;
+        let table = r#"
+{"events":["INVOKE"]} => Extension.InvalidEventType
+{"events":["SHUTDOWN"]} => Extension.InvalidEventType
+{"Events":["INVOKE"]} => Extension.InvalidEventType
+{"events":[null]} => Extension.InvalidEventType
+not JSON => InvalidRequestFormat
+[] => InvalidRequestFormat
+ => InvalidRequestFormat
+{} {} => InvalidRequestFormat
+{"events":"INVOKE"} => InvalidRequestFormat
+{"events":[1]} => InvalidRequestFormat
+{"configurationKeys":["A"]} => InvalidRequestFormat
+"#;
+        for (body, error_type) in cases(table) {
+            let refused = register(runtime_api, "helper", body).await;
+            is_refused(&refused, 403, error_type);
         }
-        for body in [
-            "not JSON",
-            "[]",
-            "",
-            "{} {}",
-            r#"{"events":"INVOKE"}"#,
-            r#"{"events":[1]}"#,
-            r#"{"configurationKeys":["A"]}"#,
-        ] {
-            refused(NAME, body, "InvalidRequestFormat").await;
+        let line = "POST /2020-01-01/extension/register HTTP/1.1";
+        let nameless = http(runtime_api, line, br#"{"events":[]}"#).await;
+        is_refused(&nameless, 403, "Extension.InvalidExtensionName");
+        for number in 0..10 {
+            let harmless = r#"{"events":["INVOKE"],"events":null,"other":1}"#;
+            let name = format!("helper{number}");
+            let registered = register(runtime_api, &name, harmless).await;
+            assert_eq!(registered.status, 200);
+            become_ready(runtime_api, &registered).await;
+            let again = register(runtime_api, &name, "{}").await;
+            is_refused(&again, 403, "Extension.InvalidExtensionState");
         }
-        let harmless = r#"{"events":["INVOKE"],"events":null,"other":1}"#;
-        let registered = register(runtime_api, NAME, harmless).await;
-        assert_eq!(registered.status, 200);
-        become_ready(runtime_api, &registered).await;
-        refused(NAME, "{}", "Extension.InvalidExtensionState").await;
-        for number in 1..10 {
-            let name = format!("lambda-extension-name: helper{number}");
-            become_ready(runtime_api, &register(runtime_api, &name, "{}").await).await;
-        }
-        let one_more = "lambda-extension-name: last";
-        refused(one_more, "{}", "Extension.TooManyExtensions").await;
+        let one_more = register(runtime_api, "last", "{}").await;
+        is_refused(&one_more, 403, "Extension.TooManyExtensions");
     };
     let function = Function::start_with(|_| {}, before).await;
-    let late = "lambda-extension-name: late";
-    let closed = register(function.runtime_api, late, r#"{"events":[]}"#).await;
-    assert_eq!(outcome(&closed), forbidden("Extension.RegistrationClosed"));
+    let late = register(function.runtime_api, "late", r#"{"events":[]}"#).await;
+    is_refused(&late, 403, "Extension.RegistrationClosed");
 }
 
 #[tokio::test]
 async fn refuses_an_extension_that_it_does_not_know() {
     let function = Function::start().await;
-    for path in [
+    for line in [
         "GET /2020-01-01/extension/event/next",
         "POST /2020-01-01/extension/init/error",
         "POST /2020-01-01/extension/exit/error",
         "PUT /2022-07-01/telemetry",
     ] {
-        for (id, problem) in [
-            (None, "Missing"),
-            (Some("me"), "Invalid"),
-            (Some("156cb537-e2d4-11e8-9b34-d36013741fb9"), "Unknown"),
+        let unknown = "lambda-extension-identifier: 156cb537-e2d4-11e8-9b34-d36013741fb9";
+        for (header, problem) in [
+            ("", "Missing"),
+            ("lambda-extension-identifier: me", "Invalid"),
+            (unknown, "Unknown"),
         ] {
-            let header = id.map(|id| format!("lambda-extension-identifier: {id}"));
-            let head = format!("{path} HTTP/1.1\n{}", header.unwrap_or_default());
+            let head = format!("{line} HTTP/1.1\n{header}");
             let refused = http(function.runtime_api, &head, b"").await;
             let error_type = format!("Extension.{problem}ExtensionIdentifier");
-            assert_eq!(outcome(&refused), forbidden(&error_type), "{path}");
+            is_refused(&refused, 403, &error_type);
         }
     }
 }
 
 #[tokio::test]
-async fn refuses_a_second_request_for_the_first_event() {
+async fn notes_an_extensions_errors_has_no_telemetry_and_waits_once_for_its_first_event() {
     let before = async |runtime_api| {
-        let registered = register(runtime_api, NAME, "{}").await;
+        let registered = register(runtime_api, "helper", "{}").await;
+        for path in ["init/error", "exit/error"] {
+            let head = head(&format!("POST /2020-01-01/extension/{path}"), &registered);
+            let refused = http(runtime_api, &head, b"{}").await;
+            is_refused(&refused, 403, "Extension.MissingHeader");
+            let head = format!("{head}\nlambda-extension-function-error-type: Helper.Broken");
+            assert_eq!(http(runtime_api, &head, b"{}").await.status, 202);
+        }
+        let telemetry = head("PUT /2022-07-01/telemetry", &registered);
+        let telemetry = http(runtime_api, &telemetry, b"{}").await;
+        is_refused(&telemetry, 202, "Telemetry.NotSupported");
         let head = head("GET /2020-01-01/extension/event/next", &registered);
         // Whichever of the two comes first, the other is refused.
         let mut one = request(runtime_api, &head, b"").await;
@@ -144,66 +153,7 @@ async fn refuses_a_second_request_for_the_first_event() {
         };
         // The other's request stays open.
         std::mem::forget((one, other));
-        assert_eq!(
-            outcome(&refused),
-            forbidden("Extension.InvalidExtensionState")
-        );
+        is_refused(&refused, 403, "Extension.InvalidExtensionState");
     };
     Function::start_with(|_| {}, before).await;
-}
-
-#[tokio::test]
-async fn takes_note_of_an_extensions_errors_and_has_no_telemetry() {
-    let before = async |runtime_api| {
-        let registered = register(runtime_api, NAME, "{}").await;
-        for path in ["init/error", "exit/error"] {
-            let head = head(&format!("POST /2020-01-01/extension/{path}"), &registered);
-            let refused = http(runtime_api, &head, b"{}").await;
-            assert_eq!(outcome(&refused), forbidden("Extension.MissingHeader"));
-            let head = format!("{head}\nlambda-extension-function-error-type: Helper.Broken");
-            assert_eq!(http(runtime_api, &head, b"{}").await.status, 202);
-        }
-        let head = head("PUT /2022-07-01/telemetry", &registered);
-        let telemetry = http(runtime_api, &head, b"{}").await;
-        let expected = (202, "Telemetry.NotSupported".to_owned());
-        assert_eq!(outcome(&telemetry), expected);
-        become_ready(runtime_api, &registered).await;
-    };
-    Function::start_with(|_| {}, before).await;
-}
-
-/// On AWS the init phase does not end before every extension has asked for its first event.
-#[tokio::test]
-async fn does_not_start_while_an_extension_is_not_ready() {
-    // A slow machine needs more time to come as far as the registration.
-    for seconds in [2, 8, 32] {
-        let gate = Gate::new().await;
-        let settings = Settings {
-            init_timeout: Duration::from_secs(seconds),
-            ..behaving(gate.address())
-        };
-        let never_ready = async {
-            let (address, _process) = runtime_api(&gate).await;
-            let _registered = register(address, NAME, "{}").await;
-            let _poll = request(address, NEXT, b"").await;
-            std::future::pending::<()>().await;
-        };
-        let started = tokio::select! {
-            started = within("the start to fail", Emulator::start(settings)) => started,
-            () = never_ready => unreachable!("it is pending"),
-        };
-        let error = started.unwrap_err();
-        let StartError::TimedOut { extension, .. } = &error else {
-            panic!("{error}");
-        };
-        if extension.is_some() {
-            let expected = format!(
-                "the function's extension \"helper\" did not ask for its first event within \
-                 {seconds} seconds"
-            );
-            assert!(error.to_string().starts_with(&expected), "{error}");
-            return;
-        }
-    }
-    panic!("it never came as far as the registration");
 }

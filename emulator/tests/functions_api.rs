@@ -1,38 +1,25 @@
 //! `GetFunction`, `GetFunctionConfiguration` and `ListFunctions`, in HTTP.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use crate::support::{Response, cases, function, http, start, start_with};
+use crate::support::{Response, cases, function, get, http, start, start_with};
 use emulator::Emulator;
 use serde_json::{Value, json};
 
-const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:generator";
-
-async fn get(emulator: &Emulator, path: &str) -> Response {
-    let head = format!("GET {path} HTTP/1.1");
-    http(emulator.invoke_address(), &head, b"").await
-}
+const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:function";
 
 /// What there is below `/2015-03-31/functions`.
 async fn get_function(emulator: &Emulator, path: &str) -> Response {
     get(emulator, &format!("/2015-03-31/functions{path}")).await
 }
 
-async fn start_generator() -> Arc<Emulator> {
-    start_with(8, |settings| {
-        "generator".clone_into(&mut settings.function_name);
-        settings.environment = vec![("TABLE".into(), "fibonacci".into())];
-    })
-    .await
-}
-
 #[tokio::test]
 async fn describes_the_function() {
-    let emulator = start_generator().await;
-    let whole = get_function(&emulator, "/generator").await;
+    let table = ("TABLE".into(), "fibonacci".into());
+    let emulator = start_with(8, |it| it.environment = vec![table]).await;
+    let whole = get_function(&emulator, "/function").await;
     assert_eq!(whole.status, 200);
-    let configuration = get_function(&emulator, "/generator/configuration").await;
+    let configuration = get_function(&emulator, "/function/configuration").await;
     assert_eq!(whole.json()["Configuration"], configuration.json());
     let mut configuration = configuration.json();
     let provider = "LambdaManagedInstancesCapacityProviderConfig";
@@ -44,7 +31,7 @@ async fn describes_the_function() {
     let is_iso_8601 = modified.len() == 28 && modified.ends_with(".000+0000");
     assert!(is_iso_8601, "{modified}");
     let expected = json!({
-        "FunctionName": "generator",
+        "FunctionName": "function",
         "FunctionArn": ARN,
         "Version": "$LATEST",
         "State": "Active",
@@ -54,7 +41,7 @@ async fn describes_the_function() {
         "MemorySize": 2048,
         "Timeout": 120,
         "Environment": { "Variables": { "TABLE": "fibonacci" } },
-        "LoggingConfig": { "LogFormat": "JSON", "LogGroup": "/aws/lambda/generator" },
+        "LoggingConfig": { "LogFormat": "JSON", "LogGroup": "/aws/lambda/function" },
     });
     for (member, expected) in expected.as_object().unwrap() {
         assert_eq!(configuration[member], *expected, "{member}");
@@ -68,40 +55,36 @@ async fn locates_the_code_by_an_absolute_path() {
     let root: PathBuf = directory.iter().skip(1).map(|_| "..").collect();
     settings.bootstrap = root.join(settings.bootstrap.strip_prefix("/").unwrap());
     assert!(settings.bootstrap.is_relative());
-    let path = format!("/{}", settings.function_name);
     let emulator = start(settings).await;
-    let location = get_function(&emulator, &path).await.json()["Code"]["Location"].take();
+    let location = get_function(&emulator, "/function").await.json()["Code"]["Location"].take();
     let location = location.as_str().unwrap();
     assert!(location.starts_with("file:///"), "{location}");
 }
 
 #[tokio::test]
 async fn describes_the_version_that_is_asked_for() {
-    let emulator = start_generator().await;
-    for (path, version, qualifier) in [
-        ("", "$LATEST", ""),
-        ("?Qualifier=%24LATEST", "$LATEST", ":$LATEST"),
-        (
-            ":$LATEST.PUBLISHED",
-            "$LATEST.PUBLISHED",
-            ":$LATEST.PUBLISHED",
-        ),
-    ] {
-        let response = get_function(&emulator, &format!("/generator{path}")).await;
+    let emulator = start(function()).await;
+    let table = "
+/function => $LATEST {arn}
+/function?Qualifier=%24LATEST => $LATEST {arn}:$LATEST
+/function:$LATEST.PUBLISHED => $LATEST.PUBLISHED {arn}:$LATEST.PUBLISHED
+";
+    for (path, expected) in cases(&table.replace("{arn}", ARN)) {
+        let response = get_function(&emulator, path).await;
         let configuration = response.json()["Configuration"].take();
-        assert_eq!(configuration["Version"], version);
-        let arn = format!("{ARN}{qualifier}");
-        assert_eq!(configuration["FunctionArn"], arn);
+        let member = |name: &str| configuration[name].as_str().unwrap();
+        let described = format!("{} {}", member("Version"), member("FunctionArn"));
+        assert_eq!(described, expected, "{path}");
     }
 }
 
 #[tokio::test]
 async fn refuses_other_functions_and_versions() {
-    let emulator = start_generator().await;
+    let emulator = start(function()).await;
     let table = r"
 /other => 404 ResourceNotFoundException Function not found: arn:aws:lambda:us-east-1:123456789012:function:other
-/generator/configuration?Qualifier=7 => 404 ResourceNotFoundException Function not found: arn:aws:lambda:us-east-1:123456789012:function:generator:7
-/arn:aws:lambda:us-east-1:210987654321:function:generator => 403 AccessDeniedException User: arn:aws:iam::123456789012:user/local is not authorized to perform: lambda:GetFunction on resource: arn:aws:lambda:us-east-1:210987654321:function:generator because no resource-based policy allows the lambda:GetFunction action
+/function/configuration?Qualifier=7 => 404 ResourceNotFoundException Function not found: arn:aws:lambda:us-east-1:123456789012:function:function:7
+/arn:aws:lambda:us-east-1:210987654321:function:function => 403 AccessDeniedException User: arn:aws:iam::123456789012:user/local is not authorized to perform: lambda:GetFunction on resource: arn:aws:lambda:us-east-1:210987654321:function:function because no resource-based policy allows the lambda:GetFunction action
 ";
     for (path, expected) in cases(table) {
         assert_eq!(get_function(&emulator, path).await.refusal(), expected);
@@ -111,14 +94,14 @@ async fn refuses_other_functions_and_versions() {
 
 #[tokio::test]
 async fn describes_what_belongs_to_the_function() {
-    let emulator = start_generator().await;
-    let url = get(&emulator, "/2021-10-31/functions/generator/url").await;
+    let emulator = start(function()).await;
+    let url = get(&emulator, "/2021-10-31/functions/function/url").await;
     let url = url.json();
     let address = format!("http://{}/", emulator.function_url_address());
     assert_eq!(url["FunctionUrl"], address);
     assert_eq!(url["FunctionArn"], ARN);
     assert_eq!(url["AuthType"], "NONE");
-    let scaling = "/2025-11-30/functions/generator/function-scaling-config?Qualifier=";
+    let scaling = "/2025-11-30/functions/function/function-scaling-config?Qualifier=";
     let scaling = get(&emulator, &format!("{scaling}%24LATEST.PUBLISHED")).await;
     let scaling = scaling.json();
     assert_eq!(scaling["FunctionArn"], format!("{ARN}:$LATEST.PUBLISHED"));
@@ -137,7 +120,7 @@ async fn describes_what_belongs_to_the_function() {
 
 #[tokio::test]
 async fn refuses_requests_for_other_services() {
-    let emulator = start_generator().await;
+    let emulator = start(function()).await;
     for (service, content_type, start) in [
         ("s3", "text/plain", "<Error><Code>NotImplemented</Code>"),
         ("dynamodb", "application/x-amz-json-1.0", "{"),
@@ -156,7 +139,7 @@ async fn refuses_requests_for_other_services() {
 
 #[tokio::test]
 async fn lists_the_function() {
-    let emulator = start_generator().await;
+    let emulator = start(function()).await;
     for (path, versions) in [
         ("", &["$LATEST"][..]),
         ("/?MaxItems=50", &["$LATEST"]),
@@ -166,7 +149,7 @@ async fn lists_the_function() {
         let functions = listed["Functions"].as_array().unwrap();
         let listed: Vec<_> = functions.iter().map(|one| &one["Version"]).collect();
         assert_eq!(listed, versions, "{path}");
-        assert_eq!(functions[0]["FunctionName"], "generator");
+        assert_eq!(functions[0]["FunctionName"], "function");
         // AWS leaves the state out of lists.
         assert_eq!(functions[0]["State"], Value::Null);
     }

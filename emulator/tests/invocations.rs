@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::support::worker::Function;
 use crate::support::{
-    Gate, all_poll, behaving, call, closed, function, hold, line, payload, scratch, signal,
-    spawn_call, start, start_with, start_workers, terminate, within,
+    all_poll, call, cases, closed, function, hold, line, payload, scratch, signal, start,
+    start_with, start_workers, terminate, within,
 };
 use emulator::{Emulator, InvokeError, Settings};
 use nix::sys::signal::Signal;
@@ -42,21 +42,14 @@ async fn passes_on_any_json_and_refuses_what_is_none() {
 #[tokio::test]
 async fn keeps_64_invocations_apart_that_are_in_flight_at_once() {
     let emulator = start_workers(64).await;
-    let gate = Gate::new().await;
-    let calls: JoinSet<_> = (0..64)
-        .map(|_| spawn_call(&emulator, gate.event()))
-        .collect();
-    let mut inside = Vec::new();
+    let mut held = Vec::new();
     for _ in 0..64 {
-        inside.push(gate.entered().await);
-    }
-    // Out of order.
-    while let Some(invocation) = inside.pop() {
-        drop(invocation);
+        held.push(hold(&emulator).await);
     }
     let mut ids = HashSet::new();
-    for reply in calls.join_all().await {
-        let reply = reply.unwrap();
+    // Out of order.
+    while let Some(invocation) = held.pop() {
+        let reply = invocation.release().await;
         assert!(!reply.function_error);
         ids.insert(reply.request_id);
     }
@@ -170,54 +163,31 @@ async fn leaves_no_process_behind_when_dropped() {
     closed(held.inside).await;
 }
 
-/// A start that fails leaves nothing behind either.
-#[tokio::test]
-async fn leaves_no_process_behind_that_did_not_start() {
-    let gate = Gate::new().await;
-    let settings = Settings {
-        init_timeout: Duration::from_millis(200),
-        ..behaving(gate.address())
-    };
-    let start = within("the start to fail", Emulator::start(settings)).await;
-    let error = start.unwrap_err().to_string();
-    assert!(error.contains("did not poll"), "{error}");
-    // The process may not have got as far as the gate.
-    if let Ok(inside) = tokio::time::timeout(Duration::from_millis(1), gate.entered()).await {
-        closed(inside).await;
-    }
-}
-
 #[tokio::test]
 async fn gives_the_function_the_environment_of_a_managed_instance() {
     let table = ("TABLE".into(), "fibonacci".into());
     let emulator = start_with(5, |it| it.environment = vec![table]).await;
     let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
-    for (name, value) in [
-        ("AWS_LAMBDA_MAX_CONCURRENCY", "5"),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances"),
-        ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
-        ("AWS_LAMBDA_FUNCTION_NAME", "function"),
-        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST.PUBLISHED"),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "2048"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
-        ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000"),
-        (
-            "LD_LIBRARY_PATH",
-            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:\
-             /opt/lib",
-        ),
-        ("_HANDLER", "bootstrap"),
-        ("TZ", ":UTC"),
-        ("TABLE", "fibonacci"),
-    ] {
+    let table = "
+AWS_LAMBDA_MAX_CONCURRENCY => 5
+AWS_LAMBDA_INITIALIZATION_TYPE => lambda-managed-instances
+AWS_LAMBDA_LOG_FORMAT => JSON
+AWS_LAMBDA_FUNCTION_NAME => function
+AWS_LAMBDA_FUNCTION_VERSION => $LATEST.PUBLISHED
+AWS_LAMBDA_FUNCTION_MEMORY_SIZE => 2048
+AWS_REGION => us-east-1
+AWS_XRAY_CONTEXT_MISSING => LOG_ERROR
+AWS_XRAY_DAEMON_ADDRESS => 127.0.0.1:2000
+LD_LIBRARY_PATH => /var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib
+_HANDLER => bootstrap
+TZ => :UTC
+TABLE => fibonacci
+";
+    for (name, value) in cases(table) {
         assert_eq!(environment[name], value, "{name}");
     }
     assert!(environment.get("CARGO").is_none());
-}
-
-#[tokio::test]
-async fn gives_the_function_the_environment_of_ordinary_lambda_without_concurrency() {
+    // Without concurrency, that of ordinary Lambda.
     let emulator = start_with(1, |it| it.max_concurrency = None).await;
     let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
     assert_eq!(environment["AWS_LAMBDA_INITIALIZATION_TYPE"], "on-demand");

@@ -1,96 +1,84 @@
 //! Requests to the Runtime API that are sent ahead of responses, and faults among them.
 
-use crate::support::worker::{Connection, Function, NEXT, kept_alive, post_request};
-use crate::support::{all_poll, within};
-use emulator::{Fault, Settings};
+use crate::support::worker::Function;
+use crate::support::{Connection, all_poll, receive, response, within};
+use emulator::{Fault, Reply};
 use tokio::io::AsyncReadExt;
+use tokio::task::JoinHandle;
 
-fn poll() -> String {
-    kept_alive(NEXT, "")
-}
-
-/// A function whose one worker polls on a connection that is kept open.
-async fn one_worker() -> (Function, Connection) {
+/// A function whose one worker has an event, the connection on which it got that, and its caller.
+async fn invoked() -> (Function, Connection, JoinHandle<Reply>) {
     let mut function = Function::start().await;
-    drop(function.poll.take());
-    let no_poll = function.emulator.wait_for_polls(|polls| polls == 0);
-    within("the poll to be given up", no_poll).await;
-    let mut connection = Connection::open(function.runtime_api).await;
-    connection.send(&[poll()]).await;
-    all_poll(&function.emulator, 1).await;
-    (function, connection)
+    let connection = function.poll.take().unwrap();
+    let call = function.call("1");
+    (function, connection, call)
 }
 
 #[tokio::test]
 async fn serves_a_reply_and_the_next_poll_in_one_write_in_order() {
-    let (function, mut connection) = one_worker().await;
-    for number in 0..100 {
+    let (function, mut connection, mut call) = invoked().await;
+    for number in 1..100 {
         // Large replies fill more than one read of the server.
         let length = if number % 2 == 0 { 10 } else { 100_000 };
         let reply = format!("\"{}\"", "x".repeat(length));
-        let call = function.call(number.to_string());
-        let event = connection.receive().await.unwrap();
+        let event = response(&mut connection).await;
         assert_eq!(event.text(), number.to_string());
-        let post = post_request(&event, &reply);
-        connection.send(&[post, poll()]).await;
-        assert_eq!(connection.receive().await.unwrap().status, 202);
+        function
+            .reply_and_poll(&mut connection, &event, &reply)
+            .await;
+        assert_eq!(response(&mut connection).await.status, 202);
         assert_eq!(call.await.unwrap().payload, reply);
         // The poll counts although its connection has sent nothing since.
         all_poll(&function.emulator, 1).await;
+        call = function.call((number + 1).to_string());
     }
     assert_eq!(function.emulator.most_polls(), 1);
 }
 
-/// What a client sees that sends its next poll behind a reply when a fault hits the reply.
-async fn statuses_after(fault: Fault) -> Vec<Option<u16>> {
-    let (function, mut connection) = one_worker().await;
-    let pending = function.call("1");
-    let event = connection.receive().await.unwrap();
-    function.emulator.inject([fault]);
-    let reply = format!("\"{}\"", "x".repeat(100_000));
-    let post = post_request(&event, &reply);
-    connection.send(&[post, poll()]).await;
-    let first = connection.receive().await.map(|response| response.status);
-    let mut statuses = vec![first];
-    let is_refused = matches!(fault, Fault::PostStatus(_));
-    if is_refused || matches!(fault, Fault::PostReset | Fault::PostBodyReset) {
-        let mut again = Connection::open(function.runtime_api).await;
-        again.reply(&event, "2").await;
-        assert_eq!(&pending.await.unwrap().payload[..], b"2");
-    } else {
-        assert_eq!(pending.await.unwrap().payload, reply);
-    }
-    // Whatever became of the poll, the next event reaches the function.
-    let next = function.call("3");
-    if !is_refused {
-        let rest = connection.receive().await;
-        assert!(rest.is_none(), "{fault:?}: {rest:?}");
-        connection = Connection::open(function.runtime_api).await;
-        connection.send(&[poll()]).await;
-    }
-    let event = connection.receive().await.unwrap();
-    if is_refused {
-        statuses.push(Some(event.status));
-    }
-    assert_eq!(event.text(), "3", "{fault:?}");
-    connection.reply(&event, "4").await;
-    assert_eq!(&next.await.unwrap().payload[..], b"4", "{fault:?}");
-    statuses
-}
-
+/// A client sends its next poll behind a reply. When a fault hits the reply, it sees this status, and
+/// gets the next event on this connection or not.
 #[tokio::test]
 async fn serves_the_poll_behind_a_reply_unless_the_connection_breaks() {
-    for (fault, statuses) in [
-        (Fault::PostStatus(400), &[Some(400), Some(200)][..]),
-        (Fault::PostStatus(500), &[Some(500), Some(200)]),
-        (Fault::PostReset, &[None]),
-        (Fault::PostBodyReset, &[None]),
-        (Fault::PostResponseReset, &[None]),
-        (Fault::PostResponseCut, &[None]),
-        (Fault::PostClose, &[Some(202)]),
-        (Fault::PollDiscarded, &[Some(202)]),
+    for (fault, is_accepted, status, is_served) in [
+        (Fault::PostStatus(400), false, Some(400), true),
+        (Fault::PostStatus(500), false, Some(500), true),
+        (Fault::PostReset, false, None, false),
+        (Fault::PostBodyReset, false, None, false),
+        (Fault::PostResponseReset, true, None, false),
+        (Fault::PostResponseCut, true, None, false),
+        (Fault::PostClose, true, Some(202), false),
+        (Fault::PollDiscarded, true, Some(202), false),
     ] {
-        assert_eq!(statuses_after(fault).await, statuses, "{fault:?}");
+        let (mut function, mut connection, pending) = invoked().await;
+        let event = response(&mut connection).await;
+        function.emulator.inject([fault]);
+        let mut reply = format!("\"{}\"", "x".repeat(100_000));
+        function
+            .reply_and_poll(&mut connection, &event, &reply)
+            .await;
+        let first = receive(&mut connection).await;
+        let got = first.as_ref().map(|response| response.status);
+        assert_eq!(got, status, "{fault:?}");
+        // It is told of the end of the connection, or not.
+        let end = first.as_ref().and_then(|first| first.header("connection"));
+        let is_told = matches!(fault, Fault::PostClose);
+        assert_eq!(end, is_told.then_some("close"), "{fault:?}");
+        if !is_accepted {
+            "2".clone_into(&mut reply);
+            function.reply(&event, b"2").await;
+        }
+        assert_eq!(pending.await.unwrap().payload, reply, "{fault:?}");
+        // Whatever became of the poll, the next event reaches the function.
+        let next = function.call("3");
+        let mut event = receive(&mut connection).await;
+        assert_eq!(event.is_some(), is_served, "{fault:?}: {event:?}");
+        if !is_served {
+            event = Some(function.next().await);
+        }
+        let event = event.unwrap();
+        assert_eq!(event.text(), "3", "{fault:?}");
+        function.reply(&event, b"4").await;
+        assert_eq!(&next.await.unwrap().payload[..], b"4", "{fault:?}");
     }
 }
 
@@ -111,24 +99,6 @@ async fn breaks_off_in_the_head_of_an_event_or_behind_it() {
     }
 }
 
-#[tokio::test]
-async fn says_that_it_closes_the_connection_or_does_not() {
-    for (fault, header) in [
-        (Fault::PostClose, Some("close")),
-        (Fault::PollDiscarded, None),
-    ] {
-        let (function, mut connection) = one_worker().await;
-        let pending = function.call("1");
-        let event = connection.receive().await.unwrap();
-        function.emulator.inject([fault]);
-        // Nothing follows, and the connection ends all the same.
-        let accepted = connection.reply(&event, "2").await;
-        assert_eq!(accepted.header("connection"), header);
-        assert!(connection.receive().await.is_none(), "{fault:?}");
-        assert_eq!(&pending.await.unwrap().payload[..], b"2");
-    }
-}
-
 /// With two workers, the event that a broken poll does not get goes to the other one at once.
 #[tokio::test]
 async fn hands_the_event_to_another_poll() {
@@ -138,22 +108,20 @@ async fn hands_the_event_to_another_poll() {
         Fault::PostClose,
         Fault::PollDiscarded,
     ] {
-        let two = |settings: &mut Settings| settings.max_concurrency = 2.try_into().ok();
-        let mut function = Function::start_with(two, async |_| {}).await;
+        let mut function = Function::start_workers(2).await;
         let first = function.call("1");
-        let event = function.next().await;
-        let mut broken = Connection::open(function.runtime_api).await;
-        let mut sound = Connection::open(function.runtime_api).await;
-        sound.send(&[poll()]).await;
+        let mut broken = function.poll.take().unwrap();
+        let event = response(&mut broken).await;
+        function.poll().await;
         all_poll(&function.emulator, 1).await;
         function.emulator.inject([fault]);
-        broken.send(&[post_request(&event, "2"), poll()]).await;
-        while broken.receive().await.is_some() {}
+        function.reply_and_poll(&mut broken, &event, "2").await;
+        while receive(&mut broken).await.is_some() {}
         let second = function.call("3");
-        let event = sound.receive().await.unwrap();
+        let event = function.next().await;
         assert_eq!(event.text(), "3", "{fault:?}");
-        sound.reply(&event, "4").await;
-        assert_eq!(&second.await.unwrap().payload[..], b"4");
+        function.reply(&event, b"4").await;
+        assert_eq!(&second.await.unwrap().payload[..], b"4", "{fault:?}");
         first.abort();
     }
 }

@@ -1,10 +1,12 @@
 //! Functions that do not start, and what their users are told.
 
-use crate::support::worker::runtime_api;
+use crate::extensions::register;
+use crate::support::worker::{NEXT, runtime_api};
 use crate::support::{
-    Gate, behaving, call, executable, function, http, payload, scratch, start, within,
+    Gate, PATIENCE, behaving, cases, closed, executable, http, request, scratch, within,
 };
 use emulator::{Emulator, Settings};
+use tokio::time;
 
 async fn error(settings: Settings) -> String {
     let start = within("the start to fail", Emulator::start(settings));
@@ -17,24 +19,17 @@ async fn error(settings: Settings) -> String {
 async fn says_why_the_bootstrap_cannot_be_run() {
     let plain = scratch("not-executable");
     std::fs::write(&plain, "").unwrap();
-    let foreign = executable("for-another-machine", "\x7fELF nonsense");
-    for (bootstrap, reason) in [
-        (
-            "/no/such".as_ref(),
-            "No such file or directory (os error 2)",
-        ),
-        (
-            "/tmp".as_ref(),
-            "it is a directory; give the path of the executable in it",
-        ),
-        (&*plain, "it is not executable; try chmod +x"),
-        (&*foreign, "Exec format error (os error 8)"),
-    ] {
+    executable("for-another-machine", "\x7fELF nonsense");
+    let table = "
+/no/such => No such file or directory (os error 2)
+/tmp => it is a directory; give the path of the executable in it
+FOLDER/not-executable => it is not executable; try chmod +x
+FOLDER/for-another-machine => Exec format error (os error 8)
+";
+    let folder = plain.parent().unwrap().to_str().unwrap();
+    for (bootstrap, reason) in cases(&table.replace("FOLDER", folder)) {
         let error = error(Settings::new(bootstrap)).await;
-        assert_eq!(
-            error,
-            format!("cannot run {}: {reason}", bootstrap.display())
-        );
+        assert_eq!(error, format!("cannot run {bootstrap}: {reason}"));
     }
 }
 
@@ -53,16 +48,36 @@ async fn passes_on_the_error_of_init() {
     assert_eq!(error, expected);
 }
 
+/// On AWS the init phase does not end before every extension has asked for its first event.
 #[tokio::test]
-async fn refuses_an_error_of_init_from_a_function_that_has_started() {
-    let emulator = start(function()).await;
-    let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
-    let address = environment["AWS_LAMBDA_RUNTIME_API"].as_str().unwrap();
-    let head = "POST /2018-06-01/runtime/init/error HTTP/1.1";
-    let refused = http(address.parse().unwrap(), head, b"{}").await;
-    let error_type = refused.json()["errorType"].take();
-    assert_eq!(
-        (refused.status, error_type),
-        (403, "InvalidStateTransition".into())
-    );
+async fn gives_up_what_does_not_start_in_time_and_leaves_nothing_behind() {
+    for (registers, reason) in [
+        (false, "the function did not poll within 60 seconds"),
+        (
+            true,
+            "the function's extension \"helper\" did not ask for its first event within 60 seconds",
+        ),
+    ] {
+        let gate = Gate::new().await;
+        let settings = Settings {
+            init_timeout: PATIENCE / 2,
+            ..behaving(gate.address())
+        };
+        let (error, (process, _poll)) = tokio::join!(error(settings), async {
+            let (address, process) = runtime_api(&gate).await;
+            // When this gets a response, the time is running.
+            http(address, "GET /2018-06-01/ping HTTP/1.1", b"").await;
+            let mut poll = None;
+            if registers {
+                register(address, "helper", "{}").await;
+                poll = Some(request(address, NEXT, b"").await);
+            }
+            time::pause();
+            time::advance(PATIENCE / 2).await;
+            time::resume();
+            (process, poll)
+        });
+        assert!(error.starts_with(reason), "{error}");
+        closed(process).await;
+    }
 }

@@ -4,137 +4,92 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::console::sample;
-use crate::support::worker::Function;
-use crate::support::{
-    all_poll, call_from_each, hold, spawn_call, start, start_with, start_workers, within, workers,
-};
-use emulator::{Emulator, InvokeError, Settings};
+use crate::support::worker::{Function, time_out};
+use crate::support::{all_poll, call_from_each, hold, is_full, start, start_with, within, workers};
+use emulator::{InvokeError, Settings};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-fn is_throttled<T>(outcome: &Result<T, InvokeError>) -> bool {
-    matches!(outcome, Err(InvokeError::TooManyRequests))
-}
-
-/// A caller is refused without waiting.
-async fn refuses_at_once(emulator: &Emulator) {
-    let refused = tokio::select! {
-        biased;
-        refused = emulator.invoke("{}") => refused,
-        () = std::future::ready(()) => panic!("it waits"),
-    };
-    assert!(is_throttled(&refused));
-}
-
 #[tokio::test]
 async fn holds_as_many_events_as_the_queue_is_long_and_refuses_others_at_once() {
-    for queue in [0, 1] {
-        let emulator = start_with(2, |it| it.queue = queue).await;
-        all_poll(&emulator, 2).await;
+    for (queue, callers) in [(0, 1), (1, 2), (5_000, 10_000)] {
+        let emulator = start_with(2, |settings| {
+            settings.queue = queue;
+            // Events in the queue wait as long as an invocation may take.
+            settings.timeout = Duration::from_mins(20);
+        })
+        .await;
         let held = [hold(&emulator).await, hold(&emulator).await];
-        let queued = (0..queue).map(|_| spawn_call(&emulator, r#"{"echo": 1}"#));
-        let queued: Vec<_> = queued.collect();
-        // They are in line.
-        tokio::task::yield_now().await;
-        refuses_at_once(&emulator).await;
-        for held in held {
-            assert!(!held.release().await.function_error);
+        let mut waiting = JoinSet::new();
+        for number in 0..callers {
+            let emulator = Arc::clone(&emulator);
+            let event = json!({ "echo": number }).to_string();
+            waiting.spawn(async move { emulator.invoke(event).await });
         }
-        for queued in queued {
-            assert_eq!(&queued.await.unwrap().payload[..], b"1");
+        for _ in 0..callers - queue {
+            let refused = within("a caller to be refused", waiting.join_next()).await;
+            let refused = refused.unwrap().unwrap();
+            assert!(matches!(refused, Err(InvokeError::TooManyRequests)));
         }
-    }
-}
-
-#[tokio::test]
-async fn serves_ten_thousand_callers_at_once() {
-    const WAITING: usize = 5_000;
-    let emulator = start_with(2, |settings| {
-        settings.queue = WAITING;
-        // Events in the queue wait as long as an invocation may take.
-        settings.timeout = Duration::from_mins(20);
-    })
-    .await;
-    let held = [hold(&emulator).await, hold(&emulator).await];
-    let mut callers = JoinSet::new();
-    for number in 0..10_000 {
-        let emulator = Arc::clone(&emulator);
-        let event = json!({ "echo": number }).to_string();
-        callers.spawn(async move { emulator.invoke(event).await });
-    }
-    for _ in 0..10_000 - WAITING {
-        let refused = within("a caller to be refused", callers.join_next()).await;
-        assert!(is_throttled(&refused.unwrap().unwrap()));
-    }
-    drop(held);
-    while let Some(reply) = within("a queued event's reply", callers.join_next()).await {
-        assert!(!reply.unwrap().unwrap().function_error);
-    }
-}
-
-#[tokio::test]
-async fn never_throttles_as_many_callers_as_there_are_workers() {
-    for count in [1, 8] {
-        let emulator = start_workers(count).await;
-        call_from_each(&emulator, count, 500).join_all().await;
-        assert!(emulator.most_polls() <= usize::from(count));
+        assert!(is_full(&emulator).await);
+        drop(held);
+        while let Some(reply) = within("a queued event's reply", waiting.join_next()).await {
+            assert!(!reply.unwrap().unwrap().function_error);
+        }
     }
 }
 
 /// From the first poll on, with workers that have not polled yet.
 #[tokio::test]
-async fn never_throttles_as_many_callers_as_there_are_workers_that_start() {
-    for _ in 0..5 {
-        let emulator = start(workers(16)).await;
-        call_from_each(&emulator, 16, 10).join_all().await;
+async fn never_throttles_as_many_callers_as_there_are_workers() {
+    for (count, calls) in [(1, 500), (8, 500)].into_iter().chain([(16, 10); 5]) {
+        let emulator = start(workers(count)).await;
+        call_from_each(&emulator, count, calls).join_all().await;
+        assert!(emulator.most_polls() <= usize::from(count));
     }
 }
 
-/// A worker that takes its time between its reply and its next poll.
+/// Workers that take their time between their reply and their next poll.
 #[tokio::test]
-async fn waits_for_a_worker_that_has_replied_and_not_polled() {
-    let (mut function, first, event) = Function::start_invoked().await;
-    function.reply(&event, b"1").await;
-    first.await.unwrap();
-    for _ in 0..3 {
-        let next = function.call("{}");
-        // The event is in line before the poll comes.
-        tokio::task::yield_now().await;
-        let event = function.next().await;
-        function.reply(&event, b"2").await;
-        assert_eq!(&next.await.unwrap().payload[..], b"2");
-    }
-}
-
-#[tokio::test]
-async fn gives_up_on_a_worker_that_does_not_poll_in_time() {
+async fn waits_for_a_worker_that_has_replied_until_it_does_not_poll_in_time() {
     const LIMIT: Duration = Duration::from_millis(200);
+    let mut function = Function::start().await;
+    for _ in 0..4 {
+        function.serve().await;
+    }
     let limit = |settings: &mut Settings| settings.return_limit = LIMIT;
     let mut function = Function::start_with(limit, async |_| {}).await;
-    let first = function.call("1");
-    let event = function.next().await;
-    let replied = Instant::now();
-    function.reply(&event, b"2").await;
-    first.await.unwrap();
-    let waits = within("the event to be refused", function.emulator.invoke("{}"));
-    assert!(is_throttled(&waits.await));
-    assert!(replied.elapsed() >= LIMIT);
+    let replies = Instant::now();
+    function.serve().await;
+    let refused = within("the event to be refused", function.emulator.invoke("{}")).await;
+    assert!(matches!(refused, Err(InvokeError::TooManyRequests)));
+    assert!(replies.elapsed() >= LIMIT);
     // Now the worker counts as gone, and others are refused at once.
-    refuses_at_once(&function.emulator).await;
+    assert!(is_full(&function.emulator).await);
 }
 
+/// One of two: exactly one place is left.
 #[tokio::test]
 async fn counts_a_worker_that_has_timed_out_as_gone_until_it_polls() {
-    let (mut function, _late) = Function::start_timed_out().await;
+    let mut function = Function::start_workers(2).await;
+    let late = function.call("1");
+    function.next().await;
+    function.poll().await;
+    all_poll(&function.emulator, 1).await;
+    time_out(late).await;
+    let in_time = function.call("2");
+    let event = function.next().await;
     sample(&function.emulator, "a worker gone", |sample| {
-        sample["busy"] == 0 && sample["gone"] == 1
+        sample["busy"] == 1 && sample["gone"] == 1
     })
     .await;
-    refuses_at_once(&function.emulator).await;
+    assert!(is_full(&function.emulator).await);
     function.poll().await;
     sample(&function.emulator, "no worker gone", |one| one["gone"] == 0).await;
     function.serve().await;
     // Between its reply and its next poll, it counts as free.
     function.serve().await;
+    function.reply(&event, b"3").await;
+    assert_eq!(&in_time.await.unwrap().payload[..], b"3");
 }

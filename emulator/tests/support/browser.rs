@@ -1,13 +1,14 @@
 //! A page in headless Chromium.
 
-use std::fs;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use emulator::{Emulator, Settings};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::time::sleep;
 
 use super::{start, within};
 
@@ -15,7 +16,8 @@ use super::{start, within};
 pub(crate) struct Browser {
     requests: ChildStdin,
     messages: BufReader<ChildStdout>,
-    session: String,
+    /// The tab.
+    pub(crate) session: String,
 }
 
 impl Browser {
@@ -47,23 +49,15 @@ impl Browser {
     /// Opens another tab and goes on there. Returns the tab before it.
     pub(crate) async fn open_tab(&mut self, url: &str) -> String {
         let before = std::mem::take(&mut self.session);
-        let target = self
-            .call("Target.createTarget", json!({ "url": "about:blank" }))
-            .await;
+        let blank = json!({ "url": "about:blank" });
+        let target = self.call("Target.createTarget", blank).await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let attached = self.call("Target.attachToTarget", attach).await;
-        attached["sessionId"]
-            .as_str()
-            .unwrap()
-            .clone_into(&mut self.session);
+        let session = attached["sessionId"].as_str().unwrap();
+        session.clone_into(&mut self.session);
         self.call("Page.navigate", json!({ "url": url })).await;
         self.wait("document.readyState === 'complete'").await;
         before
-    }
-
-    /// Goes on in another tab. Returns the tab before it.
-    pub(crate) fn go_to_tab(&mut self, tab: String) -> String {
-        std::mem::replace(&mut self.session, tab)
     }
 
     pub(crate) async fn call(&mut self, method: &str, params: Value) -> Value {
@@ -89,9 +83,8 @@ impl Browser {
     pub(crate) async fn next_message(&mut self) -> Value {
         let mut message = Vec::new();
         let read = self.messages.read_until(0, &mut message);
-        within("a message of Chromium", read)
-            .await
-            .expect("it runs");
+        let read = within("a message of Chromium", read).await;
+        read.expect("it runs");
         message.pop();
         serde_json::from_slice(&message).expect("JSON")
     }
@@ -108,91 +101,43 @@ impl Browser {
 
     /// Waits until a condition in the page is true.
     pub(crate) async fn wait(&mut self, condition: &str) {
-        let expression = format!(
-            "new Promise((resolve) => {{
-                const ends = performance.now() + 60_000;
-                const look = () => {{
-                    if ({condition}) resolve(true);
-                    else if (performance.now() > ends) resolve(document.body.innerText);
-                    else setTimeout(look, 20);
-                }};
-                look();
-            }})"
-        );
-        assert_eq!(self.value(&expression).await, true, "not true: {condition}");
+        within(condition, async {
+            while self.value(&format!("Boolean({condition})")).await != true {
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
     }
 
     /// Waits until an element shows this text.
     pub(crate) async fn wait_for_text(&mut self, selector: &str, text: &str) {
-        let condition = format!("$({selector:?}).innerText.includes({text:?})");
-        self.wait(&condition).await;
-    }
-
-    /// Waits until this many invocations are listed.
-    pub(crate) async fn wait_for_rows(&mut self, count: usize) {
-        let rows = "document.querySelectorAll('#last > li').length";
-        self.wait(&format!("{rows} === {count}")).await;
+        self.wait(&format!("$({selector:?}).innerText.includes({text:?})"))
+            .await;
     }
 
     pub(crate) async fn text(&mut self, selector: &str) -> String {
-        let text = self
-            .value(&format!("document.querySelector({selector:?}).innerText"))
-            .await;
+        let text = self.value(&format!("$({selector:?}).innerText")).await;
         text.as_str().unwrap().to_owned()
     }
 
     /// Clicks a button and waits until the page may send again.
     pub(crate) async fn click(&mut self, selector: &str) {
-        self.value(&format!("document.querySelector({selector:?}).click()"))
-            .await;
-        self.wait("!document.querySelector('button').ariaDisabled")
-            .await;
+        self.value(&format!("$({selector:?}).click()")).await;
+        self.wait("!$('button').ariaDisabled").await;
     }
 
     /// Types an event over the one that is there.
     pub(crate) async fn enter(&mut self, event: &str) {
         let event = json!(event);
-        self.value(&format!(
-            "event.value = {event}; event.dispatchEvent(new Event('input')); 0"
-        ))
-        .await;
+        let enter = format!("event.value = {event}; event.dispatchEvent(new Event('input')); 0");
+        self.value(&enter).await;
     }
 
+    /// Sends an event. Returns what the page says of the outcome.
     pub(crate) async fn invoke(&mut self, event: &str) -> String {
         self.enter(event).await;
         self.click("button.main").await;
         self.text("#outcome").await
-    }
-
-    /// Invokes the function, which must reply.
-    pub(crate) async fn expect_reply(&mut self, event: &str) {
-        assert_eq!(self.invoke(event).await, "The function replied.");
-    }
-
-    /// Gives the page another size, in CSS pixels.
-    pub(crate) async fn resize(&mut self, width: u32, height: u32) {
-        let metrics = json!({
-            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
-        });
-        self.call("Emulation.setDeviceMetricsOverride", metrics)
-            .await;
-    }
-
-    /// Gives the page other colours, such as `("prefers-color-scheme", "dark")`.
-    pub(crate) async fn prefer(&mut self, feature: (&str, &str)) {
-        let features = json!({ "features": [{ "name": feature.0, "value": feature.1 }] });
-        self.call("Emulation.setEmulatedMedia", features).await;
-    }
-
-    /// Saves a picture of the whole page.
-    pub(crate) async fn screenshot(&mut self, path: &str) {
-        let params = json!({ "format": "png", "captureBeyondViewport": true });
-        let picture = self.call("Page.captureScreenshot", params).await;
-        let picture = base64::Engine::decode(
-            &base64::prelude::BASE64_STANDARD,
-            picture["data"].as_str().unwrap(),
-        );
-        fs::write(path, picture.unwrap()).unwrap();
     }
 }
 

@@ -4,17 +4,18 @@ pub(crate) mod browser;
 pub(crate) mod worker;
 
 use std::fs;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use emulator::{Emulator, Reply, Settings};
+use emulator::{Emulator, InvokeError, Reply, Settings};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::ChildStderr;
 use tokio::task::{JoinHandle, JoinSet};
@@ -24,10 +25,6 @@ use tokio::time::timeout;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits for something that will happen, unless something is wrong.
-///
-/// # Panics
-///
-/// If it takes longer than [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waited = timeout(PATIENCE, future).await;
     waited.unwrap_or_else(|_| panic!("waited {} seconds for {what}", PATIENCE.as_secs()))
@@ -171,6 +168,15 @@ pub(crate) async fn call(emulator: &Emulator, event: impl Into<String>) -> Reply
         .unwrap_or_else(|error| panic!("{error} instead of {what}"))
 }
 
+/// Whether a caller is throttled without waiting.
+pub(crate) async fn is_full(emulator: &Emulator) -> bool {
+    tokio::select! {
+        biased;
+        refused = emulator.invoke("{}") => matches!(refused, Err(InvokeError::TooManyRequests)),
+        () = ready(()) => false,
+    }
+}
+
 /// Invokes the function while the test goes on.
 pub(crate) fn spawn_call(emulator: &Arc<Emulator>, event: impl Into<String>) -> JoinHandle<Reply> {
     let (emulator, event) = (Arc::clone(emulator), event.into());
@@ -197,11 +203,8 @@ pub(crate) struct Gate(TcpListener);
 
 impl Gate {
     pub(crate) async fn new() -> Self {
-        Self(
-            TcpListener::bind("127.0.0.1:0")
-                .await
-                .expect("a port is free"),
-        )
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        Self(listener.expect("a port is free"))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -214,15 +217,15 @@ impl Gate {
     }
 
     /// Waits for an invocation to come. It goes on when the connection is dropped.
-    pub(crate) async fn entered(&self) -> TcpStream {
+    pub(crate) async fn entered(&self) -> Connection {
         let entered = within("an invocation at the gate", self.0.accept()).await;
-        entered.expect("the function connects").0
+        BufReader::new(entered.expect("the function connects").0)
     }
 }
 
 /// An invocation that keeps a worker busy.
 pub(crate) struct Held {
-    pub(crate) inside: TcpStream,
+    pub(crate) inside: Connection,
     pub(crate) reply: JoinHandle<Reply>,
 }
 
@@ -263,8 +266,20 @@ pub(crate) async fn told_all(lines: &mut Lines<BufReader<ChildStderr>>, wanted: 
     .await
 }
 
+/// A connection of the test to the emulator, or of the function to a gate.
+pub(crate) type Connection = BufReader<TcpStream>;
+
+/// Opens a connection and sends these bytes on it.
+pub(crate) async fn send(address: SocketAddr, bytes: &[u8]) -> Connection {
+    let connect = within("a connection", TcpStream::connect(address));
+    let mut connection = BufReader::new(connect.await.expect("it listens"));
+    // It may respond before it has read everything.
+    let _ = within("a request to be read", connection.write_all(bytes)).await;
+    connection
+}
+
 /// Waits until the other end of a connection is closed: until its process is gone.
-pub(crate) async fn closed(mut connection: TcpStream) {
+pub(crate) async fn closed(mut connection: Connection) {
     let mut rest = Vec::new();
     let end = connection.read_to_end(&mut rest);
     // A process that is killed may reset it.
@@ -280,39 +295,9 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Reads a response that ends with its connection.
-    ///
-    /// # Panics
-    ///
-    /// If it has no head.
-    pub(crate) fn parse(mut bytes: Vec<u8>) -> Self {
-        let end = bytes
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .unwrap_or_else(|| panic!("no head: {}", String::from_utf8_lossy(&bytes)));
-        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let (status, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
-        let headers = headers
-            .split("\r\n")
-            .filter_map(|header| header.split_once(": "));
-        Self {
-            status: status
-                .split(' ')
-                .nth(1)
-                .and_then(|code| code.parse().ok())
-                .expect("a status"),
-            headers: headers
-                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-                .collect(),
-            body: bytes.split_off(end + 4),
-        }
-    }
-
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|header| header.0 == name)
-            .map(|header| &*header.1)
+        let header = self.headers.iter().find(|header| header.0 == name);
+        header.map(|header| &*header.1)
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -321,6 +306,10 @@ impl Response {
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        self.header("x-amzn-requestid").expect("a request id")
     }
 
     /// An error of the Lambda API: its status, type and message.
@@ -333,42 +322,62 @@ impl Response {
     }
 }
 
-/// Sends a request on a connection of its own and reads the response. `head` is the request line and,
-/// each on a line of its own, headers.
-pub(crate) async fn http(address: SocketAddr, head: &str, body: &[u8]) -> Response {
-    let mut connection = request(address, head, body).await;
-    response(&mut connection).await
+/// Reads the next response, or `None` if the connection ends before it is whole.
+pub(crate) async fn receive(connection: &mut Connection) -> Option<Response> {
+    within("a response", async {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if connection.read_line(&mut head).await.ok()? == 0 {
+                return None;
+            }
+        }
+        let status = head.split(' ').nth(1).expect("a status");
+        let headers = head.lines().filter_map(|line| line.split_once(": "));
+        let mut response = Response {
+            status: status.parse().expect("a status"),
+            headers: headers
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect(),
+            body: Vec::new(),
+        };
+        let length = response.header("content-length").unwrap_or("0");
+        response.body = vec![0; length.parse().expect("a length")];
+        connection.read_exact(&mut response.body).await.ok()?;
+        Some(response)
+    })
+    .await
 }
 
-/// Sends a request without reading the response.
-pub(crate) async fn request(address: SocketAddr, head: &str, body: &[u8]) -> TcpStream {
+pub(crate) async fn response(connection: &mut Connection) -> Response {
+    receive(connection).await.expect("a whole response")
+}
+
+/// The bytes of a request. `head` is the request line and, each on a line of its own, headers.
+pub(crate) fn request_bytes(address: SocketAddr, head: &str, body: &[u8]) -> Vec<u8> {
     let mut lines: Vec<_> = head.trim().lines().map(str::trim).collect();
     let host = format!("host: {address}");
-    if !head.to_lowercase().contains("\nhost:") {
+    if !lines.iter().any(|line| line.starts_with("host:")) {
         lines.push(&host);
     }
-    let length = body.len();
-    let head = format!(
-        "{}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n",
-        lines.join("\r\n")
-    );
-    send(address, &[head.as_bytes(), body].concat()).await
+    let (head, length) = (lines.join("\r\n"), body.len());
+    let head = format!("{head}\r\ncontent-length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
 }
 
-/// Sends these bytes on a connection of their own.
-pub(crate) async fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
-    let connect = within("a connection", TcpStream::connect(address));
-    let mut connection = connect.await.expect("it listens");
-    // It may respond before it has read everything.
-    let _ = within("a request to be read", connection.write_all(bytes)).await;
-    connection
+/// Sends a request on a connection of its own, without reading the response.
+pub(crate) async fn request(address: SocketAddr, head: &str, body: &[u8]) -> Connection {
+    send(address, &request_bytes(address, head, body)).await
 }
 
-pub(crate) async fn response(connection: &mut TcpStream) -> Response {
-    let mut bytes = Vec::new();
-    let read = connection.read_to_end(&mut bytes);
-    within("a response", read).await.expect("it responds");
-    Response::parse(bytes)
+/// Sends a request on a connection of its own and reads the response.
+pub(crate) async fn http(address: SocketAddr, head: &str, body: &[u8]) -> Response {
+    response(&mut request(address, head, body).await).await
+}
+
+/// Gets something from the Invoke API's address.
+pub(crate) async fn get(emulator: &Emulator, path: &str) -> Response {
+    let head = format!("GET {path} HTTP/1.1");
+    http(emulator.invoke_address(), &head, b"").await
 }
 
 /// The cases of a table: a line each, what is sent before an arrow and what comes of it behind.
