@@ -6,19 +6,20 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-monitoring-metrics.html>.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
 use http::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{Service, ServiceError};
 use crate::cost::DOLLARS_PER_MILLION_REQUESTS;
+use crate::histogram::microseconds;
 use crate::load::as_f64;
-use crate::measured::unix_ms;
+use crate::measured::Measured;
 use crate::target::Description;
 use crate::terminal::{Display, say};
 
@@ -29,14 +30,14 @@ const NAMESPACE: &str = "AWS/Lambda";
 const LIST_METRICS: &str = "GraniteServiceVersion20100801.ListMetrics";
 const GET_METRIC_DATA: &str = "GraniteServiceVersion20100801.GetMetricData";
 
-/// The metrics of a function. The last four are the reasons of throttles.
-const FUNCTION_METRICS: [&str; 6] = [
-    "Invocations",
-    "Throttles",
-    "ConcurrencyThrottles",
-    "CPUThrottles",
-    "MemoryThrottles",
-    "DiskThrottles",
+/// The metrics of a function, and their names in a report. The last four are the reasons of throttles.
+const FUNCTION_METRICS: [(&str, &str); 6] = [
+    ("Invocations", "invocations"),
+    ("Throttles", "throttles"),
+    ("ConcurrencyThrottles", "concurrency_throttles"),
+    ("CPUThrottles", "cpu_throttles"),
+    ("MemoryThrottles", "memory_throttles"),
+    ("DiskThrottles", "disk_throttles"),
 ];
 /// The metrics of a version's execution environments. Each environment sends one value per period, so
 /// the second one, which counts values, counts environments.
@@ -54,24 +55,14 @@ pub(crate) struct Fleet {
 }
 
 /// What CloudWatch says about the fleet in the periods of the run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Metrics {
     pub start_unix_seconds: u64,
     pub end_unix_seconds: u64,
-    pub invocations: Option<f64>,
-    pub throttles: Option<f64>,
-    pub concurrency_throttles: Option<f64>,
-    pub cpu_throttles: Option<f64>,
-    pub memory_throttles: Option<f64>,
-    pub disk_throttles: Option<f64>,
-    /// On average.
-    pub execution_environments: Option<f64>,
-    pub cpu_utilization_percent: Option<f64>,
-    /// On average.
-    pub vcpus_allocated: Option<f64>,
-    pub cpu_microseconds_per_invocation: Option<f64>,
     pub dollars_per_vcpu_hour: f64,
-    pub dollars_per_million_invocations: Option<f64>,
+    /// Sums, averages, and what follows from them, by name.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f64>,
     /// Metrics without a value in these periods, or why none could be read.
     pub missing: Vec<String>,
 }
@@ -88,23 +79,23 @@ struct Reader<'a> {
 
 impl Fleet {
     /// Waits for the metrics of a run, and returns those that came in time.
-    ///
-    /// `replies` is how many of the function's replies the load tester itself has seen.
     pub(crate) async fn metrics(
         &self,
-        run: (SystemTime, SystemTime),
-        replies: u64,
+        run: &Measured,
         limit: Duration,
         is_quiet: bool,
         stop: &CancellationToken,
     ) -> Metrics {
-        let seconds = |time: SystemTime| unix_ms(time) / 1000;
         let period = PERIOD.as_secs();
+        let period_of = |time_ms: u64| time_ms / 1000 / period * period;
+        let elapsed = Duration::from_secs_f64(run.elapsed_seconds);
+        let ended_unix_ms = run.started_unix_ms + microseconds(elapsed) / 1000;
         let reader = Reader {
             fleet: self,
-            start: seconds(run.0) / period * period,
-            end: (seconds(run.1) / period + 1) * period,
+            start: period_of(run.started_unix_ms),
+            end: period_of(ended_unix_ms) + period,
         };
+        let replies = replies(run);
         let started = Instant::now();
         // After an interrupted run they are read once, and the next Ctrl-C ends the process.
         let may_wait = !stop.is_cancelled();
@@ -146,6 +137,13 @@ impl Fleet {
     }
 }
 
+/// How many replies the function sent, right or wrong.
+fn replies(run: &Measured) -> u64 {
+    let mut all = run.recorder.outcomes;
+    all.add(&run.warm_up_outcomes);
+    all.ok + all.function_error + all.wrong_reply
+}
+
 /// Whether a request would be refused again, for lack of a permission for example.
 fn is_refusal(error: &Error) -> bool {
     error.downcast_ref::<ServiceError>().is_some_and(|error| {
@@ -170,7 +168,7 @@ impl Reader<'_> {
             {"Name": "Resource", "Value": format!("{function_name}:{version}")},
         ]);
         let mut wanted = FUNCTION_METRICS
-            .map(|name| (name, "Sum", function.clone()))
+            .map(|(name, _)| (name, "Sum", function.clone()))
             .to_vec();
         wanted.push((CPU, "Sum", environments.clone()));
         wanted.push((ENVIRONMENTS, "SampleCount", environments));
@@ -248,36 +246,39 @@ impl Reader<'_> {
     fn metrics(&self, values: &BTreeMap<&str, Values>) -> Metrics {
         let sum = |name: &str| sum(values, name);
         let average = |name: &str| Some(sum(name)? / as_f64(values.get(name)?.len() as u64));
+        let ratio = |one: f64, other: Option<f64>| Some(one / other.filter(|other| *other > 0.0)?);
         let invocations = sum("Invocations");
-        let per_invocation = |value: f64| Some(value / invocations.filter(|all| *all > 0.0)?);
         let period = PERIOD.as_secs_f64();
-        let samples = sum(ENVIRONMENTS).filter(|samples| *samples > 0.0);
         let cpu_seconds = sum(CPU)
             .zip(self.fleet.function.vcpus)
             .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
         let price = self.fleet.dollars_per_vcpu_hour;
         let dollars = sum(VCPUS).map(|vcpus| vcpus * period / 3600.0 * price);
+        let per_million = dollars.and_then(|dollars| ratio(dollars * 1e6, invocations));
+        let of_function = FUNCTION_METRICS.map(|(metric, name)| (name, sum(metric)));
+        let of_fleet = [
+            ("execution_environments", average(ENVIRONMENTS)),
+            (
+                "cpu_utilization_percent",
+                sum(CPU).and_then(|percent| ratio(percent, sum(ENVIRONMENTS))),
+            ),
+            ("vcpus_allocated", average(VCPUS)),
+            (
+                "cpu_microseconds_per_invocation",
+                cpu_seconds.and_then(|seconds| ratio(seconds * 1e6, invocations)),
+            ),
+            (
+                "dollars_per_million_invocations",
+                per_million.map(|dollars| dollars + DOLLARS_PER_MILLION_REQUESTS),
+            ),
+        ];
+        let all = of_function.into_iter().chain(of_fleet);
+        let known = all.filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Metrics {
             start_unix_seconds: self.start,
             end_unix_seconds: self.end,
-            invocations,
-            throttles: sum("Throttles"),
-            concurrency_throttles: sum("ConcurrencyThrottles"),
-            cpu_throttles: sum("CPUThrottles"),
-            memory_throttles: sum("MemoryThrottles"),
-            disk_throttles: sum("DiskThrottles"),
-            execution_environments: average(ENVIRONMENTS),
-            cpu_utilization_percent: sum(CPU)
-                .zip(samples)
-                .map(|(percent, samples)| percent / samples),
-            vcpus_allocated: average(VCPUS),
-            cpu_microseconds_per_invocation: cpu_seconds
-                .and_then(per_invocation)
-                .map(|seconds| seconds * 1e6),
             dollars_per_vcpu_hour: price,
-            dollars_per_million_invocations: dollars
-                .and_then(per_invocation)
-                .map(|dollars| dollars * 1e6 + DOLLARS_PER_MILLION_REQUESTS),
+            values: known.collect(),
             missing: self.missing(values),
         }
     }
@@ -288,9 +289,9 @@ impl Reader<'_> {
             Some(0.0) => &FUNCTION_METRICS[..2],
             _ => &FUNCTION_METRICS[..],
         };
-        let all = function_metrics.iter().chain(&[CPU, ENVIRONMENTS, VCPUS]);
+        let names = function_metrics.iter().map(|(name, _)| *name);
+        let all = names.chain([CPU, ENVIRONMENTS, VCPUS]);
         let mut missing: Vec<String> = all
-            .copied()
             .filter(|name| !values.contains_key(name))
             .map(str::to_owned)
             .collect();
@@ -300,14 +301,5 @@ impl Reader<'_> {
             );
         }
         missing
-    }
-}
-
-impl Metrics {
-    /// How many of the metrics there are.
-    pub(crate) fn count(&self) -> usize {
-        let values = serde_json::to_value(self).unwrap_or_default();
-        let values = values.as_object().into_iter().flat_map(Map::values);
-        values.filter(|value| value.is_number()).count()
     }
 }

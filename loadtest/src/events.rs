@@ -15,8 +15,6 @@ use crate::terminal::excerpt;
 /// A payload, and what the reply to it must be.
 pub(crate) struct Event {
     pub payload: Bytes,
-    /// N, if the payload is `{"n": N}` and nothing else.
-    pub n: Option<u16>,
     expected: Expected,
 }
 
@@ -41,10 +39,10 @@ pub(crate) struct Difference {
 }
 
 impl Event {
-    fn new(payload: &str, n: Option<u16>) -> Self {
+    /// An event for this function.
+    fn new(payload: &str) -> Self {
         Self {
             payload: Bytes::copy_from_slice(payload.as_bytes()),
-            n,
             expected: Expected::Table(reply::slices(event::parse(payload.as_bytes()))),
         }
     }
@@ -152,7 +150,7 @@ impl Events {
             Self::Mix => {
                 let mut events = direct(0..=MAX_INDEX);
                 let others = OTHERS.iter().cycle().take(events.len());
-                events.extend(others.map(|payload| Event::new(payload, None)));
+                events.extend(others.map(|payload| Event::new(payload)));
                 events
             }
             Self::Given {
@@ -162,7 +160,6 @@ impl Events {
                 .iter()
                 .map(|Given { payload, reply, .. }| Event {
                     payload: payload.clone().into(),
-                    n: None,
                     expected: match (reply, expect_status) {
                         (Some(reply), _) => Expected::Bytes(reply.clone().into()),
                         (None, Some(status)) => Expected::Status(*status),
@@ -217,7 +214,7 @@ impl fmt::Display for Events {
 
 fn direct(range: RangeInclusive<u16>) -> Vec<Event> {
     range
-        .map(|n| Event::new(&format!(r#"{{"n": {n}}}"#), Some(n)))
+        .map(|n| Event::new(&format!(r#"{{"n": {n}}}"#)))
         .collect()
 }
 

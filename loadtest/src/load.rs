@@ -126,6 +126,10 @@ impl Schedule {
     }
 }
 
+pub(crate) fn to_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]
 pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64

@@ -166,13 +166,12 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         let measured = measured.context("interrupted while warming up: nothing was measured")?;
         (measured, Vec::new())
     };
-    let run = (measured.started, measured.started + measured.elapsed);
     let subject = Subject::new(&share);
     let provider = description.capacity_provider;
-    let mut report = Report::new(subject, provider, measured, parts, &flags.limits)?;
+    let mut report = Report::new(subject, provider, measured, parts, &flags.limits);
     if let Some(fleet) = fleet {
         let limit = *flags.cloudwatch;
-        let metrics = fleet.metrics(run, report.replies(), limit, flags.quiet, &stop);
+        let metrics = fleet.metrics(&report.measured, limit, is_quiet, &stop);
         report.cloudwatch = Some(metrics.await);
     }
     // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.

@@ -59,7 +59,7 @@ impl Output {
             Format::Text => text(report),
             Format::Json => escape(&serde_json::to_string_pretty(report)?) + "\n",
         };
-        let violations = &report.violations;
+        let violations = &report.figures.violations;
         if !violations.is_empty() && (self.file.is_some() || self.format == Format::Json) {
             say(&format!("failed: {}", violations.join("; ")));
         }

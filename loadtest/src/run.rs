@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::events::{Event, Events};
 use crate::http::Response;
-use crate::load::{Due, Load, Schedule};
-use crate::measured::Measured;
+use crate::load::{Due, Load, Schedule, to_usize};
+use crate::measured::{Measured, unix_ms};
 use crate::recorder::{Outcomes, Recorder};
 use crate::share::Share;
 use crate::target::{Caller, INVOCATION_TIMEOUT, Outcome, Target};
@@ -57,7 +57,7 @@ pub(crate) async fn measure(
     stop: &CancellationToken,
 ) -> Result<Option<Measured>> {
     let (events, load) = (&share.events, share.load);
-    let mut warmed_up = Recorder::new()?;
+    let mut warmed_up = Recorder::default();
     if share.warm_up > 0 {
         let load = Load {
             requests: Some(share.warm_up),
@@ -75,7 +75,7 @@ pub(crate) async fn measure(
         () = tokio::time::sleep(wait) => {}
     }
     let mut measured = run(target, events, load, is_quiet, stop).await?;
-    measured.warm_up = warmed_up.outcomes;
+    measured.warm_up_outcomes = warmed_up.outcomes;
     let recorder = &mut measured.recorder;
     recorder.reply_bytes += warmed_up.reply_bytes;
     recorder.add_examples(warmed_up.wrong_replies, warmed_up.errors);
@@ -90,7 +90,7 @@ async fn run(
     is_quiet: bool,
     stop: &CancellationToken,
 ) -> Result<Measured> {
-    let recorder = Arc::new(Mutex::new(Recorder::new()?));
+    let recorder = Arc::new(Mutex::<Recorder>::default());
     let all = load.due();
     let (started_at, started, cpu) = (SystemTime::now(), Instant::now(), cpu_time());
     let display = Display::start(is_quiet, {
@@ -139,7 +139,7 @@ async fn run(
     drop(display);
 
     let elapsed = started.elapsed();
-    let mut recorder = std::mem::replace(&mut *lock(&recorder), Recorder::new()?);
+    let mut recorder = std::mem::take(&mut *lock(&recorder));
     let due = load.schedule.zip(all).map(|(schedule, all)| {
         let due = if interrupted && stopped < all.time {
             Due {
@@ -156,14 +156,14 @@ async fn run(
     });
     Ok(Measured {
         runs: vec![format!("{:016x}", fastrand::u64(..))],
-        started: started_at,
-        elapsed,
+        started_unix_ms: unix_ms(started_at),
+        elapsed_seconds: elapsed.as_secs_f64(),
         concurrency: load.concurrency.get().into(),
         due,
         interrupted,
+        warm_up_outcomes: Outcomes::default(),
+        cpu_seconds: Some(cpu_time().saturating_sub(cpu).as_secs_f64()),
         recorder,
-        warm_up: Outcomes::default(),
-        cpu: Some(cpu_time().saturating_sub(cpu)),
     })
 }
 
@@ -264,10 +264,6 @@ impl Run {
     }
 }
 
-fn to_usize(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
-}
-
 async fn join(threads: &mut JoinSet<Result<()>>) -> Result<()> {
     while let Some(ended) = threads.join_next().await {
         ended.context("a thread of callers failed")??;
@@ -289,7 +285,7 @@ fn progress(recorder: &Recorder, started: Instant, load: &Load) -> String {
         (Some(duration), _) => format!(" of {} s", duration.as_secs()),
         (None, _) => String::new(),
     };
-    let (outcomes, latencies) = (recorder.outcomes, &recorder.microseconds);
+    let (outcomes, latencies) = (recorder.outcomes, &recorder.latencies.0);
     let milliseconds =
         |quantile| Duration::from_micros(latencies.value_at_quantile(quantile)).as_secs_f64() * 1e3;
     format!(

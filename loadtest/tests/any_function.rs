@@ -43,7 +43,7 @@ fn sends_the_events_in_turn_and_compares_every_byte() {
     assert_eq!(report["outcomes"]["ok"], 5);
     assert_eq!(report["events"], format!("{one}, {two}"));
     assert_eq!(report["compared"], "every byte, with --expect");
-    assert_eq!(report["data_transfer"]["reply_bytes"], 60);
+    assert_eq!(report["reply_bytes"], 60);
     let page = fs::read_to_string(page).unwrap();
     assert_contains(&page, "every byte, with --expect");
 

@@ -250,7 +250,7 @@ fn generators_send_the_events_of_files_and_compare_their_replies() {
     let report = passed(&generators.run(&api.url(), &flags));
 
     assert_eq!(report["outcomes"]["ok"], 6);
-    assert_eq!(report["data_transfer"]["reply_bytes"], 18);
+    assert_eq!(report["reply_bytes"], 18);
     assert_eq!(report["compared"], "every byte, with --expect");
     generators.end();
 }
@@ -369,7 +369,11 @@ fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
         ("/clock/replied_unix_ms", json!(u64::MAX), "its clock"),
         ("/clock", json!(null), "its reply is not a generator's"),
         ("/version", json!(7), "version 7 of the report"),
-        ("/histogram", json!("SElTVA=="), "its histogram: cut short"),
+        (
+            "/histogram",
+            json!("SElTVA=="),
+            "not a report of the load tester: a histogram: cut short",
+        ),
     ] {
         let complaint = format!("generator 1 of 1: {complaint}");
         let (report, value) = (report.clone(), value.clone());

@@ -2,14 +2,11 @@
 
 use std::fs;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Ended, InvokeApi, assert_contains, file, loadtest, metrics, refused, right, run, scratch,
-    throttled,
+    Ended, InvokeApi, assert_contains, file, histogram, loadtest, metrics, refused, right, run,
+    scratch, throttled,
 };
 
 /// Two reports of loads that started 300 ms apart, the later one first.
@@ -40,15 +37,6 @@ fn write(name: &str, reports: [&Value; 2]) -> [String; 2] {
     names
 }
 
-fn histogram(report: &Value) -> Histogram<u64> {
-    let bytes = BASE64_STANDARD
-        .decode(report["histogram"].as_str().unwrap())
-        .unwrap();
-    Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
-        .unwrap()
-}
-
 fn sum(reports: &[Value], pointer: &str) -> u64 {
     reports
         .iter()
@@ -73,7 +61,7 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
         "/outcomes/throttled",
         "/warm_up_outcomes/ok",
         "/retries",
-        "/data_transfer/reply_bytes",
+        "/reply_bytes",
         "/concurrency",
     ] {
         let merged = merged.pointer(pointer).unwrap();
@@ -125,7 +113,8 @@ fn keeps_the_most_complete_of_what_cloudwatch_saw() {
     let [mut a, mut b] = two_reports();
     a["cloudwatch"] = metrics();
     b["cloudwatch"] = metrics();
-    b["cloudwatch"]["throttles"] = json!(null);
+    let fewer = b["cloudwatch"].as_object_mut().unwrap();
+    fewer.remove("throttles");
     let [one, other] = write("seen", [&a, &b]);
 
     let report = merge(&format!("{one} {other} -o json")).report();
@@ -158,17 +147,20 @@ fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
         ("/version", json!(1), "version 1 of the report"),
         ("/version", json!("one"), "not a report of the load tester"),
         ("/histogram", json!("AAAAAAAAAAAA"), "not deflated"),
-        ("/histogram", json!("HISTFAAA"), "its histogram: cut short"),
-        ("/histogram", json!("!"), "its histogram: not base64"),
+        ("/histogram", json!("HISTFAAA"), "a histogram: cut short"),
+        ("/histogram", json!("!"), "a histogram: not base64"),
         ("/histogram", a["histogram"].clone(), "do not add up"),
         ("/outcomes/ok", json!(7), "its counts do not add up"),
         ("/outcomes/ok", json!(u64::MAX), "its counts do not add up"),
         ("/outcomes/ok", json!(-1), "not a report of the load tester"),
-        ("/intervals/0/ok", json!(999), "its counts do not add up"),
-        ("/intervals/0/histogram", json!(""), "interval: cut short"),
+        (
+            "/intervals/0/histogram",
+            json!(""),
+            "a histogram: cut short",
+        ),
         ("/interval_ms", json!(0), "its intervals are too short"),
-        ("/elapsed_seconds", json!(-1.0), "negative"),
-        ("/elapsed_seconds", json!(1e300), "seconds"),
+        ("/elapsed_seconds", json!(-1.0), "it lasted -1 s"),
+        ("/elapsed_seconds", json!(1e300), "it lasted 1000"),
         ("/runs", json!([]), "it consists of no run"),
         ("/due", json!({"requests": 1}), "not a report of the"),
     ] {
@@ -177,7 +169,7 @@ fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
     for (text, complaint) in [
         ("", "not a report of the load tester: EOF"),
         ("{}", "missing field `version`"),
-        ("[2]", "not a report of the load tester"),
+        ("[3]", "not a report of the load tester"),
         (&b.to_string()[..500], "load tester: EOF"),
     ] {
         refuse(&good, &file("damaged-text.json", text), complaint);

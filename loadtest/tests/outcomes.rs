@@ -83,7 +83,7 @@ fn finds_one_wrong_digit_in_2_000_replies() {
     // F(90) = 2880067194370816120
     let offset = right_reply(br#"{"n": 90}"#).len() - br#"0]}"}"#.len();
     let wrong = json!([{
-        "n": 90, "event": r#"{"n": 90}"#, "offset": offset,
+        "event": r#"{"n": 90}"#, "offset": offset,
         "expected": r#"0]}"}"#, "received": r#"1]}"}"#,
     }]);
     assert_eq!(report["wrong_replies"], wrong);

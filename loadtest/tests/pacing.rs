@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{InvokeApi, assert_contains, right};
+use crate::support::{InvokeApi, assert_contains, histogram, right};
 
 /// The latencies of all requests together, in seconds.
 fn waited(report: &Value) -> f64 {
-    let mean = report["latency_microseconds"]["mean"].as_f64().unwrap();
-    let requests = ["ok", "unsent"].map(|name| report["outcomes"][name].as_f64().unwrap());
-    mean * requests.iter().sum::<f64>() / 1e6
+    let histogram = histogram(report);
+    let latencies = histogram.iter_recorded();
+    let sum = latencies.map(|one| one.value_iterated_to() * one.count_since_last_iteration());
+    Duration::from_micros(sum.sum()).as_secs_f64()
 }
 
 /// One reply takes a second, in which a hundred requests are due.

@@ -16,8 +16,11 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use emulator::{Emulator, Settings};
 use fibonacci_generator::{event, reply};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
@@ -187,7 +190,7 @@ pub(crate) fn metrics() -> Value {
     json!({
         "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
         "invocations": 1_234_567.0, "throttles": 70.0,
-        "concurrency_throttles": 20.0, "cpu_throttles": 50.0, "memory_throttles": null, "disk_throttles": null,
+        "concurrency_throttles": 20.0, "cpu_throttles": 50.0,
         "execution_environments": 3.25, "cpu_utilization_percent": 41.2, "vcpus_allocated": 6.0,
         "cpu_microseconds_per_invocation": 17.4,
         "dollars_per_vcpu_hour": 0.0684, "dollars_per_million_invocations": 0.31,
@@ -268,6 +271,13 @@ pub(crate) fn wait(child: Child) -> Ended {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The latencies in a report, in microseconds.
+pub(crate) fn histogram(report: &Value) -> Histogram<u64> {
+    let bytes = BASE64_STANDARD.decode(report["histogram"].as_str().unwrap());
+    let mut bytes = &*bytes.unwrap();
+    Deserializer::new().deserialize(&mut bytes).unwrap()
 }
 
 pub(crate) fn right_reply(payload: &[u8]) -> Vec<u8> {
