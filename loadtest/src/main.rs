@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
 use crate::cloudwatch::Fleet;
+use crate::coordinator::Generators;
 use crate::flags::{Command, CommandLine, Flags};
 use crate::output::Output;
 use crate::report::{Report, Subject};
@@ -93,34 +94,27 @@ async fn start() -> ExitCode {
 }
 
 async fn run(flags: Flags) -> Result<ExitCode> {
-    let load = flags.to_load()?;
-    let events = flags.events()?;
-    let loads = flags
+    let (load, function, endpoint) = (flags.load, &flags.function, &flags.endpoint_url);
+    let load_testers = flags
         .generators
-        .map(|count| coordinator::split(&load, count))
-        .transpose()?;
-    let aws = Aws::find(flags.endpoint_url.as_ref()).await?;
-    let target = Target::new(aws.lambda(flags.endpoint_url.clone())?, flags.function())?;
+        .as_ref()
+        .map_or(1, |flags| flags.count.get());
+    load.check(load_testers.into())?;
+    let events = flags.events()?;
+    let aws = Aws::find(endpoint.as_ref()).await?;
+    let target = Target::new(aws.lambda(endpoint.clone())?, function.clone())?;
     let target = Arc::new(target);
     let description = target.describe().await?;
-    let generators = match (&flags.generator_function, loads) {
-        (Some(name), Some(loads)) => {
-            let endpoint = flags
-                .generator_endpoint_url
-                .clone()
-                .or_else(|| flags.endpoint_url.clone());
-            let function = FunctionName {
-                name: name.clone(),
-                qualifier: None,
-            };
-            let target = Arc::new(Target::new(aws.lambda(endpoint)?, function)?);
-            let timeout = coordinator::check(&target, &load)
-                .await
-                .context("--generator-function")?;
-            Some((target, loads, timeout))
-        }
-        _ => None,
-    };
+    let mut generators = None;
+    if let Some(flags) = &flags.generators {
+        let function = FunctionName {
+            name: flags.function.clone(),
+            qualifier: None,
+        };
+        let service = aws.lambda(flags.endpoint.as_ref().or(endpoint.as_ref()).cloned())?;
+        let target = Target::new(service, function)?;
+        generators = Some(Generators::check(target, &load, flags.count).await?);
+    }
     // The emulator sends CloudWatch no metrics.
     let fleet = match &description.capacity_provider {
         Some(provider) if !target.is_loopback() && !flags.cloudwatch.is_zero() => Some(Fleet {
@@ -135,7 +129,7 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         version: share::VERSION,
         sent_unix_ms: 0,
         start_unix_ms: 0,
-        function: flags.function(),
+        function: function.clone(),
         endpoint_url: target.url(),
         events,
         warm_up: flags.warmup,
@@ -159,8 +153,8 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         tokio::spawn(stop_on(signal(kind)?, stop.clone()));
     }
     let is_quiet = flags.quiet;
-    let (measured, parts) = if let Some((generator, loads, timeout)) = generators {
-        coordinator::run(&generator, &share, loads, timeout, is_quiet, &stop).await?
+    let (measured, parts) = if let Some(generators) = generators {
+        generators.run(&share, is_quiet, &stop).await?
     } else {
         let measured = run::measure(&target, &share, is_quiet, &stop).await?;
         let measured = measured.context("interrupted while warming up: nothing was measured")?;

@@ -64,15 +64,6 @@ pub(crate) struct Part {
     pub problem: Option<String>,
 }
 
-/// A generator's clock, in milliseconds since 1970.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Clock {
-    /// When it received its event.
-    pub received_unix_ms: u64,
-    /// When it replied.
-    pub replied_unix_ms: u64,
-}
-
 /// Serialised, it is the JSON report.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -88,8 +79,9 @@ pub(crate) struct Report {
     pub figures: Figures,
     pub parts: Vec<Part>,
     pub cloudwatch: Option<Metrics>,
+    /// By a generator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub clock: Option<Clock>,
+    pub replied_unix_ms: Option<u64>,
 }
 
 /// What follows from the rest of a report.
@@ -162,7 +154,7 @@ impl Report {
             figures,
             parts,
             cloudwatch: None,
-            clock: None,
+            replied_unix_ms: None,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::http::Endpoint;
 use crate::load::Load;
 use crate::measured::unix_ms;
 use crate::merge::MAX_APART;
-use crate::report::{Clock, Report, Subject};
+use crate::report::{Report, Subject};
 use crate::run;
 use crate::target::{FunctionName, INVOCATION_TIMEOUT, Target};
 
@@ -87,10 +87,7 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
     }
     let (subject, limits) = (Subject::new(&share), Limits::default());
     let mut report = Report::new(subject, None, measured, Vec::new(), &limits);
-    report.clock = Some(Clock {
-        received_unix_ms: unix_ms(received),
-        replied_unix_ms: unix_ms(SystemTime::now()),
-    });
+    report.replied_unix_ms = Some(unix_ms(SystemTime::now()));
     Ok(report)
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
 use bytes::Bytes;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -30,11 +32,20 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// The name of a function, with a version or an alias.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub(crate) struct FunctionName {
-    /// The name itself, or an ARN.
+    /// Function to invoke: its name or ARN
+    #[arg(
+        long = "function-name",
+        value_name = "NAME",
+        default_value = "fibonacci-generator",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     #[serde(rename = "function_name")]
     pub name: String,
+
+    /// Version or alias to invoke
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub qualifier: Option<String>,
 }
 
@@ -76,8 +87,6 @@ pub(crate) struct Description {
     /// vCPUs of an execution environment on Managed Instances.
     pub vcpus: Option<f64>,
     pub capacity_provider: Option<CapacityProvider>,
-    /// The response's `Date`.
-    pub date: Option<String>,
 }
 
 /// The fleet behind the function.
@@ -122,7 +131,6 @@ impl Target {
         };
         let number = |pointer: &str| configuration.pointer(pointer)?.as_f64();
         let gib_per_vcpu = number(&format!("{fleet}/ExecutionEnvironmentMemoryGiBPerVCpu"));
-        let date = response.headers.get("date");
         Ok(Description {
             timeout: configuration["Timeout"].as_u64().map(Duration::from_secs),
             function_name: text("/FunctionName").unwrap_or_default(),
@@ -135,7 +143,6 @@ impl Target {
                 .zip(gib_per_vcpu)
                 .map(|(mib, gib)| mib / 1024.0 / gib),
             capacity_provider,
-            date: date.and_then(|date| Some(date.to_str().ok()?.to_owned())),
         })
     }
 
@@ -183,10 +190,6 @@ impl Target {
 
     pub(crate) fn url(&self) -> String {
         self.service.endpoint.url("/")
-    }
-
-    pub(crate) fn function(&self) -> &FunctionName {
-        &self.function
     }
 
     pub(crate) fn is_loopback(&self) -> bool {

@@ -86,7 +86,7 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
     assert_eq!(merged["parts"].as_array().unwrap().len(), 2);
     assert_eq!(merged["parts"][0]["name"], b);
 
-    let failed = merge(&format!("{a} {b} --max-throttled 1%")).failed();
+    let failed = merge(&format!("{a} {b} --max-throttled 1")).failed();
     assert_contains(&failed.stdout, "more than --max-throttled 1");
 }
 

@@ -116,7 +116,7 @@ fn counts_throttles_and_fails_over_the_share_allowed() {
     assert_eq!(report["outcomes"]["ok"], 75);
     assert_eq!(report["throttled_percent"], 25.0);
 
-    sent("--max-throttled 25%").passed();
+    sent("--max-throttled 25").passed();
     let complaint = "throttled: 25.00 %, more than --max-throttled 24.9";
     assert_contains(&sent("--max-throttled 24.9").failed().stderr, complaint);
 }

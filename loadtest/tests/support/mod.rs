@@ -14,7 +14,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use emulator::{Emulator, Settings};
@@ -47,8 +47,7 @@ impl InvokeApi {
         Self::describe(json!({}), reply)
     }
 
-    /// `description` is added to the configuration of the function, but for its `Date`, which is that of
-    /// the response.
+    /// `description` is added to the configuration of the function.
     pub(crate) fn describe<A, F>(description: Value, reply: A) -> Self
     where
         A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
@@ -150,10 +149,7 @@ fn router(description: Value, invoke: MethodRouter<Value>) -> Router {
         });
         let members = configuration.as_object_mut().unwrap();
         members.extend(description.as_object().unwrap().clone());
-        // Of the response; without it, the server sets the time of this machine.
-        let date = members.remove("Date");
-        let date = date.map(|date| [("date", date.as_str().unwrap().to_owned())]);
-        (date.map(AppendHeaders), configuration.to_string()).into_response()
+        configuration.to_string().into_response()
     };
     let capacity_provider = async |UrlPath(name): UrlPath<String>| {
         json!({"CapacityProvider": {
