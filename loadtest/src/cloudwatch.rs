@@ -25,7 +25,6 @@ use crate::terminal::{Display, say};
 
 const PERIOD: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_secs(15);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const NAMESPACE: &str = "AWS/Lambda";
 const LIST_METRICS: &str = "GraniteServiceVersion20100801.ListMetrics";
 const GET_METRIC_DATA: &str = "GraniteServiceVersion20100801.GetMetricData";
@@ -227,9 +226,7 @@ impl Reader<'_> {
             ("x-amz-target", operation),
         ];
         let operation = self.fleet.service.operation(Method::POST, "/", headers)?;
-        let response = operation
-            .call(serde_json::to_vec(input)?.into(), REQUEST_TIMEOUT)
-            .await;
+        let response = operation.call(serde_json::to_vec(input)?.into()).await;
         response
             .with_context(|| self.fleet.service.endpoint.url("/"))?
             .json()

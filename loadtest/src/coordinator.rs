@@ -17,7 +17,7 @@ use crate::merge::MAX_APART;
 use crate::report::{Part, Report};
 use crate::run::GRACE;
 use crate::share::{SPARE, Share};
-use crate::target::{Caller, INVOCATION_TIMEOUT, Target};
+use crate::target::{INVOCATION_TIMEOUT, Target};
 use crate::terminal::{Display, excerpt, say};
 
 /// The time between the invocation of the generators and their start: for cold starts and warm-up.
@@ -87,9 +87,9 @@ impl Generators {
                 warm_up: part(share.warm_up, index, count as u64),
                 ..share.clone()
             };
-            let (caller, replied) = (self.target.caller(), Arc::clone(&replied));
+            let (target, replied) = (Arc::clone(&self.target), Arc::clone(&replied));
             generators.push(tokio::spawn(async move {
-                let reply = invoke(caller, share, limit).await;
+                let reply = invoke(&target, share, limit).await;
                 replied.fetch_add(1, Ordering::Relaxed);
                 reply
             }));
@@ -183,13 +183,14 @@ fn part(all: u64, index: u64, count: u64) -> u64 {
 ///
 /// If the reply is not a report that can be merged.
 async fn invoke(
-    mut caller: Caller,
+    target: &Target,
     mut share: Share,
     limit: Duration,
 ) -> Result<Result<Measured, String>> {
     share.sent_unix_ms = unix_ms(SystemTime::now());
     let event = serde_json::to_vec(&share)?;
-    let response = match caller.invoke(event.into(), limit).await {
+    let mut client = target.client();
+    let response = match target.invoke(&mut client, event.into(), limit).await {
         Ok(response) => response,
         Err(error) => return Ok(Err(format!("failed: {error:#}"))),
     };

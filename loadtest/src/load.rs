@@ -35,10 +35,6 @@ pub(crate) struct Load {
 
     #[command(flatten)]
     pub schedule: Option<Schedule>,
-
-    /// Send a throttled request again, up to 9 times, with back-off
-    #[arg(long)]
-    pub retry: bool,
 }
 
 /// When requests are due.

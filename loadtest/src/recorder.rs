@@ -62,7 +62,6 @@ pub(crate) struct Interval {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Recorder {
     pub outcomes: Outcomes,
-    pub retries: u64,
     /// The bytes of all replies of the function, those of the warm-up included.
     pub reply_bytes: u64,
     /// Of ok replies, and how long unsent requests had waited at the end.
@@ -135,7 +134,6 @@ impl Default for Recorder {
     fn default() -> Self {
         Self {
             outcomes: Outcomes::default(),
-            retries: 0,
             reply_bytes: 0,
             latencies: Latencies::default(),
             interval_ms: FIRST_INTERVAL_MS,
@@ -208,7 +206,6 @@ impl Recorder {
     /// Adds what another recorder counted that started this much later.
     pub(crate) fn add(&mut self, other: Self, later_ms: u64) {
         self.outcomes.add(&other.outcomes);
-        self.retries = self.retries.saturating_add(other.retries);
         self.reply_bytes = self.reply_bytes.saturating_add(other.reply_bytes);
         // The bounds are the same, so this cannot fail.
         let _ = self.latencies.0.add(&other.latencies.0);

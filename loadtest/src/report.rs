@@ -44,15 +44,7 @@ pub(crate) struct Subject {
     pub events: String,
     /// What was compared of every reply.
     pub compared: String,
-    pub retry: bool,
-    pub latency_measured_from: MeasuredFrom,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum MeasuredFrom {
-    Due,
-    Sending,
+    pub latency_measured_from: String,
 }
 
 /// A report that was merged into this one, or should have been.
@@ -114,10 +106,9 @@ impl Subject {
             endpoint: share.endpoint_url.clone(),
             events: share.events.to_string(),
             compared: share.events.compared(),
-            retry: share.load.retry,
             latency_measured_from: match share.load.schedule {
-                Some(_) => MeasuredFrom::Due,
-                None => MeasuredFrom::Sending,
+                Some(_) => "when the request was due".to_owned(),
+                None => "sending".to_owned(),
             },
         }
     }

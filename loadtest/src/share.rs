@@ -22,7 +22,7 @@ use crate::run;
 use crate::target::{FunctionName, INVOCATION_TIMEOUT, Target};
 
 /// The version of the event. A change that older generators cannot follow raises it.
-pub(crate) const VERSION: u64 = 3;
+pub(crate) const VERSION: u64 = 4;
 
 /// The time that a generator needs between the last reply it waits for and its own timeout.
 pub(crate) const SPARE: Duration = Duration::from_secs(2);

@@ -1,7 +1,6 @@
 //! The function under load, through the Invoke API.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
@@ -12,7 +11,6 @@ use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::time::timeout;
 
 use crate::aws::{Operation, Service, ServiceError};
 use crate::events::{Difference, Event};
@@ -20,9 +18,6 @@ use crate::http::{Client, Response};
 
 /// An invocation that takes longer has failed: the function replies within milliseconds.
 pub(crate) const INVOCATION_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// How long to wait for the description of a function.
-const DESCRIPTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What is percent-encoded in a path or a query.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -54,12 +49,6 @@ pub(crate) struct Target {
     service: Service,
     function: FunctionName,
     invoke: Operation,
-}
-
-/// One caller's connection to the Invoke API.
-pub(crate) struct Caller {
-    target: Arc<Target>,
-    client: Client,
 }
 
 /// What became of a request.
@@ -168,7 +157,7 @@ impl Target {
 
     async fn get(&self, path: &str) -> Result<Response> {
         let operation = self.service.operation(Method::GET, path, [])?;
-        operation.call(Bytes::new(), DESCRIPTION_TIMEOUT).await
+        operation.call(Bytes::new()).await
     }
 
     fn advise(&self, error: &Error) -> Error {
@@ -196,11 +185,18 @@ impl Target {
         self.service.endpoint.is_loopback()
     }
 
-    pub(crate) fn caller(self: &Arc<Self>) -> Caller {
-        Caller {
-            target: Arc::clone(self),
-            client: self.service.client(),
-        }
+    /// A connection for one caller.
+    pub(crate) fn client(&self) -> Client {
+        self.service.client()
+    }
+
+    pub(crate) async fn invoke(
+        &self,
+        client: &mut Client,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Result<Response> {
+        self.invoke.send(client, payload, limit).await
     }
 }
 
@@ -220,16 +216,6 @@ impl fmt::Display for FunctionName {
         match &self.qualifier {
             Some(qualifier) => write!(f, ":{qualifier}"),
             None => Ok(()),
-        }
-    }
-}
-
-impl Caller {
-    pub(crate) async fn invoke(&mut self, payload: Bytes, limit: Duration) -> Result<Response> {
-        let request = self.target.invoke.request(payload)?;
-        match timeout(limit, self.client.send(request)).await {
-            Ok(response) => response,
-            Err(_) => Err(anyhow!("no response within {limit:?}")),
         }
     }
 }

@@ -5,7 +5,7 @@ use aws_smithy_types::date_time::{DateTime, Format};
 use crate::cloudwatch::Metrics;
 use crate::cost;
 use crate::load::as_f64;
-use crate::report::{MeasuredFrom, QUANTILES, Report, per};
+use crate::report::{QUANTILES, Report, per};
 use crate::terminal::printable;
 
 pub(crate) fn milliseconds(microseconds: u64) -> String {
@@ -112,21 +112,15 @@ impl Text {
             let reason = format!("due, but all {callers} callers were busy until the end");
             self.row("unsent", &format!("{unsent} ({reason})"));
         }
-        if report.subject.retry {
-            self.row("retries", &report.measured.recorder.retries.to_string());
-        }
     }
 
     fn latency(&mut self, report: &Report) {
         let Some(latencies) = &report.figures.latency_microseconds else {
             return;
         };
-        let from = match report.subject.latency_measured_from {
-            MeasuredFrom::Due => "from when the request was due",
-            MeasuredFrom::Sending => "from sending",
-        };
+        let from = &report.subject.latency_measured_from;
         self.line("");
-        self.line(&format!("latency in ms, {from}"));
+        self.line(&format!("latency in ms, from {from}"));
         for (name, _) in QUANTILES {
             let latency = milliseconds(latencies[name]);
             self.row(&name.replace('_', "."), &format!("{latency:>9}"));

@@ -177,9 +177,9 @@ fn says_before_a_run_on_aws_that_it_would_send_more_than_10_gb() {
          CloudShell there"
     );
     assert_eq!(
-        says("--n 1000 --retry", "cost: "),
+        says("--n 1000", "cost: "),
         "cost: $0.20 per million requests, and $9.62 for their 106.86 GB if they leave the function's \
-         Region, retries not counted"
+         Region"
     );
 }
 

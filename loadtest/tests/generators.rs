@@ -205,10 +205,10 @@ fn unix_ms(time: SystemTime) -> u64 {
 fn share(api: &InvokeApi, start: SystemTime) -> Value {
     let start = unix_ms(start);
     json!({
-        "version": 3, "sent_unix_ms": start, "start_unix_ms": start,
+        "version": 4, "sent_unix_ms": start, "start_unix_ms": start,
         "function_name": "fibonacci-generator", "qualifier": null, "endpoint_url": api.url(),
         "events": {"n": {"start": 3, "end": 7}}, "warm_up": 2,
-        "load": {"concurrency": 2, "requests": 20, "duration": null, "schedule": null, "retry": false},
+        "load": {"concurrency": 2, "requests": 20, "duration": null, "schedule": null},
     })
 }
 

@@ -121,27 +121,6 @@ fn counts_throttles_and_fails_over_the_share_allowed() {
     assert_contains(&sent("--max-throttled 24.9").failed().stderr, complaint);
 }
 
-#[test]
-fn sends_a_throttled_request_up_to_ten_times_and_counts_the_retries() {
-    let api = InvokeApi::start(async |invocation| match invocation.number {
-        // Ten requests that are throttled once each, and one that always is.
-        number if number < 20 && number % 2 == 1 => right(invocation).await,
-        _ => throttled(),
-    });
-
-    let flags = "--retry --max-throttled 0 -o json";
-    let report = api.run(&format!("-n 10 {flags}")).passed().report();
-    assert_eq!(report["outcomes"]["ok"], 10);
-    assert_eq!(report["retries"], 10);
-    assert_eq!(api.invocations(), 20);
-
-    let ended = api.run(&format!("-n 1 {flags}")).failed();
-    assert_eq!(ended.report()["outcomes"]["throttled"], 1);
-    assert_eq!(ended.report()["retries"], 9);
-    assert_eq!(api.invocations(), 30);
-    assert_contains(&ended.stderr, "no reply was right");
-}
-
 /// Lambda's replies are 6 MB at most.
 #[test]
 fn stops_reading_a_response_that_does_not_end_or_comes_in_tiny_pieces() {

@@ -28,7 +28,7 @@ fn requests_that_were_due_during_a_stall_count_their_wait() {
     };
 
     let due = run("-n 200 -r 100 -o json").report();
-    assert_eq!(due["latency_measured_from"], "due");
+    assert_eq!(due["latency_measured_from"], "when the request was due");
     assert!(waited(&due) > 10.0, "{due}");
 
     // One caller that sends on reply waits for one at a time.

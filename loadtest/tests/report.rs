@@ -35,7 +35,6 @@ fn the_json_report_keeps_its_shape() {
     let outcomes = numbers("ok throttled function_error wrong_reply transport unsent");
     let mut expected = json!({
         "runs": ["string"],
-        "retry": "boolean",
         "interrupted": "boolean",
         "violations": ["string"],
         "outcomes": outcomes,
@@ -66,7 +65,7 @@ fn the_json_report_keeps_its_shape() {
         ("number", "achieved_rate_per_second verified_per_second"),
         (
             "number",
-            "throttled_percent retries interval_ms cpu_microseconds_per_request",
+            "throttled_percent interval_ms cpu_microseconds_per_request",
         ),
         (
             "null",
