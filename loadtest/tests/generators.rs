@@ -1,5 +1,6 @@
 //! Generators: this executable as a Lambda function, in one emulator, loads the function in another.
 
+use std::future::ready;
 use std::num::NonZeroU16;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -95,12 +96,12 @@ fn three_generators_send_one_load_and_make_one_report() {
     let function = InvokeApi::start(right);
     let generators = Generators::start(6);
     let page = scratch("generators.html");
-    let (closed, scheduled) = std::thread::scope(|scope| {
-        let scheduled = scope.spawn(|| generators.run(&function.url(), "-r 100 -d 1s -c 6"));
-        let flags = "-n 1000 -c 7 -w 10 --n 0..=1000 --html";
-        let closed = run(generators.command(&function.url(), flags).arg(&page));
-        (closed, scheduled.join().unwrap())
-    });
+    let ten = file("shared-event", r#"{"n": 10}"#);
+    let flags = format!("-r 100 -d 1s -c 6 --event {ten} --expect-status 200");
+    let scheduled = start(&mut generators.command(&function.url(), &flags));
+    let flags = "-n 1000 -c 7 -w 10 --n 0..=1000 --html";
+    let closed = run(generators.command(&function.url(), flags).arg(&page));
+    let scheduled = wait(scheduled);
 
     let closed = passed(&closed);
     assert_eq!(closed["outcomes"]["ok"], 1_000);
@@ -116,6 +117,7 @@ fn three_generators_send_one_load_and_make_one_report() {
     assert_eq!(scheduled["due"]["requests"], 100);
     assert_eq!(scheduled["requested_rate_per_second"], 100.0);
     assert_eq!(requests(&scheduled), 100);
+    assert_eq!(scheduled["compared"], "statusCode, with 200");
     generators.end();
 }
 
@@ -213,48 +215,6 @@ fn share(api: &InvokeApi, start: SystemTime) -> Value {
 }
 
 #[test]
-fn the_reply_of_a_generator_is_a_report() {
-    let api = InvokeApi::start(right);
-    let generators = Generators::start(1);
-
-    let mut share = share(&api, SystemTime::now());
-    let start = share["sent_unix_ms"].as_u64().unwrap() + 400;
-    share["start_unix_ms"] = start.into();
-
-    let (report, is_error) = generators.invoke(&share);
-
-    assert!(!is_error, "{report}");
-    let started = report["started_unix_ms"].as_u64().unwrap();
-    // The system may adjust its clock in between.
-    assert!(started + 10 >= start, "{started} is before {start}");
-    assert_eq!(report["outcomes"]["ok"], 20);
-    assert_eq!(report["warm_up_outcomes"]["ok"], 2);
-    assert_eq!(report["events"], "n = 3..=7");
-    let mut other = report.clone();
-    other["runs"] = json!(["another"]);
-    let files = [("a.json", &report), ("b.json", &other)];
-    let files = files.map(|(name, report)| file(name, &report.to_string()));
-    let merged = run(loadtest("merge").args(files));
-    assert_contains(&merged.stdout, "ok  40 (100.00 %)");
-    generators.end();
-}
-
-#[test]
-fn generators_send_the_events_of_files_and_compare_their_replies() {
-    let api = InvokeApi::start(async |invocation| invocation.payload.into_response());
-    let generators = Generators::start(3);
-    let name = file("shared-event", "{}\n");
-
-    let flags = format!("-n 6 -c 3 --event {name} --expect {name}");
-    let report = passed(&generators.run(&api.url(), &flags));
-
-    assert_eq!(report["outcomes"]["ok"], 6);
-    assert_eq!(report["reply_bytes"], 18);
-    assert_eq!(report["compared"], "every byte, with --expect");
-    generators.end();
-}
-
-#[test]
 fn a_generator_refuses_what_is_no_share() {
     let api = InvokeApi::start(right);
     let generators = Generators::start(1);
@@ -326,40 +286,44 @@ fn refuses_generators_that_cannot_send_the_load() {
     generators.end();
 }
 
-fn one_generator(api: &InvokeApi) -> Command {
-    let flags = "-o json --generators 1 --generator-function fibonacci-generator";
-    api.command(flags)
-}
-
 /// Expects that a run ends in one line and without a report.
 fn merges_nothing(api: &InvokeApi, complaint: &str) {
-    let ended = run(&mut one_generator(api)).failed();
+    let flags = "-o json --generators 1 --generator-function fibonacci-generator";
+    let ended = api.run(flags).failed();
     assert_eq!(ended.stdout, "");
     let lines: Vec<&str> = ended.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("invoking "), "{lines:?}");
-    assert!(lines[1].contains(complaint), "{lines:?}");
+    let complaint = format!("generator 1 of 1: {complaint}");
+    assert_contains(lines[1], &complaint);
 }
 
 #[test]
-fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
+fn the_reply_of_a_generator_is_a_report_or_nothing_is_merged() {
     // The function itself, in place of a generator.
-    let no_report = "generator 1 of 1: not a report of the load tester";
+    let no_report = "not a report of the load tester";
     merges_nothing(&InvokeApi::start(right), no_report);
     let longest = json!({"Timeout": u64::MAX});
     merges_nothing(&InvokeApi::describe(longest, right), no_report);
 
     let api = InvokeApi::start(right);
     let generators = Generators::start(1);
-    let (report, _) = generators.invoke(&share(&api, SystemTime::now()));
+    let mut share = share(&api, SystemTime::now());
+    let start = share["sent_unix_ms"].as_u64().unwrap() + 400;
+    share["start_unix_ms"] = start.into();
+    let (report, is_error) = generators.invoke(&share);
     generators.end();
+
+    assert!(!is_error, "{report}");
+    let started = report["started_unix_ms"].as_u64().unwrap();
+    // The system may adjust its clock in between.
+    assert!(started + 10 >= start, "{started} is before {start}");
+    assert_eq!(report["outcomes"]["ok"], 20);
+    assert_eq!(report["warm_up_outcomes"]["ok"], 2);
+    assert_eq!(report["events"], "n = 3..=7");
     for (pointer, value, complaint) in [
         ("/replied_unix_ms", json!(u64::MAX), "its clock is at least"),
-        (
-            "/replied_unix_ms",
-            json!(null),
-            "its reply is not a generator's",
-        ),
+        ("/replied_unix_ms", json!(null), "its reply is not a"),
         ("/version", json!(7), "version 7 of the report"),
         (
             "/histogram",
@@ -367,15 +331,12 @@ fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
             "not a report of the load tester: a histogram: cut short",
         ),
     ] {
-        let complaint = format!("generator 1 of 1: {complaint}");
-        let (report, value) = (report.clone(), value.clone());
-        let reply = move |_| {
-            let mut report = report.clone();
-            let now = unix_ms(SystemTime::now());
-            report["replied_unix_ms"] = now.into();
-            *report.pointer_mut(pointer).unwrap() = value.clone();
-            async move { report.to_string().into_response() }
-        };
-        merges_nothing(&InvokeApi::start(reply), &complaint);
+        let mut report = report.clone();
+        *report.pointer_mut(pointer).unwrap() = value;
+        let reply = report.to_string();
+        merges_nothing(
+            &InvokeApi::start(move |_| ready(reply.clone().into_response())),
+            complaint,
+        );
     }
 }

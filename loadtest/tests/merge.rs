@@ -1,7 +1,5 @@
 //! Reports are merged exactly, or not at all.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -89,35 +87,28 @@ fn counts_add_up_and_percentiles_come_from_the_merged_histogram() {
 }
 
 #[test]
-fn a_merged_report_can_be_merged_again_and_drawn() {
-    let [a, b] = two_reports();
-    let c = InvokeApi::start(right).run("-n 10 --n 0..=1000 -o json");
-    let mut c = c.report();
-    c["started_unix_ms"] = b["started_unix_ms"].clone();
-    c["endpoint"] = b["endpoint"].clone();
-    let [a, b] = write("again", [&a, &b]);
-    let c = file("again-c.json", &c.to_string());
-
-    merge(&format!("{a} {b} -o json -O again-two.json")).passed();
-    let ended = merge(&format!("again-two.json {c} --html again.html")).passed();
-
-    assert_contains(&ended.stdout, "3 merged, 3 without a problem");
-    let page = fs::read_to_string(scratch("again.html")).unwrap();
-    assert_contains(&page, "again-two.json: ");
-}
-
-#[test]
-fn keeps_the_most_complete_of_what_cloudwatch_saw() {
+fn a_merged_report_can_be_merged_again_and_has_the_most_of_what_cloudwatch_saw() {
     let [mut a, mut b] = two_reports();
     a["cloudwatch"] = metrics();
     b["cloudwatch"] = metrics();
     let fewer = b["cloudwatch"].as_object_mut().unwrap();
     fewer.remove("throttles");
-    let [one, other] = write("seen", [&a, &b]);
+    let c = InvokeApi::start(right).run("-n 10 --n 0..=1000 -o json");
+    let mut c = c.report();
+    c["started_unix_ms"] = b["started_unix_ms"].clone();
+    c["endpoint"] = b["endpoint"].clone();
+    let [one, other] = write("again", [&a, &b]);
+    let c = file("again-c.json", &c.to_string());
 
-    let report = merge(&format!("{one} {other} -o json")).report();
+    merge(&format!("{one} {other} -o json -O again-two.json")).passed();
+    let ended = merge(&format!("again-two.json {c} -o json")).passed();
 
+    let report = ended.report();
     assert_eq!(report["cloudwatch"], a["cloudwatch"]);
+    let parts = report["parts"].as_array().unwrap().iter();
+    let names: Vec<_> = parts.map(|part| part["name"].as_str().unwrap()).collect();
+    let of_two = |name: &str| format!("again-two.json: {name}");
+    assert_eq!(names, [of_two(&other), of_two(&one), c]);
 }
 
 /// Expects that nothing is written if a good report is merged with another.

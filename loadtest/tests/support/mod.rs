@@ -22,13 +22,15 @@ use fibonacci_generator::{event, reply};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// No wait of a test takes as long on any machine, unless what it waits for never happens.
 pub(crate) const BOUND: Duration = Duration::from_mins(2);
+
+/// Nothing listens on the port of tcpmux.
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
 
 /// An Invoke API for one function, `fibonacci-generator`, on a port of its own.
 pub(crate) struct InvokeApi {
@@ -326,15 +328,6 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
 pub(crate) fn file(name: &str, text: &str) -> String {
     fs::write(scratch(name), text).unwrap();
     name.to_owned()
-}
-
-/// A port of this machine where nothing listens, and nothing else can while the socket exists.
-pub(crate) fn closed_port() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
 }
 
 /// Waits for something of an emulator.
