@@ -82,7 +82,7 @@ fn unix_seconds() -> u64 {
 #[ignore = "needs moto"]
 fn reports_the_cpu_and_the_cost_of_an_invocation_once_the_metrics_arrive() {
     let moto = Moto::start();
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    let api = InvokeApi::describe(&on_managed_instances(), right);
     let before = unix_seconds();
     let mut child = start(&mut command(&api, &moto.url, "100s", "json"));
     let waiting = "waiting for CloudWatch's metrics";
@@ -147,7 +147,7 @@ fn reports_the_cpu_and_the_cost_of_an_invocation_once_the_metrics_arrive() {
 #[ignore = "needs moto"]
 fn names_metrics_that_do_not_arrive_in_time() {
     let moto = Moto::start();
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    let api = InvokeApi::describe(&on_managed_instances(), right);
 
     let report = run(&mut command(&api, &moto.url, "1s", "json"))
         .passed()
@@ -160,7 +160,7 @@ fn names_metrics_that_do_not_arrive_in_time() {
 
 #[test]
 fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    let api = InvokeApi::describe(&on_managed_instances(), right);
 
     let ended = run(&mut command(&api, NOWHERE, "1s", "text")).passed();
 
@@ -173,7 +173,7 @@ fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
 
 #[test]
 fn a_signal_ends_the_wait_for_a_cloudwatch_that_hangs() {
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    let api = InvokeApi::describe(&on_managed_instances(), right);
     // It accepts connections and never replies.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());

@@ -136,7 +136,7 @@ fn works_if_standard_error_is_closed() {
 
 #[test]
 fn describes_the_capacity_provider_and_the_cost_before_and_after_a_run_on_aws() {
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    let api = InvokeApi::describe(&on_managed_instances(), right);
 
     let flags = "-r 1000 -d 1s -n 20 -w 5 --n 1000 -o json --cloudwatch 0s";
     let ended = run(&mut api.on_aws(flags)).passed();
@@ -181,15 +181,11 @@ fn says_before_a_run_on_aws_that_it_would_send_more_than_10_gb() {
         "cost: $0.20 per million requests, and $9.62 for their 106.86 GB if they leave the function's \
          Region"
     );
-}
 
-#[test]
-fn gives_generators_no_advice_on_where_to_run() {
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    // Generators are in the Region.
+    let api = InvokeApi::start(right);
     let flags = "-n 900000 --n 1000 --generators 1 --generator-function fibonacci-generator";
-
     let said = run(&mut api.on_aws(flags)).stderr;
-
     assert_contains(&said, "for their 96.");
     assert!(!said.contains("GB, which"), "{said}");
 }

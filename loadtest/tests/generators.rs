@@ -304,7 +304,7 @@ fn the_reply_of_a_generator_is_a_report_or_nothing_is_merged() {
     let no_report = "not a report of the load tester";
     merges_nothing(&InvokeApi::start(right), no_report);
     let longest = json!({"Timeout": u64::MAX});
-    merges_nothing(&InvokeApi::describe(longest, right), no_report);
+    merges_nothing(&InvokeApi::describe(&longest, right), no_report);
 
     let api = InvokeApi::start(right);
     let generators = Generators::start(1);

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::Path as UrlPath;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use emulator::{Emulator, Settings};
 use fibonacci_generator::{event, reply};
@@ -46,11 +46,11 @@ impl InvokeApi {
         A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
-        Self::describe(json!({}), reply)
+        Self::describe(&json!({}), reply)
     }
 
     /// `description` is added to the configuration of the function.
-    pub(crate) fn describe<A, F>(description: Value, reply: A) -> Self
+    pub(crate) fn describe<A, F>(description: &Value, reply: A) -> Self
     where
         A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
@@ -68,7 +68,30 @@ impl InvokeApi {
             };
             reply(invocation).await
         };
-        let (address, runtime) = serve(router(description, post(invoke)));
+        let mut configuration = json!({
+            "FunctionName": "fibonacci-generator", "Version": "$LATEST", "Timeout": 900, "MemorySize": 2048,
+        });
+        let members = configuration.as_object_mut().unwrap();
+        members.extend(description.as_object().unwrap().clone());
+        let describe = async move |UrlPath(name): UrlPath<String>| match &*name {
+            "fibonacci-generator" => configuration.to_string().into_response(),
+            _ => service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException"),
+        };
+        let capacity_provider = json!({"CapacityProvider": {
+            "State": "Active",
+            "InstanceRequirements": {"Architectures": ["arm64"]},
+            "CapacityProviderScalingConfig": {"MaxVCpuCount": 12},
+        }});
+        let capacity_provider = capacity_provider.to_string();
+        let function = "/2015-03-31/functions/{name}";
+        let router = Router::new()
+            .route(&format!("{function}/invocations"), post(invoke))
+            .route(&format!("{function}/configuration"), get(describe))
+            .route(
+                "/2025-11-30/capacity-providers/{name}",
+                get(async || capacity_provider),
+            );
+        let (address, runtime) = serve(router);
         Self {
             address,
             invocations,
@@ -139,40 +162,6 @@ pub(crate) struct Invocation {
     pub(crate) number: u64,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Bytes,
-}
-
-fn router(description: Value, invoke: MethodRouter<Value>) -> Router {
-    let configuration = async |UrlPath(name): UrlPath<String>, State(description): State<Value>| {
-        if name != "fibonacci-generator" {
-            return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
-        }
-        let mut configuration = json!({
-            "FunctionName": "fibonacci-generator", "Version": "$LATEST", "Timeout": 900, "MemorySize": 2048,
-        });
-        let members = configuration.as_object_mut().unwrap();
-        members.extend(description.as_object().unwrap().clone());
-        configuration.to_string().into_response()
-    };
-    let capacity_provider = async |UrlPath(name): UrlPath<String>| {
-        json!({"CapacityProvider": {
-            "CapacityProviderArn": format!("arn:aws:lambda:us-east-1:123456789012:capacity-provider:{name}"),
-            "State": "Active",
-            "InstanceRequirements": {"Architectures": ["arm64"]},
-            "CapacityProviderScalingConfig": {"MaxVCpuCount": 12},
-        }})
-        .to_string()
-    };
-    Router::new()
-        .route("/2015-03-31/functions/{name}/invocations", invoke)
-        .route(
-            "/2015-03-31/functions/{name}/configuration",
-            get(configuration),
-        )
-        .route(
-            "/2025-11-30/capacity-providers/{name}",
-            get(capacity_provider),
-        )
-        .with_state(description)
 }
 
 /// The configuration of a function on the capacity provider `fleet`.
