@@ -146,7 +146,7 @@ impl Aws {
         let configured = configured_endpoint(&self.config, id);
         let endpoint = match endpoint.map_or(configured, |endpoint| Ok(Some(endpoint)))? {
             Some(endpoint) => endpoint,
-            None => default_endpoint(&self.config, name, &self.region)?,
+            None => Endpoint::parse(&format!("https://{name}.{}.amazonaws.com", self.region))?,
         };
         Ok(Service {
             endpoint,
@@ -171,25 +171,6 @@ fn configured_endpoint(config: &SdkConfig, service_id: &str) -> Result<Option<En
     url.map(|url| Endpoint::parse(&url))
         .transpose()
         .with_context(|| format!("the endpoint configured for {service_id}"))
-}
-
-/// <https://docs.aws.amazon.com/general/latest/gr/rande.html>
-fn default_endpoint(config: &SdkConfig, name: &str, region: &str) -> Result<Endpoint> {
-    let fips = if config.use_fips() == Some(true) {
-        "-fips"
-    } else {
-        ""
-    };
-    let is_dual_stack = config.use_dual_stack() == Some(true);
-    let domain = match (region.split('-').next(), is_dual_stack) {
-        (Some("cn"), false) => "amazonaws.com.cn",
-        (Some("cn"), true) => "api.amazonwebservices.com.cn",
-        (Some("eusc"), false) => "amazonaws.eu",
-        (Some("eusc"), true) => "api.amazonwebservices.eu",
-        (_, false) => "amazonaws.com",
-        (_, true) => "api.aws",
-    };
-    Endpoint::parse(&format!("https://{name}{fips}.{region}.{domain}"))
 }
 
 /// Replaces credentials five minutes before they expire, for as long as somebody uses them.

@@ -49,7 +49,6 @@ const VCPUS: &str = "vCPUAllocated";
 pub(crate) struct Fleet {
     pub service: Service,
     pub function: Description,
-    pub capacity_provider: String,
     pub dollars_per_vcpu_hour: f64,
 }
 
@@ -88,7 +87,8 @@ impl Fleet {
         let period = PERIOD.as_secs();
         let period_of = |time_ms: u64| time_ms / 1000 / period * period;
         let elapsed = Duration::from_secs_f64(run.elapsed_seconds);
-        let ended_unix_ms = run.started_unix_ms + microseconds(elapsed) / 1000;
+        let elapsed_ms = microseconds(elapsed) / 1000;
+        let ended_unix_ms = run.started_unix_ms.saturating_add(elapsed_ms);
         let reader = Reader {
             fleet: self,
             start: period_of(run.started_unix_ms),
@@ -140,7 +140,8 @@ impl Fleet {
 fn replies(run: &Measured) -> u64 {
     let mut all = run.recorder.outcomes;
     all.add(&run.warm_up_outcomes);
-    all.ok + all.function_error + all.wrong_reply
+    let replies = [all.ok, all.function_error, all.wrong_reply];
+    replies.into_iter().fold(0, u64::saturating_add)
 }
 
 /// Whether a request would be refused again, for lack of a permission for example.
@@ -157,7 +158,7 @@ fn sum(values: &BTreeMap<&str, Values>, name: &str) -> Option<f64> {
 
 impl Reader<'_> {
     async fn values(&self) -> Result<BTreeMap<&'static str, Values>> {
-        let capacity_provider = &self.fleet.capacity_provider;
+        let capacity_provider = &self.fleet.function.capacity_provider;
         let function_name = &self.fleet.function.function_name;
         let version = &self.fleet.function.version;
         let function = json!([{"Name": "FunctionName", "Value": function_name}]);

@@ -95,16 +95,17 @@ async fn start() -> ExitCode {
 
 async fn run(flags: Flags) -> Result<ExitCode> {
     let (load, function, endpoint) = (flags.load, &flags.function, &flags.endpoint_url);
-    let load_testers = flags
-        .generators
-        .as_ref()
-        .map_or(1, |flags| flags.count.get());
-    load.check(load_testers.into())?;
+    let count = flags.generators.as_ref().map(|flags| flags.count.get());
+    load.check(count.unwrap_or(1).into())?;
     let events = flags.events()?;
     let aws = Aws::find(endpoint.as_ref()).await?;
     let target = Target::new(aws.lambda(endpoint.clone())?, function.clone())?;
     let target = Arc::new(target);
     let description = target.describe().await?;
+    let mut capacity_provider = None;
+    if let Some(name) = &description.capacity_provider {
+        capacity_provider = Some(target.describe_fleet(name).await);
+    }
     let mut generators = None;
     if let Some(flags) = &flags.generators {
         let function = FunctionName {
@@ -115,16 +116,16 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         let target = Target::new(service, function)?;
         generators = Some(Generators::check(target, &load, flags.count).await?);
     }
+    let mut fleet = None;
     // The emulator sends CloudWatch no metrics.
-    let fleet = match &description.capacity_provider {
-        Some(provider) if !target.is_loopback() && !flags.cloudwatch.is_zero() => Some(Fleet {
+    let is_on_aws = !target.is_loopback();
+    if is_on_aws && capacity_provider.is_some() && !flags.cloudwatch.is_zero() {
+        fleet = Some(Fleet {
             service: aws.cloudwatch()?,
-            capacity_provider: provider.name.clone(),
-            function: description.clone(),
+            function: description,
             dollars_per_vcpu_hour: flags.vcpu_hour,
-        }),
-        _ => None,
-    };
+        });
+    }
     let share = Share {
         version: share::VERSION,
         sent_unix_ms: 0,
@@ -140,11 +141,9 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         "invoking {} at {}",
         share.function, share.endpoint_url
     ));
-    if !target.is_loopback() {
-        match &description.capacity_provider {
-            Some(provider) => say(&provider.to_string()),
-            None => say("no capacity provider: the function is not on Managed Instances"),
-        }
+    if is_on_aws {
+        let none = "no capacity provider: the function is not on Managed Instances";
+        say(capacity_provider.as_deref().unwrap_or(none));
         cost::say_cost(&share, generators.is_some());
     }
 
@@ -161,8 +160,7 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         (measured, Vec::new())
     };
     let subject = Subject::new(&share);
-    let provider = description.capacity_provider;
-    let mut report = Report::new(subject, provider, measured, parts, &flags.limits);
+    let mut report = Report::new(subject, capacity_provider, measured, parts, &flags.limits);
     if let Some(fleet) = fleet {
         let limit = *flags.cloudwatch;
         let metrics = fleet.metrics(&report.measured, limit, is_quiet, &stop);

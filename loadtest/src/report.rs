@@ -14,7 +14,7 @@ use crate::http::Endpoint;
 use crate::load::as_f64;
 use crate::measured::Measured;
 use crate::share::Share;
-use crate::target::{CapacityProvider, FunctionName};
+use crate::target::FunctionName;
 use crate::text::milliseconds;
 
 /// The page, with a place for the report as JSON.
@@ -64,7 +64,8 @@ pub(crate) struct Report {
     command_line: String,
     #[serde(flatten)]
     pub subject: Subject,
-    pub capacity_provider: Option<CapacityProvider>,
+    /// In words.
+    pub capacity_provider: Option<String>,
     #[serde(flatten)]
     pub measured: Measured,
     #[serde(flatten, skip_deserializing)]
@@ -128,7 +129,7 @@ impl fmt::Display for Subject {
 impl Report {
     pub(crate) fn new(
         subject: Subject,
-        capacity_provider: Option<CapacityProvider>,
+        capacity_provider: Option<String>,
         measured: Measured,
         parts: Vec<Part>,
         limits: &Limits,

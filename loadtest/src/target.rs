@@ -10,7 +10,6 @@ use clap::builder::NonEmptyStringValueParser;
 use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::aws::{Operation, Service, ServiceError};
 use crate::events::{Difference, Event};
@@ -66,7 +65,6 @@ pub(crate) enum Outcome {
 }
 
 /// What Lambda says about a function before a run.
-#[derive(Clone)]
 pub(crate) struct Description {
     pub timeout: Option<Duration>,
     /// Without ARN and qualifier.
@@ -75,17 +73,8 @@ pub(crate) struct Description {
     pub version: String,
     /// vCPUs of an execution environment on Managed Instances.
     pub vcpus: Option<f64>,
-    pub capacity_provider: Option<CapacityProvider>,
-}
-
-/// The fleet behind the function.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct CapacityProvider {
-    pub name: String,
-    /// `None` if it cannot be described, for lack of a permission for example.
-    pub state: Option<String>,
-    pub architecture: Option<String>,
-    pub max_vcpus: Option<u64>,
+    /// The name of the capacity provider, on Managed Instances.
+    pub capacity_provider: Option<String>,
 }
 
 impl Target {
@@ -111,13 +100,8 @@ impl Target {
         let configuration = response.json().map_err(|error| self.advise(&error))?;
         let text = |pointer: &str| Some(configuration.pointer(pointer)?.as_str()?.to_owned());
         let fleet = "/CapacityProviderConfig/LambdaManagedInstancesCapacityProviderConfig";
-        let capacity_provider = match text(&format!("{fleet}/CapacityProviderArn")) {
-            Some(arn) => Some(
-                self.capacity_provider(arn.rsplit(':').next().unwrap_or_default())
-                    .await,
-            ),
-            None => None,
-        };
+        let arn = text(&format!("{fleet}/CapacityProviderArn"));
+        let name = |arn: String| Some(arn.rsplit(':').next()?.to_owned());
         let number = |pointer: &str| configuration.pointer(pointer)?.as_f64();
         let gib_per_vcpu = number(&format!("{fleet}/ExecutionEnvironmentMemoryGiBPerVCpu"));
         Ok(Description {
@@ -131,28 +115,30 @@ impl Target {
             vcpus: number("/MemorySize")
                 .zip(gib_per_vcpu)
                 .map(|(mib, gib)| mib / 1024.0 / gib),
-            capacity_provider,
+            capacity_provider: arn.and_then(name),
         })
     }
 
-    /// Describes a capacity provider. The run goes on even if that fails.
-    async fn capacity_provider(&self, name: &str) -> CapacityProvider {
+    /// Describes a capacity provider in words. If it cannot, for lack of a permission for example, or
+    /// because the emulator's is only a name, the run goes on.
+    pub(crate) async fn describe_fleet(&self, name: &str) -> String {
+        let fleet = format!("capacity provider {name}");
+        if self.is_loopback() {
+            return fleet;
+        }
         let path = format!("/2025-11-30/capacity-providers/{}", encode(name));
-        let mut provider = Value::Null;
-        // The emulator's capacity provider is only a name.
-        if !self.is_loopback() {
-            let response = self.get(&path).await.and_then(|response| response.json());
-            provider = response.unwrap_or_default();
-        }
-        let text = |pointer: &str| Some(provider.pointer(pointer)?.as_str()?.to_owned());
-        CapacityProvider {
-            name: name.to_owned(),
-            state: text("/CapacityProvider/State"),
-            architecture: text("/CapacityProvider/InstanceRequirements/Architectures/0"),
-            max_vcpus: provider
-                .pointer("/CapacityProvider/CapacityProviderScalingConfig/MaxVCpuCount")
-                .and_then(Value::as_u64),
-        }
+        let response = self.get(&path).await.and_then(|response| response.json());
+        let provider = &response.unwrap_or_default()["CapacityProvider"];
+        let Some(state) = provider["State"].as_str() else {
+            return fleet;
+        };
+        let architecture = provider["InstanceRequirements"]["Architectures"][0].as_str();
+        let architecture = architecture.unwrap_or("x86_64");
+        let ceiling = match provider["CapacityProviderScalingConfig"]["MaxVCpuCount"].as_u64() {
+            Some(ceiling) => format!("at most {ceiling} vCPUs"),
+            None => "no vCPU ceiling set".to_owned(),
+        };
+        format!("{fleet}: {state}, {architecture}, {ceiling}")
     }
 
     async fn get(&self, path: &str) -> Result<Response> {
@@ -256,21 +242,6 @@ impl Outcome {
         match event.verify(&response.body) {
             Ok(()) => Self::Ok,
             Err(difference) => Self::WrongReply(difference),
-        }
-    }
-}
-
-impl fmt::Display for CapacityProvider {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "capacity provider {}", self.name)?;
-        let Some(state) = &self.state else {
-            return Ok(());
-        };
-        let architecture = self.architecture.as_deref().unwrap_or("x86_64");
-        write!(f, ": {state}, {architecture}, ")?;
-        match self.max_vcpus {
-            Some(ceiling) => write!(f, "at most {ceiling} vCPUs"),
-            None => f.write_str("no vCPU ceiling set"),
         }
     }
 }

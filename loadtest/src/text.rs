@@ -20,7 +20,7 @@ pub(crate) fn text(report: &Report) -> String {
     let (subject, concurrency) = (&report.subject, report.measured.concurrency);
     text.line(&format!("{subject}, concurrency {concurrency}"));
     if let Some(provider) = &report.capacity_provider {
-        text.line(&provider.to_string());
+        text.line(provider);
     }
     text.rates(report);
     text.outcomes(report);

@@ -150,7 +150,8 @@ fn describes_the_capacity_provider_and_the_cost_before_and_after_a_run_on_aws() 
     );
     assert_eq!(ended.stderr, said);
     let report = ended.report();
-    assert_eq!(report["capacity_provider"]["max_vcpus"], 12);
+    let fleet = "capacity provider fleet: Active, arm64, at most 12 vCPUs";
+    assert_eq!(report["capacity_provider"], fleet);
     let bytes = 25 * right_reply(br#"{"n": 1000}"#).len();
     assert_eq!(report["reply_bytes"], bytes);
     let dollars = report["dollars_outside_region"].as_f64().unwrap();
