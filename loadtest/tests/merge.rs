@@ -111,27 +111,17 @@ fn a_merged_report_can_be_merged_again_and_has_the_most_of_what_cloudwatch_saw()
     assert_eq!(names, [of_two(&other), of_two(&one), c]);
 }
 
-/// Expects that nothing is written if a good report is merged with another.
-fn refuse(good: &str, bad: &str, complaint: &str) {
-    let merged = format!("{good}-merged");
-    let mut command = loadtest(&format!("merge {good} {bad} -o json -O {merged}"));
-    refused(&mut command, complaint);
-    assert!(!scratch(&merged).exists(), "{complaint}");
-}
-
-/// Expects it of a report of which this member has another value.
-fn refuse_with(good: &str, report: &Value, pointer: &str, value: Value, complaint: &str) {
-    let mut bad = report.clone();
-    *bad.pointer_mut(pointer).unwrap() = value;
-    // Tests run at once, and each has a good report of its own.
-    let bad = file(&format!("bad-{good}"), &bad.to_string());
-    refuse(good, &bad, complaint);
-}
-
 #[test]
-fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
+fn refuses_in_one_line_what_is_damaged_or_does_not_belong_together_and_merges_nothing() {
     let [a, b] = two_reports();
-    let good = file("damaged-good.json", &a.to_string());
+    let good = file("good.json", &a.to_string());
+    let refuse = |bad: &str, complaint: &str| {
+        let mut command = loadtest(&format!("merge {good} {bad} -o json -O not-merged.json"));
+        refused(&mut command, complaint);
+        assert!(!scratch("not-merged.json").exists(), "{complaint}");
+    };
+    let started = b["started_unix_ms"].as_u64().unwrap();
+    let different = "report different loads";
     for (pointer, value, complaint) in [
         ("/version", json!(1), "version 1 of the report"),
         ("/version", json!("one"), "not a report of the load tester"),
@@ -142,38 +132,12 @@ fn refuses_a_damaged_report_in_one_line_and_merges_nothing() {
         ("/outcomes/ok", json!(7), "its counts do not add up"),
         ("/outcomes/ok", json!(u64::MAX), "its counts do not add up"),
         ("/outcomes/ok", json!(-1), "not a report of the load tester"),
-        (
-            "/intervals/0/histogram",
-            json!(""),
-            "a histogram: cut short",
-        ),
+        ("/intervals/0/histogram", json!(""), "histogram: cut short"),
         ("/interval_ms", json!(0), "its intervals are too short"),
         ("/elapsed_seconds", json!(-1.0), "it lasted -1 s"),
         ("/elapsed_seconds", json!(1e300), "it lasted 1000"),
         ("/runs", json!([]), "it consists of no run"),
         ("/due", json!({"requests": 1}), "not a report of the"),
-    ] {
-        refuse_with(&good, &b, pointer, value, complaint);
-    }
-    for (text, complaint) in [
-        ("", "not a report of the load tester: EOF"),
-        ("{}", "missing field `version`"),
-        ("[3]", "not a report of the load tester"),
-        (&b.to_string()[..500], "load tester: EOF"),
-    ] {
-        refuse(&good, &file("damaged-text.json", text), complaint);
-    }
-    refuse(&good, "/nowhere.json", "/nowhere.json: No such file");
-    refuse(&good, "/", "Is a directory");
-}
-
-#[test]
-fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() {
-    let [a, b] = two_reports();
-    let good = file("apart-good.json", &a.to_string());
-    let started = b["started_unix_ms"].as_u64().unwrap();
-    let different = "report different loads";
-    for (pointer, value, complaint) in [
         ("/runs", a["runs"].clone(), "its run is in another of"),
         ("/started_unix_ms", json!(started + 1_400), "1.1 s apart"),
         ("/started_unix_ms", json!(started - 5_000), "5.3 s apart"),
@@ -184,10 +148,22 @@ fn refuses_reports_that_do_not_belong_together_in_one_line_and_merges_nothing() 
         (
             "/qualifier",
             json!("blue"),
-            "bad-apart-good.json and apart-good.json report different loads: fibonacci-generator:blue at ",
+            "bad.json and good.json report different loads: fibonacci-generator:blue at ",
         ),
     ] {
-        refuse_with(&good, &b, pointer, value, complaint);
+        let mut bad = b.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        refuse(&file("bad.json", &bad.to_string()), complaint);
     }
-    refuse(&good, &good, "its run is in another of these reports, too");
+    for (text, complaint) in [
+        ("", "not a report of the load tester: EOF"),
+        ("{}", "missing field `version`"),
+        ("[3]", "not a report of the load tester"),
+        (&b.to_string()[..500], "load tester: EOF"),
+    ] {
+        refuse(&file("bad.json", text), complaint);
+    }
+    refuse("/nowhere.json", "/nowhere.json: No such file");
+    refuse("/", "Is a directory");
+    refuse(&good, "its run is in another of these reports, too");
 }
