@@ -190,7 +190,8 @@ async fn invoke(
     share.sent_unix_ms = unix_ms(SystemTime::now());
     let event = serde_json::to_vec(&share)?;
     let mut client = target.client();
-    let response = match target.invoke(&mut client, event.into(), limit).await {
+    let response = target.invoke.send(&mut client, event.into(), limit).await;
+    let response = match response {
         Ok(response) => response,
         Err(error) => return Ok(Err(format!("failed: {error:#}"))),
     };

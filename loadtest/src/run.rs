@@ -198,13 +198,10 @@ impl Run {
 
     /// Sends one request after the other.
     async fn call(self: Arc<Self>) {
-        let mut client = self.target.client();
+        let (mut client, invoke) = (self.target.client(), &self.target.invoke);
         while let Some((from, event)) = self.next().await {
             let payload = event.payload.clone();
-            let response = self
-                .target
-                .invoke(&mut client, payload, INVOCATION_TIMEOUT)
-                .await;
+            let response = invoke.send(&mut client, payload, INVOCATION_TIMEOUT).await;
             let at = self.started.elapsed();
             let bytes = response.as_ref().map_or(0, Response::reply_bytes);
             // The clock has stopped before the comparison.

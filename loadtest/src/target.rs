@@ -47,7 +47,7 @@ pub(crate) struct FunctionName {
 pub(crate) struct Target {
     service: Service,
     function: FunctionName,
-    invoke: Operation,
+    pub invoke: Operation,
 }
 
 /// What became of a request.
@@ -174,15 +174,6 @@ impl Target {
     /// A connection for one caller.
     pub(crate) fn client(&self) -> Client {
         self.service.client()
-    }
-
-    pub(crate) async fn invoke(
-        &self,
-        client: &mut Client,
-        payload: Bytes,
-        limit: Duration,
-    ) -> Result<Response> {
-        self.invoke.send(client, payload, limit).await
     }
 }
 

@@ -268,6 +268,7 @@ fn refuses_generators_that_cannot_send_the_load() {
             "-c 3 -d 5s",
             "takes 5s, and a generator with a timeout of 70 s can send for 4s",
         ),
+        ("-c 3 -n 36000 -r 10", "the load takes 1h, and"),
         // The last request is due after 5 s.
         ("-c 3 -d 1h -n 50 -r 10", "the load takes 5s, and"),
         ("-c 3 --function-name nobody", "ResourceNotFoundException"),
