@@ -133,6 +133,7 @@ fn refuses_in_one_line_what_is_damaged_or_does_not_belong_together_and_merges_no
         ("/outcomes/ok", json!(u64::MAX), "its counts do not add up"),
         ("/outcomes/ok", json!(-1), "not a report of the load tester"),
         ("/intervals/0/histogram", json!(""), "histogram: cut short"),
+        ("/intervals", json!([]), "its counts do not add up"),
         ("/interval_ms", json!(0), "its intervals are too short"),
         ("/elapsed_seconds", json!(-1.0), "it lasted -1 s"),
         ("/elapsed_seconds", json!(1e300), "it lasted 1000"),
