@@ -39,7 +39,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Aws {
     config: SdkConfig,
-    pub region: String,
+    region: String,
     identity: watch::Receiver<Identity>,
 }
 
@@ -49,8 +49,7 @@ pub(crate) struct Service {
     pub endpoint: Endpoint,
     /// The name in signatures.
     name: &'static str,
-    region: String,
-    identity: watch::Receiver<Identity>,
+    aws: Aws,
 }
 
 /// A request without its body, to be signed and sent many times.
@@ -151,8 +150,7 @@ impl Aws {
         Ok(Service {
             endpoint,
             name,
-            region: self.region.clone(),
-            identity: self.identity.clone(),
+            aws: self.clone(),
         })
     }
 }
@@ -235,10 +233,10 @@ impl Service {
 impl Operation {
     fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>> {
         let service = &self.service;
-        let identity = service.identity.borrow();
+        let identity = service.aws.identity.borrow();
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
-            .region(&service.region)
+            .region(&service.aws.region)
             .name(service.name)
             .time(SystemTime::now())
             .settings(SigningSettings::default())

@@ -7,7 +7,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::events::{Difference, Event};
+use crate::events::WrongReply;
 use crate::histogram::{Latencies, microseconds};
 use crate::load::{Schedule, to_usize};
 use crate::target::Outcome;
@@ -31,14 +31,6 @@ pub(crate) struct Outcomes {
     pub transport: u64,
     /// Due, but every caller was busy until the end.
     pub unsent: u64,
-}
-
-/// A reply that is not what was expected.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct WrongReply {
-    pub event: String,
-    #[serde(flatten)]
-    pub difference: Difference,
 }
 
 /// A function error or a transport error, and how often it occurred.
@@ -146,13 +138,7 @@ impl Default for Recorder {
 
 impl Recorder {
     /// Counts a reply, or the lack of one, at this time of the run.
-    pub(crate) fn replied(
-        &mut self,
-        at: Duration,
-        latency: Duration,
-        event: &Event,
-        outcome: Outcome,
-    ) {
+    pub(crate) fn replied(&mut self, at: Duration, latency: Duration, outcome: Outcome) {
         let at_ms = microseconds(at) / 1000;
         let interval = self.interval_at(at_ms);
         match outcome {
@@ -171,13 +157,10 @@ impl Recorder {
                 self.outcomes.function_error += 1;
                 self.error(&format!("function error: {message}"), 1);
             }
-            Outcome::WrongReply(difference) => {
+            Outcome::WrongReply(wrong_reply) => {
                 interval.failed += 1;
                 self.outcomes.wrong_reply += 1;
-                self.wrong_reply(WrongReply {
-                    event: excerpt(&String::from_utf8_lossy(&event.payload)),
-                    difference,
-                });
+                self.wrong_reply(wrong_reply);
             }
             Outcome::Transport(message) => {
                 interval.failed += 1;
@@ -279,10 +262,9 @@ mod tests {
 
     fn recorder(at: &[u64]) -> Recorder {
         let mut recorder = Recorder::default();
-        let event = &crate::events::Events::Mix.all()[0];
         for at in at {
             let at = Duration::from_millis(*at);
-            recorder.replied(at, at, event, Outcome::Throttled);
+            recorder.replied(at, at, Outcome::Throttled);
         }
         recorder
     }

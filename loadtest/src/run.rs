@@ -208,7 +208,7 @@ impl Run {
             let outcome = Outcome::of(response, event);
             let mut recorder = lock(&self.recorder);
             recorder.reply_bytes += bytes;
-            recorder.replied(at, at.saturating_sub(from), event, outcome);
+            recorder.replied(at, at.saturating_sub(from), outcome);
         }
     }
 

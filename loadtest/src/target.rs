@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::aws::{Operation, Service, ServiceError};
-use crate::events::{Difference, Event};
+use crate::events::{Event, WrongReply};
 use crate::http::{Client, Response};
 
 /// An invocation that takes longer has failed: the function replies within milliseconds.
@@ -59,7 +59,7 @@ pub(crate) enum Outcome {
     /// The function failed: the error that the service reports for it.
     FunctionError(String),
     /// The reply is not what was expected.
-    WrongReply(Difference),
+    WrongReply(WrongReply),
     /// No reply: no connection, a timeout, an error of the service.
     Transport(String),
 }
@@ -229,7 +229,7 @@ impl Outcome {
         }
         match event.verify(&response.body) {
             Ok(()) => Self::Ok,
-            Err(difference) => Self::WrongReply(difference),
+            Err(wrong_reply) => Self::WrongReply(wrong_reply),
         }
     }
 }

@@ -130,10 +130,9 @@ impl Text {
     fn problems(&mut self, report: &Report) {
         let recorder = &report.measured.recorder;
         for wrong in &recorder.wrong_replies {
-            let (event, difference) = (&wrong.event, &wrong.difference);
-            let (received, expected) = (&difference.received, &difference.expected);
+            let (event, received, expected) = (&wrong.event, &wrong.received, &wrong.expected);
             self.line("");
-            self.line(&match difference.offset {
+            self.line(&match wrong.offset {
                 Some(offset) => format!(
                     "wrong reply to {event} at offset {offset}: {received:?} instead of {expected:?}"
                 ),
