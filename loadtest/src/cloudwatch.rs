@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::{Service, ServiceError};
 use crate::cost::DOLLARS_PER_MILLION_REQUESTS;
-use crate::histogram::microseconds;
 use crate::load::as_f64;
 use crate::measured::Measured;
 use crate::target::Description;
@@ -45,11 +44,16 @@ const ENVIRONMENTS: &str = "ExecutionEnvironmentConcurrency";
 /// The metric of the capacity provider. There is one for each instance type.
 const VCPUS: &str = "vCPUAllocated";
 
-/// A function on Managed Instances, and where its metrics are.
+/// A function on Managed Instances, where its metrics are, and the periods of a run.
 pub(crate) struct Fleet {
-    pub service: Service,
-    pub function: Description,
-    pub dollars_per_vcpu_hour: f64,
+    service: Service,
+    function: Description,
+    dollars_per_vcpu_hour: f64,
+    /// In seconds since 1970, multiples of [`PERIOD`].
+    start: u64,
+    end: u64,
+    /// How many replies of the function the load tester itself has seen, right or wrong.
+    replies: u64,
 }
 
 /// What CloudWatch says about the fleet in the periods of the run.
@@ -65,36 +69,40 @@ pub(crate) struct Metrics {
     pub missing: Vec<String>,
 }
 
-/// The values of a metric, by the start of their period.
-type Values = BTreeMap<u64, f64>;
-
-struct Reader<'a> {
-    fleet: &'a Fleet,
-    /// In seconds since 1970, multiples of [`PERIOD`].
-    start: u64,
-    end: u64,
-}
+/// The values of each metric, by the start of their period.
+type Values = BTreeMap<&'static str, BTreeMap<u64, f64>>;
 
 impl Fleet {
-    /// Waits for the metrics of a run, and returns those that came in time.
+    pub(crate) fn new(
+        service: Service,
+        function: Description,
+        dollars_per_vcpu_hour: f64,
+        run: &Measured,
+    ) -> Self {
+        let started = Duration::from_millis(run.started_unix_ms);
+        let ended = started + Duration::from_secs_f64(run.elapsed_seconds);
+        let period = PERIOD.as_secs();
+        let period_of = |time: Duration| time.as_secs() / period * period;
+        let mut all = run.recorder.outcomes;
+        all.add(&run.warm_up_outcomes);
+        let replies = [all.ok, all.function_error, all.wrong_reply];
+        Self {
+            service,
+            function,
+            dollars_per_vcpu_hour,
+            start: period_of(started),
+            end: period_of(ended) + period,
+            replies: replies.into_iter().fold(0, u64::saturating_add),
+        }
+    }
+
+    /// Waits for the metrics, and returns those that came in time.
     pub(crate) async fn metrics(
         &self,
-        run: &Measured,
         limit: Duration,
         is_quiet: bool,
         stop: &CancellationToken,
     ) -> Metrics {
-        let period = PERIOD.as_secs();
-        let period_of = |time_ms: u64| time_ms / 1000 / period * period;
-        let elapsed = Duration::from_secs_f64(run.elapsed_seconds);
-        let elapsed_ms = microseconds(elapsed) / 1000;
-        let ended_unix_ms = run.started_unix_ms.saturating_add(elapsed_ms);
-        let reader = Reader {
-            fleet: self,
-            start: period_of(run.started_unix_ms),
-            end: period_of(ended_unix_ms) + period,
-        };
-        let replies = replies(run);
         let started = Instant::now();
         // After an interrupted run they are read once, and the next Ctrl-C ends the process.
         let may_wait = !stop.is_cancelled();
@@ -111,11 +119,11 @@ impl Fleet {
         let mut values = Err(anyhow!("interrupted"));
         loop {
             tokio::select! {
-                read = reader.values() => values = read,
+                read = self.values() => values = read,
                 () = stop.cancelled(), if may_wait => {}
             }
             let is_final = match &values {
-                Ok(values) => reader.is_complete(values, replies),
+                Ok(values) => self.is_complete(values),
                 Err(error) => is_refusal(error),
             };
             let left = limit.saturating_sub(started.elapsed());
@@ -126,41 +134,19 @@ impl Fleet {
                 }
             }
             return match values {
-                Ok(values) => reader.metrics(&values),
+                Ok(values) => self.report(&values),
                 Err(error) => Metrics {
                     missing: vec![format!("all of them: {error:#}")],
-                    ..reader.metrics(&BTreeMap::new())
+                    ..self.report(&Values::new())
                 },
             };
         }
     }
-}
 
-/// How many replies the function sent, right or wrong.
-fn replies(run: &Measured) -> u64 {
-    let mut all = run.recorder.outcomes;
-    all.add(&run.warm_up_outcomes);
-    let replies = [all.ok, all.function_error, all.wrong_reply];
-    replies.into_iter().fold(0, u64::saturating_add)
-}
-
-/// Whether a request would be refused again, for lack of a permission for example.
-fn is_refusal(error: &Error) -> bool {
-    error.downcast_ref::<ServiceError>().is_some_and(|error| {
-        let code = error.code.as_deref().unwrap_or_default();
-        error.status.is_client_error() && !code.starts_with("Throttling")
-    })
-}
-
-fn sum(values: &BTreeMap<&str, Values>, name: &str) -> Option<f64> {
-    Some(values.get(name)?.values().sum())
-}
-
-impl Reader<'_> {
-    async fn values(&self) -> Result<BTreeMap<&'static str, Values>> {
-        let capacity_provider = &self.fleet.function.capacity_provider;
-        let function_name = &self.fleet.function.function_name;
-        let version = &self.fleet.function.version;
+    async fn values(&self) -> Result<Values> {
+        let capacity_provider = &self.function.capacity_provider;
+        let function_name = &self.function.function_name;
+        let version = &self.function.version;
         let function = json!([{"Name": "FunctionName", "Value": function_name}]);
         let environments = json!([
             {"Name": "CapacityProviderName", "Value": capacity_provider},
@@ -197,7 +183,7 @@ impl Reader<'_> {
             json!({"StartTime": self.start, "EndTime": self.end, "MetricDataQueries": queries});
         let data = self.call(GET_METRIC_DATA, &get).await?;
 
-        let mut values: BTreeMap<&str, Values> = BTreeMap::new();
+        let mut values = Values::new();
         for result in data["MetricDataResults"].as_array().into_iter().flatten() {
             let id = result["Id"]
                 .as_str()
@@ -208,13 +194,12 @@ impl Reader<'_> {
             let list = |key: &str| result[key].as_array().into_iter().flatten();
             let list = |key: &str| list(key).filter_map(Value::as_f64);
             for (time, value) in list("Timestamps").zip(list("Values")) {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "seconds since 1970"
-                )]
-                let time = time as u64;
-                *values.entry(name).or_default().entry(time).or_default() += value;
+                let time = Duration::try_from_secs_f64(time).unwrap_or_default();
+                *values
+                    .entry(name)
+                    .or_default()
+                    .entry(time.as_secs())
+                    .or_default() += value;
             }
         }
         Ok(values)
@@ -226,31 +211,31 @@ impl Reader<'_> {
             ("content-type", "application/x-amz-json-1.0"),
             ("x-amz-target", operation),
         ];
-        let operation = self.fleet.service.operation(Method::POST, "/", headers)?;
+        let operation = self.service.operation(Method::POST, "/", headers)?;
         let response = operation.call(serde_json::to_vec(input)?.into()).await;
         response
-            .with_context(|| self.fleet.service.endpoint.url("/"))?
+            .with_context(|| self.service.endpoint.url("/"))?
             .json()
     }
 
     /// Whether no more values will come.
-    fn is_complete(&self, values: &BTreeMap<&str, Values>, replies: u64) -> bool {
+    fn is_complete(&self, values: &Values) -> bool {
         let last = self.end - PERIOD.as_secs();
         let mut fleet = [CPU, ENVIRONMENTS, VCPUS].into_iter();
-        sum(values, "Invocations").unwrap_or_default() >= as_f64(replies)
+        sum(values, "Invocations").unwrap_or_default() >= as_f64(self.replies)
             && fleet.all(|name| values.get(name).is_some_and(|one| one.contains_key(&last)))
     }
 
-    fn metrics(&self, values: &BTreeMap<&str, Values>) -> Metrics {
+    fn report(&self, values: &Values) -> Metrics {
         let sum = |name: &str| sum(values, name);
         let average = |name: &str| Some(sum(name)? / as_f64(values.get(name)?.len() as u64));
         let ratio = |one: f64, other: Option<f64>| Some(one / other.filter(|other| *other > 0.0)?);
         let invocations = sum("Invocations");
         let period = PERIOD.as_secs_f64();
         let cpu_seconds = sum(CPU)
-            .zip(self.fleet.function.vcpus)
+            .zip(self.function.vcpus)
             .map(|(percent, vcpus)| percent / 100.0 * vcpus * period);
-        let price = self.fleet.dollars_per_vcpu_hour;
+        let price = self.dollars_per_vcpu_hour;
         let dollars = sum(VCPUS).map(|vcpus| vcpus * period / 3600.0 * price);
         let per_million = dollars.and_then(|dollars| ratio(dollars * 1e6, invocations));
         let of_function = FUNCTION_METRICS.map(|(metric, name)| (name, sum(metric)));
@@ -281,7 +266,7 @@ impl Reader<'_> {
         }
     }
 
-    fn missing(&self, values: &BTreeMap<&str, Values>) -> Vec<String> {
+    fn missing(&self, values: &Values) -> Vec<String> {
         // Reasons are published only if there are throttles.
         let function_metrics = match sum(values, "Throttles") {
             Some(0.0) => &FUNCTION_METRICS[..2],
@@ -293,11 +278,23 @@ impl Reader<'_> {
             .filter(|name| !values.contains_key(name))
             .map(str::to_owned)
             .collect();
-        if self.fleet.function.vcpus.is_none() {
+        if self.function.vcpus.is_none() {
             missing.push(
                 "ExecutionEnvironmentMemoryGiBPerVCpu of the function's configuration".to_owned(),
             );
         }
         missing
     }
+}
+
+/// Whether a request would be refused again, for lack of a permission for example.
+fn is_refusal(error: &Error) -> bool {
+    error.downcast_ref::<ServiceError>().is_some_and(|error| {
+        let code = error.code.as_deref().unwrap_or_default();
+        error.status.is_client_error() && !code.starts_with("Throttling")
+    })
+}
+
+fn sum(values: &Values, name: &str) -> Option<f64> {
+    Some(values.get(name)?.values().sum())
 }

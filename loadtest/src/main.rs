@@ -116,15 +116,11 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         let target = Target::new(service, function)?;
         generators = Some(Generators::check(target, &load, flags.count).await?);
     }
-    let mut fleet = None;
+    let mut cloudwatch = None;
     // The emulator sends CloudWatch no metrics.
     let is_on_aws = !target.is_loopback();
     if is_on_aws && capacity_provider.is_some() && !flags.cloudwatch.is_zero() {
-        fleet = Some(Fleet {
-            service: aws.cloudwatch()?,
-            function: description,
-            dollars_per_vcpu_hour: flags.vcpu_hour,
-        });
+        cloudwatch = Some(aws.cloudwatch()?);
     }
     let share = Share {
         version: share::VERSION,
@@ -161,9 +157,9 @@ async fn run(flags: Flags) -> Result<ExitCode> {
     };
     let subject = Subject::new(&share);
     let mut report = Report::new(subject, capacity_provider, measured, parts, &flags.limits);
-    if let Some(fleet) = fleet {
-        let limit = *flags.cloudwatch;
-        let metrics = fleet.metrics(&report.measured, limit, is_quiet, &stop);
+    if let Some(service) = cloudwatch {
+        let fleet = Fleet::new(service, description, flags.vcpu_hour, &report.measured);
+        let metrics = fleet.metrics(*flags.cloudwatch, is_quiet, &stop);
         report.cloudwatch = Some(metrics.await);
     }
     // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.
