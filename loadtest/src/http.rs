@@ -14,13 +14,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_util::either::Either;
 
 /// A NAT gateway drops a connection that is idle for 350 s, and an invocation may take 900 s.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
@@ -117,13 +117,19 @@ impl Endpoint {
             .context("cannot connect")?;
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;
-        if !self.is_tls {
-            return Connection::open(stream).await;
-        }
-        let name = ServerName::try_from(self.host().to_owned())?;
-        let connector = TLS.as_ref().map_err(|error| Error::msg(error.clone()))?;
-        let stream = connector.connect(name, stream).await;
-        Connection::open(stream.context("TLS handshake")?).await
+        let stream = if self.is_tls {
+            let name = ServerName::try_from(self.host().to_owned())?;
+            let connector = TLS.as_ref().map_err(|error| Error::msg(error.clone()))?;
+            let stream = connector.connect(name, stream).await;
+            Either::Right(stream.context("TLS handshake")?)
+        } else {
+            Either::Left(stream)
+        };
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Connection {
+            sender,
+            driver: Some(Box::pin(driver)),
+        })
     }
 }
 
@@ -182,17 +188,6 @@ static TLS: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
 });
 
 impl Connection {
-    async fn open<S>(stream: S) -> Result<Self>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Self {
-            sender,
-            driver: Some(Box::pin(driver)),
-        })
-    }
-
     /// Returns the request if the connection was closed before a byte of it was sent.
     async fn exchange(
         &mut self,

@@ -70,17 +70,16 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         .duration_since(received)
         .unwrap_or_default()
         .saturating_sub(INVOCATION_TIMEOUT + SPARE);
-    let timer = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            tokio::time::sleep(until).await;
-            stop.cancel();
-        }
-    });
-    let measured = run::measure(&target, &share, true, &stop).await;
-    timer.abort();
-    let mut measured =
-        measured?.context("the generator's timeout is too short to send anything")?;
+    let timer = async {
+        tokio::time::sleep(until).await;
+        stop.cancel();
+        std::future::pending().await
+    };
+    let measured = tokio::select! {
+        measured = run::measure(&target, &share, true, &stop) => measured?,
+        never = timer => never,
+    };
+    let mut measured = measured.context("the generator's timeout is too short to send anything")?;
     if std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").is_ok_and(|most| most != "1") {
         // Other shares may have used this process at the same time.
         measured.cpu_seconds = None;
@@ -112,10 +111,11 @@ impl Share {
         let generators = share.load.schedule.map_or(1, |schedule| schedule.step);
         share.load.check(generators)?;
         let behind = share.sent_unix_ms.saturating_sub(unix_ms(received));
+        let behind = Duration::from_millis(behind);
         ensure!(
-            u128::from(behind) <= MAX_APART.as_millis(),
+            behind <= MAX_APART,
             "the generator's clock is {:.1} s behind the sender's",
-            Duration::from_millis(behind).as_secs_f64()
+            behind.as_secs_f64()
         );
         Ok(share)
     }
