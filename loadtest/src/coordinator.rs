@@ -136,24 +136,16 @@ impl Generators {
 /// If one of them would have nothing to send.
 fn split(load: &Load, generators: NonZeroU16) -> Result<Vec<Load>> {
     let count = u64::from(generators.get());
-    let is_enough = |what: &str, all: u64| {
+    let concurrency = load.concurrency.get();
+    for (what, all) in [
+        ("--concurrency", Some(concurrency.into())),
+        ("--requests", load.requests),
+        ("--rate", load.due().map(|due| due.requests)),
+    ] {
         ensure!(
-            all >= count,
+            all.is_none_or(|all| all >= count),
             "{what} leaves nothing for some of {count} generators: give more, or fewer --generators"
         );
-        Ok(())
-    };
-    let concurrency = load.concurrency.get();
-    is_enough(&format!("--concurrency {concurrency}"), concurrency.into())?;
-    if let Some(requests) = load.requests {
-        is_enough(&format!("--requests {requests}"), requests)?;
-    }
-    if let (Some(schedule), Some(duration)) = (load.schedule, load.duration) {
-        let rate = schedule.rate_per_second;
-        is_enough(
-            &format!("--rate {rate} for {duration:?}"),
-            schedule.requests(duration),
-        )?;
     }
     (0..generators.get())
         .map(|index| {

@@ -94,14 +94,12 @@ impl Load {
         let Some(schedule) = self.schedule else {
             return Ok(());
         };
-        if let Some(duration) = self.duration.filter(|duration| schedule.ramp > *duration) {
-            let time = humantime::format_duration(duration);
-            anyhow::bail!("the run ends after {time}, before the --ramp: give a longer --duration");
-        }
-        let (rate, highest) = (
-            schedule.rate_per_second,
-            load_testers.saturating_mul(HIGHEST_RATE),
+        ensure!(
+            self.duration.is_none_or(|time| schedule.ramp <= time),
+            "the run ends before the --ramp: give a longer --duration"
         );
+        let rate = schedule.rate_per_second;
+        let highest = load_testers.saturating_mul(HIGHEST_RATE);
         ensure!(
             u64::from(rate) <= highest,
             "--rate {rate} is more than can be scheduled: give at most {highest}, or more --generators"

@@ -5,6 +5,7 @@ use std::fmt;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::cloudwatch::Metrics;
 use crate::cost;
@@ -156,18 +157,14 @@ impl Report {
     ///
     /// If the text is not a report, or one of another version, or it contradicts itself.
     pub(crate) fn parse(json: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u64,
-        }
-        let Versioned { version } =
-            serde_json::from_slice(json).context("not a report of the load tester")?;
+        let no_report = "not a report of the load tester";
+        let json: Value = serde_json::from_slice(json).context(no_report)?;
+        let version = &json["version"];
         ensure!(
-            version == VERSION,
-            "version {version} of the report, where this load tester reads version {VERSION}"
+            *version == VERSION,
+            "{no_report} that this one reads: its version is {version}, not {VERSION}"
         );
-        let report: Self =
-            serde_json::from_slice(json).context("not a report of the load tester")?;
+        let report: Self = serde_json::from_value(json).context(no_report)?;
         report.measured.check()?;
         Ok(report)
     }

@@ -123,7 +123,7 @@ fn refuses_in_one_line_what_is_damaged_or_does_not_belong_together_and_merges_no
     let started = b["started_unix_ms"].as_u64().unwrap();
     let different = "report different loads";
     for (pointer, value, complaint) in [
-        ("/version", json!(1), "version 1 of the report"),
+        ("/version", json!(1), "its version is 1, not 3"),
         ("/version", json!("one"), "not a report of the load tester"),
         ("/histogram", json!("AAAAAAAAAAAA"), "not deflated"),
         ("/histogram", json!("HISTFAAA"), "a histogram: cut short"),
@@ -158,7 +158,7 @@ fn refuses_in_one_line_what_is_damaged_or_does_not_belong_together_and_merges_no
     }
     for (text, complaint) in [
         ("", "not a report of the load tester: EOF"),
-        ("{}", "missing field `version`"),
+        ("{}", "its version is null"),
         ("[3]", "not a report of the load tester"),
         (&b.to_string()[..500], "load tester: EOF"),
     ] {
