@@ -55,6 +55,7 @@ fn expects_what_the_function_replies_to_a_mix_of_events() {
 
     assert_eq!(report["outcomes"]["ok"], 2000);
     assert_eq!(report["warm_up_outcomes"]["ok"], 16);
+    assert_eq!(report["capacity_provider"], "capacity provider local");
     within(&runtime, "the end", emulator.terminate());
 }
 
