@@ -142,9 +142,16 @@ impl Aws {
         id: &'static str,
         endpoint: Option<Endpoint>,
     ) -> Result<Service> {
-        let configured = configured_endpoint(&self.config, id);
+        let config = &self.config;
+        let configured = configured_endpoint(config, id);
         let endpoint = match endpoint.map_or(configured, |endpoint| Ok(Some(endpoint)))? {
             Some(endpoint) => endpoint,
+            None if config.use_fips() == Some(true) || config.use_dual_stack() == Some(true) => {
+                bail!(
+                    "for FIPS or dual-stack endpoints, set AWS_ENDPOINT_URL_{}",
+                    id.to_uppercase()
+                )
+            }
             None => Endpoint::parse(&format!("https://{name}.{}.amazonaws.com", self.region))?,
         };
         Ok(Service {

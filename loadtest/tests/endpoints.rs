@@ -102,6 +102,15 @@ fn refuses_to_start_without_an_endpoint_that_has_the_function_a_region_and_crede
             &region("eu-nowhere-1"),
             "https://lambda.eu-nowhere-1.amazonaws.com",
         ),
+        (
+            &[
+                ("AWS_USE_FIPS_ENDPOINT", "true"),
+                keys[0],
+                keys[1],
+                ("AWS_REGION", "no-1"),
+            ],
+            "set AWS_ENDPOINT_URL_LAMBDA",
+        ),
         (&region("no where"), "https://lambda.no where.amazonaws.com"),
     ] {
         refused(loadtest("").envs(variables.iter().copied()), complaint);
