@@ -22,7 +22,8 @@ use aws_smithy_types::body::SdkBody;
 use aws_types::service_config::ServiceConfigKey;
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -31,11 +32,14 @@ use tokio::time::{sleep, timeout};
 use crate::http::{Client, Endpoint, Response};
 use crate::terminal::{excerpt, say};
 
+/// How long to wait for the response to a request that is no invocation.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Region and credentials, and what the environment and the profile say about endpoints.
 #[derive(Clone)]
 pub(crate) struct Aws {
     config: SdkConfig,
-    pub region: String,
+    region: String,
     identity: watch::Receiver<Identity>,
 }
 
@@ -45,19 +49,16 @@ pub(crate) struct Service {
     pub endpoint: Endpoint,
     /// The name in signatures.
     name: &'static str,
-    region: String,
-    identity: watch::Receiver<Identity>,
+    aws: Aws,
 }
 
 /// A request without its body, to be signed and sent many times.
 pub(crate) struct Operation {
     service: Service,
-    method: Method,
     /// Absolute, for the signature.
     url: String,
-    /// Without scheme and host, for the request line.
-    path: Uri,
-    headers: HeaderMap,
+    /// Without scheme and host, as the request line is.
+    head: Parts,
 }
 
 /// An API refused a request, in its own words.
@@ -141,18 +142,22 @@ impl Aws {
         id: &'static str,
         endpoint: Option<Endpoint>,
     ) -> Result<Service> {
-        let endpoint = match endpoint {
+        let config = &self.config;
+        let configured = configured_endpoint(config, id);
+        let endpoint = match endpoint.map_or(configured, |endpoint| Ok(Some(endpoint)))? {
             Some(endpoint) => endpoint,
-            None => match configured_endpoint(&self.config, id)? {
-                Some(endpoint) => endpoint,
-                None => default_endpoint(&self.config, name, &self.region)?,
-            },
+            None if config.use_fips() == Some(true) || config.use_dual_stack() == Some(true) => {
+                bail!(
+                    "for FIPS or dual-stack endpoints, set AWS_ENDPOINT_URL_{}",
+                    id.to_uppercase()
+                )
+            }
+            None => Endpoint::parse(&format!("https://{name}.{}.amazonaws.com", self.region))?,
         };
         Ok(Service {
             endpoint,
             name,
-            region: self.region.clone(),
-            identity: self.identity.clone(),
+            aws: self.clone(),
         })
     }
 }
@@ -173,25 +178,6 @@ fn configured_endpoint(config: &SdkConfig, service_id: &str) -> Result<Option<En
         .with_context(|| format!("the endpoint configured for {service_id}"))
 }
 
-/// <https://docs.aws.amazon.com/general/latest/gr/rande.html>
-fn default_endpoint(config: &SdkConfig, name: &str, region: &str) -> Result<Endpoint> {
-    let fips = if config.use_fips() == Some(true) {
-        "-fips"
-    } else {
-        ""
-    };
-    let is_dual_stack = config.use_dual_stack() == Some(true);
-    let domain = match (region.split('-').next(), is_dual_stack) {
-        (Some("cn"), false) => "amazonaws.com.cn",
-        (Some("cn"), true) => "api.amazonwebservices.com.cn",
-        (Some("eusc"), false) => "amazonaws.eu",
-        (Some("eusc"), true) => "api.amazonwebservices.eu",
-        (_, false) => "amazonaws.com",
-        (_, true) => "api.aws",
-    };
-    Endpoint::parse(&format!("https://{name}{fips}.{region}.{domain}"))
-}
-
 /// Replaces credentials five minutes before they expire, for as long as somebody uses them.
 async fn refresh(
     provider: SharedCredentialsProvider,
@@ -208,21 +194,15 @@ async fn refresh(
             () = sleep(wait) => {}
             () = identity.closed() => return,
         }
-        match provider.provide_credentials().await {
-            Ok(credentials) => {
-                expiry = credentials.expiry();
-                identity.send_replace(credentials.into());
-                is_failing = false;
-            }
-            Err(error) => {
-                if !is_failing {
-                    say(&format!(
-                        "cannot renew the credentials: {:#}",
-                        anyhow::Error::from(error)
-                    ));
-                }
-                is_failing = true;
-            }
+        let renewed = provider.provide_credentials().await;
+        let renewed = renewed.context("cannot renew the credentials");
+        if let (Err(error), false) = (&renewed, is_failing) {
+            say(&format!("{error:#}"));
+        }
+        is_failing = renewed.is_err();
+        if let Ok(credentials) = renewed {
+            expiry = credentials.expiry();
+            identity.send_replace(credentials.into());
         }
     }
 }
@@ -236,22 +216,19 @@ impl Service {
         headers: impl IntoIterator<Item = (&'static str, &'static str)>,
     ) -> Result<Operation> {
         let url = self.endpoint.url(path);
-        let path = url
-            .parse::<Uri>()?
-            .into_parts()
-            .path_and_query
-            .context("no path")?;
-        let mut all = HeaderMap::new();
-        all.insert(HOST, HeaderValue::from_str(&self.endpoint.authority)?);
+        let parts = url.parse::<Uri>()?.into_parts();
+        let mut request = Request::builder()
+            .method(method)
+            .uri(parts.path_and_query.context("no path")?)
+            .header(HOST, self.endpoint.authority.as_str());
         for (name, value) in headers {
-            all.insert(name, HeaderValue::from_static(value));
+            request = request.header(name, value);
         }
+        let (head, ()) = request.body(())?.into_parts();
         Ok(Operation {
             service: self.clone(),
-            method,
             url,
-            path: path.into(),
-            headers: all,
+            head,
         })
     }
 
@@ -261,46 +238,45 @@ impl Service {
 }
 
 impl Operation {
-    /// Signs a request with this body.
-    pub(crate) fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>> {
-        let Service {
-            endpoint,
-            name,
-            region,
-            identity,
-        } = &self.service;
-        let instructions = {
-            let identity = identity.borrow();
-            let parameters = v4::SigningParams::builder()
-                .identity(&identity)
-                .region(region)
-                .name(name)
-                .time(SystemTime::now())
-                .settings(SigningSettings::default())
-                .build()?
-                .into();
-            let signable = SignableRequest::new(
-                self.method.as_str(),
-                self.url.as_str(),
-                [(HOST.as_str(), endpoint.authority.as_str())].into_iter(),
-                SignableBody::Bytes(&body),
-            )?;
-            sign(signable, &parameters)?.into_parts().0
-        };
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.path.clone();
-        *request.headers_mut() = self.headers.clone();
+    fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>> {
+        let service = &self.service;
+        let identity = service.aws.identity.borrow();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&service.aws.region)
+            .name(service.name)
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()?
+            .into();
+        let signable = SignableRequest::new(
+            self.head.method.as_str(),
+            self.url.as_str(),
+            [(HOST.as_str(), service.endpoint.authority.as_str())].into_iter(),
+            SignableBody::Bytes(&body),
+        )?;
+        let instructions = sign(signable, &parameters)?.into_parts().0;
+        let mut request = Request::from_parts(self.head.clone(), Full::new(body));
         instructions.apply_to_request_http1x(&mut request);
         Ok(request)
     }
 
-    /// Sends one request over a connection of its own, and waits no longer than `limit`.
-    pub(crate) async fn call(&self, body: Bytes, limit: Duration) -> Result<Response> {
-        let mut client = self.service.client();
-        let response = timeout(limit, client.send(self.request(body)?))
+    /// Signs a request with this body, sends it, and waits for the response no longer than `limit`.
+    pub(crate) async fn send(
+        &self,
+        client: &mut Client,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Response> {
+        timeout(limit, client.send(self.request(body)?))
             .await
-            .unwrap_or_else(|_| bail!("no response within {limit:?}"))?;
+            .unwrap_or_else(|_| bail!("no response within {limit:?}"))
+    }
+
+    /// Sends one request over a connection of its own.
+    pub(crate) async fn call(&self, body: Bytes) -> Result<Response> {
+        let mut client = self.service.client();
+        let response = self.send(&mut client, body, CALL_TIMEOUT).await?;
         if response.status.is_success() {
             Ok(response)
         } else {
@@ -367,10 +343,10 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let response = timeout(self.limit, send(request));
         HttpConnectorFuture::new(async move {
-            match response.await {
-                Ok(response) => response.map_err(|error| ConnectorError::io(error.into())),
-                Err(late) => Err(ConnectorError::timeout(late.into())),
-            }
+            let response = response
+                .await
+                .map_err(|late| ConnectorError::timeout(late.into()))?;
+            response.map_err(|error| ConnectorError::io(error.into()))
         })
     }
 }
@@ -379,7 +355,7 @@ async fn send(request: HttpRequest) -> Result<HttpResponse> {
     let (mut head, body) = request.try_into_http1x()?.into_parts();
     let endpoint = Endpoint::of(&head.uri).with_context(|| format!("cannot use {}", head.uri))?;
     head.headers
-        .insert(HOST, HeaderValue::from_str(&endpoint.authority)?);
+        .insert(HOST, HeaderValue::from_str(endpoint.authority.as_str())?);
     head.uri = head
         .uri
         .into_parts()

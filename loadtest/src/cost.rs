@@ -34,14 +34,7 @@ pub(crate) fn say_cost(share: &Share, are_callers_generators: bool) {
         format!(", and ${dollars:.2} for their {gb:.2} GB if they leave the function's Region")
     });
     let data_cost = data_cost.unwrap_or_default();
-    let retries = if load.retry {
-        ", retries not counted"
-    } else {
-        ""
-    };
-    say(&format!(
-        "cost: ${requests_cost:.2} {of}{data_cost}{retries}"
-    ));
+    say(&format!("cost: ${requests_cost:.2} {of}{data_cost}"));
     // Generators are in the Region already.
     if requests.is_some()
         && !are_callers_generators

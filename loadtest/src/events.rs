@@ -15,24 +15,23 @@ use crate::terminal::excerpt;
 /// A payload, and what the reply to it must be.
 pub(crate) struct Event {
     pub payload: Bytes,
-    /// N, if the payload is `{"n": N}` and nothing else.
-    pub n: Option<u16>,
     expected: Expected,
 }
 
 enum Expected {
-    /// What the table says.
-    Table([&'static [u8]; 3]),
-    Bytes(Bytes),
+    /// These bytes, in pieces.
+    Reply(Vec<Bytes>),
     /// A proxy reply with this `statusCode`.
     Status(u16),
     /// Whatever is no error.
     Anything,
 }
 
-/// How a reply differs from what was expected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Difference {
+/// A reply that is not what was expected.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WrongReply {
+    /// What it replies to.
+    pub event: String,
     /// The position of the first byte that is wrong, missing or surplus. `None` if the status differs.
     pub offset: Option<usize>,
     /// The bytes that belong there, 16 at most, or the status.
@@ -41,43 +40,57 @@ pub(crate) struct Difference {
 }
 
 impl Event {
-    fn new(payload: &str, n: Option<u16>) -> Self {
+    /// An event for this function, whose reply is in the table.
+    fn new(payload: &str) -> Self {
+        let reply = reply::slices(event::parse(payload.as_bytes()));
         Self {
             payload: Bytes::copy_from_slice(payload.as_bytes()),
-            n,
-            expected: Expected::Table(reply::slices(event::parse(payload.as_bytes()))),
+            expected: Expected::Reply(reply.map(Bytes::from_static).into()),
         }
     }
 
     /// Compares a reply, which comes in pieces, with what is expected.
-    pub(crate) fn verify(&self, received: &[Bytes]) -> Result<(), Difference> {
-        match &self.expected {
-            Expected::Table(slices) => compare(received, slices),
-            Expected::Bytes(bytes) => compare(received, &[bytes]),
-            Expected::Status(expected) => compare_status(received, *expected),
-            Expected::Anything => Ok(()),
-        }
+    pub(crate) fn verify(&self, received: &[Bytes]) -> Result<(), WrongReply> {
+        let (offset, expected, received) = match &self.expected {
+            Expected::Reply(expected) if is_same(received, expected) => return Ok(()),
+            Expected::Reply(expected) => difference(&received.concat(), &expected.concat()),
+            Expected::Status(expected) => {
+                let reply = serde_json::from_slice::<Value>(&received.concat());
+                let reply = reply.unwrap_or_default();
+                let received = match reply.get("statusCode") {
+                    Some(status) if status == expected => return Ok(()),
+                    Some(status) => excerpt(&format!("statusCode {status}")),
+                    None => "no statusCode".to_owned(),
+                };
+                (None, format!("statusCode {expected}"), received)
+            }
+            Expected::Anything => return Ok(()),
+        };
+        Err(WrongReply {
+            event: excerpt(&String::from_utf8_lossy(&self.payload)),
+            offset,
+            expected,
+            received,
+        })
     }
 
     /// The length of the reply, if it is known.
     fn reply_bytes(&self) -> Option<usize> {
         match &self.expected {
-            Expected::Table(slices) => Some(slices.iter().map(|slice| slice.len()).sum()),
-            Expected::Bytes(bytes) => Some(bytes.len()),
+            Expected::Reply(pieces) => Some(pieces.iter().map(Bytes::len).sum()),
             Expected::Status(_) | Expected::Anything => None,
         }
     }
 }
 
-/// Compares byte for byte.
-fn compare(received: &[Bytes], expected: &[&[u8]]) -> Result<(), Difference> {
-    let mut slices = expected.iter().filter(|slice| !slice.is_empty());
+/// Compares byte for byte what is in different pieces.
+fn is_same(received: &[Bytes], expected: &[Bytes]) -> bool {
+    let mut expected = expected.iter().filter(|piece| !piece.is_empty());
     let mut rest: &[u8] = &[];
-    let is_same = received.iter().all(|piece| {
-        let mut piece = &piece[..];
+    for mut piece in received.iter().map(|piece| &piece[..]) {
         while !piece.is_empty() {
             if rest.is_empty() {
-                rest = slices.next().copied().unwrap_or_default();
+                rest = expected.next().map(|piece| &piece[..]).unwrap_or_default();
             }
             let length = rest.len().min(piece.len());
             if length == 0 || rest[..length] != piece[..length] {
@@ -85,41 +98,19 @@ fn compare(received: &[Bytes], expected: &[&[u8]]) -> Result<(), Difference> {
             }
             (rest, piece) = (&rest[length..], &piece[length..]);
         }
-        true
-    });
-    if is_same && rest.is_empty() && slices.next().is_none() {
-        return Ok(());
     }
+    rest.is_empty() && expected.next().is_none()
+}
 
-    let (expected, received) = (expected.concat(), received.concat());
-    let pairs = received.iter().zip(&expected);
-    let offset = pairs
-        .take_while(|(received, expected)| received == expected)
-        .count();
+/// Where the first difference is, and what should be and is there.
+fn difference(received: &[u8], expected: &[u8]) -> (Option<usize>, String, String) {
+    let pairs = received.iter().zip(expected);
+    let offset = pairs.take_while(|(one, other)| one == other).count();
     let excerpt = |bytes: &[u8]| {
         let bytes = &bytes[offset..];
         String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).into_owned()
     };
-    Err(Difference {
-        offset: Some(offset),
-        expected: excerpt(&expected),
-        received: excerpt(&received),
-    })
-}
-
-fn compare_status(received: &[Bytes], expected: u16) -> Result<(), Difference> {
-    let reply = serde_json::from_slice::<Value>(&received.concat()).unwrap_or_default();
-    match reply.get("statusCode") {
-        Some(status) if *status == expected => Ok(()),
-        status => Err(Difference {
-            offset: None,
-            expected: format!("statusCode {expected}"),
-            received: match status {
-                Some(status) => excerpt(&format!("statusCode {status}")),
-                None => "no statusCode".to_owned(),
-            },
-        }),
-    }
+    (Some(offset), excerpt(expected), excerpt(received))
 }
 
 /// Which events a run sends.
@@ -152,7 +143,7 @@ impl Events {
             Self::Mix => {
                 let mut events = direct(0..=MAX_INDEX);
                 let others = OTHERS.iter().cycle().take(events.len());
-                events.extend(others.map(|payload| Event::new(payload, None)));
+                events.extend(others.map(|payload| Event::new(payload)));
                 events
             }
             Self::Given {
@@ -162,9 +153,8 @@ impl Events {
                 .iter()
                 .map(|Given { payload, reply, .. }| Event {
                     payload: payload.clone().into(),
-                    n: None,
                     expected: match (reply, expect_status) {
-                        (Some(reply), _) => Expected::Bytes(reply.clone().into()),
+                        (Some(reply), _) => Expected::Reply(vec![reply.clone().into()]),
                         (None, Some(status)) => Expected::Status(*status),
                         (None, None) => Expected::Anything,
                     },
@@ -217,7 +207,7 @@ impl fmt::Display for Events {
 
 fn direct(range: RangeInclusive<u16>) -> Vec<Event> {
     range
-        .map(|n| Event::new(&format!(r#"{{"n": {n}}}"#), Some(n)))
+        .map(|n| Event::new(&format!(r#"{{"n": {n}}}"#)))
         .collect()
 }
 

@@ -1,10 +1,9 @@
 //! The command line.
 
 use std::fs;
-use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::NonEmptyStringValueParser;
@@ -13,7 +12,7 @@ use fibonacci_generator::sequence::MAX_INDEX;
 
 use crate::events::{Events, Given};
 use crate::http::Endpoint;
-use crate::load::{Load, Schedule};
+use crate::load::Load;
 use crate::target::FunctionName;
 
 /// Invokes the function, compares every byte of every reply with the table, and reports.
@@ -38,13 +37,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Flags {
-    /// Function to invoke: its name or ARN
-    #[arg(long, value_name = "NAME", default_value = "fibonacci-generator", value_parser = NonEmptyStringValueParser::new())]
-    function_name: String,
-
-    /// Version or alias to invoke
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    qualifier: Option<String>,
+    #[command(flatten)]
+    pub function: FunctionName,
 
     /// Invoke API to use, such as the emulator's [default: what `AWS_ENDPOINT_URL_LAMBDA`,
     /// `AWS_ENDPOINT_URL` or the profile says, or else AWS's]
@@ -83,52 +77,15 @@ pub(crate) struct Flags {
     #[arg(long, conflicts_with = "n")]
     mix: bool,
 
-    /// Requests in flight at once, at most
-    #[arg(long, short, value_name = "COUNT", default_value = "1", value_parser = parse_count)]
-    concurrency: NonZeroU16,
-
-    /// Number of requests to send (not --n, the N of the events)
-    #[arg(
-        long,
-        short = 'n',
-        value_name = "COUNT",
-        value_parser = parse_requests,
-        allow_negative_numbers = true
-    )]
-    requests: Option<NonZeroU64>,
-
-    /// How long to send requests, such as 30s or 5m [default: 10s, unless --requests is given]
-    #[arg(long, short)]
-    duration: Option<humantime::Duration>,
+    #[command(flatten)]
+    pub load: Load,
 
     /// Number of requests to send before the clock starts
     #[arg(long, short, value_name = "COUNT", default_value_t = 0)]
     pub warmup: u64,
 
-    /// Requests per second, sent on schedule even if replies are late. Without it, each caller sends
-    /// its next request when its reply arrives
-    #[arg(long, short, value_name = "PER_SECOND", value_parser = parse_rate)]
-    rate: Option<NonZeroU32>,
-
-    /// Raise the rate linearly from 0 during this time
-    #[arg(long, value_name = "DURATION", requires = "rate")]
-    ramp: Option<humantime::Duration>,
-
-    /// Send a throttled request again, up to 9 times, with back-off
-    #[arg(long)]
-    retry: bool,
-
-    /// Split the load over this many invocations of --generator-function
-    #[arg(long, value_name = "COUNT", requires = "generator_function", value_parser = parse_count)]
-    pub generators: Option<NonZeroU16>,
-
-    /// This load tester, deployed as a Lambda function: its name or ARN
-    #[arg(long, value_name = "NAME", requires = "generators", value_parser = NonEmptyStringValueParser::new())]
-    pub generator_function: Option<String>,
-
-    /// Invoke API of the generators [default: that of the function]
-    #[arg(long, value_name = "URL", requires = "generators", value_parser = Endpoint::parse)]
-    pub generator_endpoint_url: Option<Endpoint>,
+    #[command(flatten)]
+    pub generators: Option<GeneratorFlags>,
 
     /// How long to wait for CloudWatch's metrics after a run on Managed Instances; 0s skips them
     #[arg(long, value_name = "DURATION", default_value = "15m")]
@@ -136,7 +93,7 @@ pub(crate) struct Flags {
 
     /// Dollars that an allocated vCPU costs per hour [default: a c7i.xlarge in us-east-1 with Lambda's
     /// 15 %, divided by the 3 vCPUs that functions can use]
-    #[arg(long, value_name = "DOLLARS", default_value_t = 0.1785 * 1.15 / 3.0, hide_default_value = true, value_parser = parse_price)]
+    #[arg(long, value_name = "DOLLARS", default_value_t = 0.1785 * 1.15 / 3.0, hide_default_value = true, value_parser = parse_up_to(1_000.0))]
     pub vcpu_hour: f64,
 
     /// Show no live display
@@ -148,6 +105,32 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     pub output: OutputFlags,
+}
+
+#[derive(Args)]
+pub(crate) struct GeneratorFlags {
+    /// Split the load over this many invocations of --generator-function
+    #[arg(
+        long = "generators",
+        value_name = "COUNT",
+        required = false,
+        requires = "function"
+    )]
+    pub count: NonZeroU16,
+
+    /// This load tester, deployed as a Lambda function: its name or ARN
+    #[arg(
+        long = "generator-function",
+        value_name = "NAME",
+        required = false,
+        requires = "count",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub function: String,
+
+    /// Invoke API of the generators [default: that of the function]
+    #[arg(long = "generator-endpoint-url", value_name = "URL", requires = "count", value_parser = Endpoint::parse)]
+    pub endpoint: Option<Endpoint>,
 }
 
 #[derive(Args)]
@@ -171,7 +154,7 @@ pub(crate) struct Limits {
     pub max_p99: Option<humantime::Duration>,
 
     /// Fail if more than this share of the requests is throttled
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_up_to(100.0))]
     pub max_throttled: Option<f64>,
 }
 
@@ -197,13 +180,6 @@ pub(crate) enum Format {
 }
 
 impl Flags {
-    pub(crate) fn function(&self) -> FunctionName {
-        FunctionName {
-            name: self.function_name.clone(),
-            qualifier: self.qualifier.clone(),
-        }
-    }
-
     /// # Errors
     ///
     /// If a file cannot be read, or the files do not match.
@@ -242,33 +218,6 @@ impl Flags {
             expect_status: self.expect_status,
         })
     }
-
-    /// # Errors
-    ///
-    /// If nothing could be sent.
-    pub(crate) fn to_load(&self) -> Result<Load> {
-        let requests = self.requests.map(NonZeroU64::get);
-        let duration = match (requests, self.duration) {
-            (Some(_), None) => None,
-            (_, Some(duration)) => Some(*duration),
-            (None, None) => Some(Duration::from_secs(10)),
-        };
-        let ramp = self.ramp.map_or(Duration::ZERO, Into::into);
-        let load = Load {
-            concurrency: self.concurrency,
-            requests,
-            duration,
-            schedule: self.rate.map(|rate| Schedule {
-                rate_per_second: rate.get(),
-                ramp,
-                first: 0,
-                step: 1,
-            }),
-            retry: self.retry,
-        };
-        load.check(self.generators.map_or(1, |count| count.get().into()))?;
-        Ok(load)
-    }
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -286,31 +235,10 @@ fn parse_range(text: &str) -> Result<RangeInclusive<u16>> {
     }
 }
 
-fn parse_count(text: &str) -> Result<NonZeroU16> {
-    text.parse().context("give a number from 1 to 65535")
-}
-
-fn parse_rate(text: &str) -> Result<NonZeroU32> {
-    text.parse()
-        .context("give a whole number of requests per second, at least 1")
-}
-
-fn parse_requests(text: &str) -> Result<NonZeroU64> {
-    text.parse().context(
-        "give a number of requests, at least 1; --n, with two hyphens, is the N of the events",
-    )
-}
-
-fn parse_percent(text: &str) -> Result<f64> {
-    match text.strip_suffix('%').unwrap_or(text).parse() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-        _ => bail!("give a percentage from 0 to 100"),
-    }
-}
-
-fn parse_price(text: &str) -> Result<f64> {
-    match text.parse() {
-        Ok(dollars) if (0.0..=1_000.0).contains(&dollars) => Ok(dollars),
-        _ => bail!("give a price in dollars, such as 0.068"),
+/// Clap's own parsers for numbers with a fraction know no range.
+fn parse_up_to(most: f64) -> impl Fn(&str) -> Result<f64> + Clone {
+    move |text| match text.parse() {
+        Ok(number) if (0.0..=most).contains(&number) => Ok(number),
+        _ => bail!("give a number from 0 to {most}"),
     }
 }

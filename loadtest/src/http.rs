@@ -1,24 +1,26 @@
 //! A client for HTTP/1.1 with one connection, over TCP or TLS.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_util::either::Either;
 
 /// A NAT gateway drops a connection that is idle for 350 s, and an invocation may take 900 s.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
@@ -32,13 +34,11 @@ const MAX_BODY: usize = 8 << 20;
 const MAX_PIECES: usize = 1 << 16;
 
 /// Where a service listens.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Endpoint {
     is_tls: bool,
-    host: String,
-    port: u16,
     /// The `Host` header.
-    pub authority: String,
+    pub authority: Authority,
     /// Precedes the path of every operation. It is empty or has no slash at its end.
     base_path: String,
 }
@@ -62,12 +62,6 @@ struct Connection {
     driver: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
 }
 
-enum SendError {
-    /// The connection was closed before a byte of the request was sent.
-    Unsent(Box<Request<Full<Bytes>>>),
-    Failed(Error),
-}
-
 impl Endpoint {
     /// # Errors
     ///
@@ -79,27 +73,20 @@ impl Endpoint {
 
     /// `None` if the URL has another scheme, no host, a user, a query, or a port above 65535.
     pub(crate) fn of(url: &Uri) -> Option<Self> {
-        let is_tls = match url.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
+        let is_tls = match url.scheme_str()? {
+            "http" => false,
+            "https" => true,
             _ => return None,
         };
         let authority = url.authority()?;
-        if authority.as_str().contains('@') || url.query().is_some() {
-            return None;
-        }
-        let host = authority.host();
-        let port = match authority.port_u16() {
-            Some(port) => port,
-            None if authority.as_str() != host => return None,
-            None if is_tls => 443,
-            None => 80,
+        let without_port = authority.host().to_owned();
+        let no_more = match authority.port_u16() {
+            Some(port) => format!("{without_port}:{port}"),
+            None => without_port,
         };
-        Some(Self {
+        (authority.as_str() == no_more && url.query().is_none()).then(|| Self {
             is_tls,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port,
-            authority: authority.to_string(),
+            authority: authority.clone(),
             base_path: url.path().trim_end_matches('/').to_owned(),
         })
     }
@@ -112,27 +99,37 @@ impl Endpoint {
 
     /// Whether this machine serves it.
     pub(crate) fn is_loopback(&self) -> bool {
-        let address = self.host.parse::<std::net::IpAddr>();
-        self.host.eq_ignore_ascii_case("localhost")
-            || address.is_ok_and(|address| address.is_loopback())
+        let host = self.host();
+        let address = host.parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|one| one.is_loopback())
+    }
+
+    /// An IPv6 address is without its brackets.
+    fn host(&self) -> &str {
+        self.authority.host().trim_matches(['[', ']'])
     }
 
     async fn connect(&self) -> Result<Connection> {
-        let Endpoint {
-            is_tls, host, port, ..
-        } = self;
-        let stream = TcpStream::connect((host.as_str(), *port))
+        let default_port = if self.is_tls { 443 } else { 80 };
+        let port = self.authority.port_u16().unwrap_or(default_port);
+        let stream = TcpStream::connect((self.host(), port))
             .await
             .context("cannot connect")?;
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))?;
-        if !is_tls {
-            return Connection::open(stream).await;
-        }
-        let name = ServerName::try_from(host.clone())?;
-        let connector = TLS.as_ref().map_err(|error| Error::msg(error.clone()))?;
-        let stream = connector.connect(name, stream).await;
-        Connection::open(stream.context("TLS handshake")?).await
+        let stream = if self.is_tls {
+            let name = ServerName::try_from(self.host().to_owned())?;
+            let connector = TLS.as_ref().map_err(|error| Error::msg(error.clone()))?;
+            let stream = connector.connect(name, stream).await;
+            Either::Right(stream.context("TLS handshake")?)
+        } else {
+            Either::Left(stream)
+        };
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Connection {
+            sender,
+            driver: Some(Box::pin(driver)),
+        })
     }
 }
 
@@ -159,12 +156,12 @@ impl Client {
             };
             match connection.exchange(request).await {
                 Ok(response) => {
-                    self.connection = Some(connection).filter(|open| open.driver.is_some());
-                    return Ok(response);
+                    let is_open = response.is_ok() && connection.driver.is_some();
+                    self.connection = is_open.then_some(connection);
+                    return response;
                 }
-                Err(SendError::Unsent(_)) if is_new => bail!("the connection was closed at once"),
-                Err(SendError::Unsent(unsent)) => request = *unsent,
-                Err(SendError::Failed(error)) => return Err(error),
+                Err(_) if is_new => bail!("the connection was closed at once"),
+                Err(unsent) => request = *unsent,
             }
         }
     }
@@ -191,29 +188,23 @@ static TLS: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
 });
 
 impl Connection {
-    async fn open<S>(stream: S) -> Result<Self>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Self {
-            sender,
-            driver: Some(Box::pin(driver)),
-        })
-    }
-
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response, SendError> {
+    /// Returns the request if the connection was closed before a byte of it was sent.
+    async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Result<Response>, Box<Request<Full<Bytes>>>> {
         let Self { sender, driver } = self;
         let exchange = async {
             if sender.ready().await.is_err() {
-                return Err(SendError::Unsent(request.into()));
+                return Err(request.into());
             }
-            let response = sender.try_send_request(request).await;
-            let response = response.map_err(|mut error| match error.take_message() {
-                Some(request) => SendError::Unsent(request.into()),
-                None => SendError::Failed(error.into_error().into()),
-            })?;
-            read(response).await.map_err(SendError::Failed)
+            match sender.try_send_request(request).await {
+                Ok(response) => Ok(read(response).await),
+                Err(mut error) => match error.take_message() {
+                    Some(request) => Err(request.into()),
+                    None => Ok(Err(error.into_error().into())),
+                },
+            }
         };
         tokio::pin!(exchange);
         if let Some(ending) = driver {

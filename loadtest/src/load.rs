@@ -3,32 +3,71 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::builder::ArgPredicate;
+use clap::{Args, value_parser};
+use humantime::parse_duration;
 use serde::{Deserialize, Serialize};
 
 /// The most requests per second that one load tester schedules.
 const HIGHEST_RATE: u64 = 100_000;
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Args, Serialize, Deserialize)]
 pub(crate) struct Load {
-    /// Requests in flight at once, at most.
+    /// Requests in flight at once, at most
+    #[arg(long, short, value_name = "COUNT", default_value = "1")]
     pub concurrency: NonZeroU16,
+
+    /// Number of requests to send (not --n, the N of the events)
+    #[arg(long, short = 'n', value_name = "COUNT", value_parser = parse_requests, allow_negative_numbers = true)]
     pub requests: Option<u64>,
+
+    /// How long to send requests, such as 30s or 5m [default: 10s, unless --requests is given]
+    #[arg(
+        long,
+        short,
+        value_parser = parse_duration,
+        default_value = "10s",
+        default_value_if("requests", ArgPredicate::IsPresent, None),
+        hide_default_value = true
+    )]
     pub duration: Option<Duration>,
-    /// `None` if each caller sends its next request when it has its reply.
+
+    #[command(flatten)]
     pub schedule: Option<Schedule>,
-    pub retry: bool,
 }
 
 /// When requests are due.
 ///
 /// A generator sends its share of a schedule: request `first`, and every `step`th after it.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Args, Serialize, Deserialize)]
 pub(crate) struct Schedule {
+    /// Requests per second, sent on schedule even if replies are late. Without it, each caller sends
+    /// its next request when its reply arrives
+    #[arg(
+        long = "rate",
+        short,
+        value_name = "PER_SECOND",
+        required = false,
+        value_parser = value_parser!(u32).range(1..)
+    )]
     pub rate_per_second: u32,
-    /// The rate rises linearly from 0 during this time.
+
+    /// Raise the rate linearly from 0 during this time
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "rate_per_second",
+        value_parser = parse_duration,
+        default_value = "0s",
+        hide_default_value = true
+    )]
     pub ramp: Duration,
+
+    #[arg(skip)]
     pub first: u64,
+
+    #[arg(skip = 1u64)]
     pub step: u64,
 }
 
@@ -55,14 +94,12 @@ impl Load {
         let Some(schedule) = self.schedule else {
             return Ok(());
         };
-        if let Some(duration) = self.duration.filter(|duration| schedule.ramp > *duration) {
-            let time = humantime::format_duration(duration);
-            anyhow::bail!("the run ends after {time}, before the --ramp: give a longer --duration");
-        }
-        let (rate, highest) = (
-            schedule.rate_per_second,
-            load_testers.saturating_mul(HIGHEST_RATE),
+        ensure!(
+            self.duration.is_none_or(|time| schedule.ramp <= time),
+            "the run ends before the --ramp: give a longer --duration"
         );
+        let rate = schedule.rate_per_second;
+        let highest = load_testers.saturating_mul(HIGHEST_RATE);
         ensure!(
             u64::from(rate) <= highest,
             "--rate {rate} is more than can be scheduled: give at most {highest}, or more --generators"
@@ -124,6 +161,17 @@ impl Schedule {
         let requests = requests.ceil() as u64;
         requests.saturating_sub(self.first).div_ceil(self.step)
     }
+}
+
+fn parse_requests(text: &str) -> Result<u64> {
+    let requests = text.parse().ok().filter(|requests| *requests > 0);
+    requests.context(
+        "give a number of requests, at least 1; --n, with two hyphens, is the N of the events",
+    )
+}
+
+pub(crate) fn to_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact below 2^53")]

@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::Aws;
 use crate::cloudwatch::Fleet;
+use crate::coordinator::Generators;
 use crate::flags::{Command, CommandLine, Flags};
 use crate::output::Output;
 use crate::report::{Report, Subject};
@@ -93,49 +94,39 @@ async fn start() -> ExitCode {
 }
 
 async fn run(flags: Flags) -> Result<ExitCode> {
-    let load = flags.to_load()?;
+    let (load, function, endpoint) = (flags.load, &flags.function, &flags.endpoint_url);
+    let count = flags.generators.as_ref().map(|flags| flags.count.get());
+    load.check(count.unwrap_or(1).into())?;
     let events = flags.events()?;
-    let loads = flags
-        .generators
-        .map(|count| coordinator::split(&load, count))
-        .transpose()?;
-    let aws = Aws::find(flags.endpoint_url.as_ref()).await?;
-    let target = Target::new(aws.lambda(flags.endpoint_url.clone())?, flags.function())?;
+    let aws = Aws::find(endpoint.as_ref()).await?;
+    let target = Target::new(aws.lambda(endpoint.clone())?, function.clone())?;
     let target = Arc::new(target);
     let description = target.describe().await?;
-    let generators = match (&flags.generator_function, loads) {
-        (Some(name), Some(loads)) => {
-            let endpoint = flags
-                .generator_endpoint_url
-                .clone()
-                .or_else(|| flags.endpoint_url.clone());
-            let function = FunctionName {
-                name: name.clone(),
-                qualifier: None,
-            };
-            let target = Arc::new(Target::new(aws.lambda(endpoint)?, function)?);
-            let timeout = coordinator::check(&target, &load)
-                .await
-                .context("--generator-function")?;
-            Some((target, loads, timeout))
-        }
-        _ => None,
-    };
+    let mut capacity_provider = None;
+    if let Some(name) = &description.capacity_provider {
+        capacity_provider = Some(target.describe_fleet(name).await);
+    }
+    let mut generators = None;
+    if let Some(flags) = &flags.generators {
+        let function = FunctionName {
+            name: flags.function.clone(),
+            qualifier: None,
+        };
+        let service = aws.lambda(flags.endpoint.as_ref().or(endpoint.as_ref()).cloned())?;
+        let target = Target::new(service, function)?;
+        generators = Some(Generators::check(target, &load, flags.count).await?);
+    }
+    let mut cloudwatch = None;
     // The emulator sends CloudWatch no metrics.
-    let fleet = match &description.capacity_provider {
-        Some(provider) if !target.is_loopback() && !flags.cloudwatch.is_zero() => Some(Fleet {
-            service: aws.cloudwatch()?,
-            capacity_provider: provider.name.clone(),
-            function: description.clone(),
-            dollars_per_vcpu_hour: flags.vcpu_hour,
-        }),
-        _ => None,
-    };
+    let is_on_aws = !target.is_loopback();
+    if is_on_aws && capacity_provider.is_some() && !flags.cloudwatch.is_zero() {
+        cloudwatch = Some(aws.cloudwatch()?);
+    }
     let share = Share {
         version: share::VERSION,
         sent_unix_ms: 0,
         start_unix_ms: 0,
-        function: flags.function(),
+        function: function.clone(),
         endpoint_url: target.url(),
         events,
         warm_up: flags.warmup,
@@ -146,11 +137,9 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         "invoking {} at {}",
         share.function, share.endpoint_url
     ));
-    if !target.is_loopback() {
-        match &description.capacity_provider {
-            Some(provider) => say(&provider.to_string()),
-            None => say("no capacity provider: the function is not on Managed Instances"),
-        }
+    if is_on_aws {
+        let none = "no capacity provider: the function is not on Managed Instances";
+        say(capacity_provider.as_deref().unwrap_or(none));
         cost::say_cost(&share, generators.is_some());
     }
 
@@ -159,20 +148,18 @@ async fn run(flags: Flags) -> Result<ExitCode> {
         tokio::spawn(stop_on(signal(kind)?, stop.clone()));
     }
     let is_quiet = flags.quiet;
-    let (measured, parts) = if let Some((generator, loads, timeout)) = generators {
-        coordinator::run(&generator, &share, loads, timeout, is_quiet, &stop).await?
+    let (measured, parts) = if let Some(generators) = generators {
+        generators.run(&share, is_quiet, &stop).await?
     } else {
         let measured = run::measure(&target, &share, is_quiet, &stop).await?;
         let measured = measured.context("interrupted while warming up: nothing was measured")?;
         (measured, Vec::new())
     };
-    let run = (measured.started, measured.started + measured.elapsed);
     let subject = Subject::new(&share);
-    let provider = description.capacity_provider;
-    let mut report = Report::new(subject, provider, measured, parts, &flags.limits)?;
-    if let Some(fleet) = fleet {
-        let limit = *flags.cloudwatch;
-        let metrics = fleet.metrics(run, report.replies(), limit, flags.quiet, &stop);
+    let mut report = Report::new(subject, capacity_provider, measured, parts, &flags.limits);
+    if let Some(service) = cloudwatch {
+        let fleet = Fleet::new(service, description, flags.vcpu_hour, &report.measured);
+        let metrics = fleet.metrics(*flags.cloudwatch, is_quiet, &stop);
         report.cloudwatch = Some(metrics.await);
     }
     // Nothing is left to end but the process: the next Ctrl-C ends that, even if nobody reads the report.

@@ -2,53 +2,50 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::load::Due;
-use crate::recorder::{Outcomes, Recorder};
+use crate::recorder::{FIRST_INTERVAL_MS, MAX_INTERVALS, Outcomes, Recorder};
 
 /// What one load tester measured, or several of them together.
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
     /// The identity of each run, so that none is counted twice.
     pub runs: Vec<String>,
-    pub started: SystemTime,
-    pub elapsed: Duration,
+    pub started_unix_ms: u64,
+    pub elapsed_seconds: f64,
     pub concurrency: u64,
     pub due: Option<Due>,
     pub interrupted: bool,
+    pub warm_up_outcomes: Outcomes,
+    /// Of the load testers. `None` if a process served other runs at the same time.
+    pub cpu_seconds: Option<f64>,
+    #[serde(flatten)]
     pub recorder: Recorder,
-    pub warm_up: Outcomes,
-    /// CPU time of the load testers. `None` if a process served other runs at the same time.
-    pub cpu: Option<Duration>,
 }
 
 impl Measured {
     /// What several load testers measured together.
-    pub(crate) fn sum(mut all: Vec<Self>) -> Result<Self> {
-        all.sort_by_key(|measured| measured.started);
+    pub(crate) fn sum(mut all: Vec<Self>) -> Self {
+        all.sort_by_key(|measured| measured.started_unix_ms);
         let mut sum = Self {
-            runs: Vec::new(),
-            started: all.first().map_or(UNIX_EPOCH, |first| first.started),
-            elapsed: Duration::ZERO,
-            concurrency: 0,
-            due: None,
-            interrupted: false,
-            recorder: Recorder::new()?,
-            warm_up: Outcomes::default(),
-            cpu: Some(Duration::ZERO),
+            started_unix_ms: all.first().map_or(0, |first| first.started_unix_ms),
+            cpu_seconds: Some(0.0),
+            ..Self::default()
         };
         for measured in all {
             sum.add(measured);
         }
-        Ok(sum)
+        sum
     }
 
     /// Adds what another load tester measured that started no earlier.
     fn add(&mut self, other: Self) {
-        let later = other.started.duration_since(self.started);
-        let later = later.unwrap_or_default();
+        let later_ms = other.started_unix_ms - self.started_unix_ms;
+        let later = Duration::from_millis(later_ms).as_secs_f64();
         self.runs.extend(other.runs);
-        self.elapsed = self.elapsed.max(later + other.elapsed);
+        self.elapsed_seconds = self.elapsed_seconds.max(later + other.elapsed_seconds);
         self.concurrency = self.concurrency.saturating_add(other.concurrency);
         self.due = match (self.due, other.due) {
             (Some(one), Some(other)) => Some(Due {
@@ -60,9 +57,38 @@ impl Measured {
             (one, other) => one.or(other),
         };
         self.interrupted |= other.interrupted;
-        self.recorder.add(other.recorder, later);
-        self.warm_up.add(&other.warm_up);
-        self.cpu = self.cpu.zip(other.cpu).map(|(one, other)| one + other);
+        self.recorder.add(other.recorder, later_ms);
+        self.warm_up_outcomes.add(&other.warm_up_outcomes);
+        let cpu = self.cpu_seconds.zip(other.cpu_seconds);
+        self.cpu_seconds = cpu.map(|(one, other)| one + other);
+    }
+
+    /// # Errors
+    ///
+    /// If it contradicts itself.
+    pub(crate) fn check(&self) -> Result<()> {
+        const YEAR: Duration = Duration::from_hours(24 * 366);
+        let recorder = &self.recorder;
+        ensure!(!self.runs.is_empty(), "it consists of no run");
+        ensure!(
+            (0.0..YEAR.as_secs_f64()).contains(&self.elapsed_seconds),
+            "it lasted {} s",
+            self.elapsed_seconds
+        );
+        ensure!(
+            (FIRST_INTERVAL_MS..1000 * YEAR.as_secs()).contains(&recorder.interval_ms)
+                && recorder.intervals.len() <= MAX_INTERVALS,
+            "its intervals are too short, too long or too many"
+        );
+        let outcomes = recorder.outcomes;
+        let latencies = recorder.latencies.0.len();
+        let intervals = recorder.intervals.iter();
+        let ok: u64 = intervals.map(|interval| interval.latencies.0.len()).sum();
+        ensure!(
+            latencies == outcomes.ok.saturating_add(outcomes.unsent) && ok == outcomes.ok,
+            "its counts do not add up"
+        );
+        Ok(())
     }
 }
 

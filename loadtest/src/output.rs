@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -57,9 +57,13 @@ impl Output {
     pub(crate) fn write(self, report: &Report) -> Result<ExitCode> {
         let text = match self.format {
             Format::Text => text(report),
-            Format::Json => escape(&serde_json::to_string_pretty(report)?) + "\n",
+            // JSON allows control characters in strings, and a terminal obeys them.
+            Format::Json => {
+                let json = serde_json::to_string_pretty(report)?;
+                json.replace(|c: char| c.is_control() && c != '\n', " ") + "\n"
+            }
         };
-        let violations = &report.violations;
+        let violations = &report.figures.violations;
         if !violations.is_empty() && (self.file.is_some() || self.format == Format::Json) {
             say(&format!("failed: {}", violations.join("; ")));
         }
@@ -84,18 +88,13 @@ impl Output {
 
 impl Destination {
     fn open(path: &Path) -> io::Result<Self> {
-        let existing = OpenOptions::new().write(true).open(path);
-        let path = match existing {
+        match OpenOptions::new().write(true).open(path) {
             Ok(file) if !file.metadata()?.is_file() => return Ok(Self::Other(file)),
-            // Where a symbolic link leads.
-            Ok(_) => fs::canonicalize(path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = path.parent().filter(|folder| *folder != Path::new(""));
-                let name = path.file_name().ok_or(error)?;
-                fs::canonicalize(folder.unwrap_or(Path::new(".")))?.join(name)
-            }
-            Err(error) => return Err(error),
-        };
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Where a symbolic link leads.
+        let path = fs::canonicalize(path).or_else(|_| path::absolute(path))?;
         let new = new_name(&path);
         File::create(&new)?;
         fs::remove_file(new)?;
@@ -120,15 +119,6 @@ impl Destination {
             let _ = fs::remove_file(&new);
         })
     }
-}
-
-/// Escapes the control characters that JSON allows in strings, and that a terminal obeys.
-fn escape(json: &str) -> String {
-    let is_raw = |c: char| c.is_control() && c != '\n';
-    json.chars().fold(String::new(), |escaped, c| match c {
-        c if is_raw(c) => escaped + &format!("\\u{:04x}", u32::from(c)),
-        c => escaped + c.encode_utf8(&mut [0; 4]),
-    })
 }
 
 /// The name of a new file beside another.

@@ -3,23 +3,19 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::Result;
-use hdrhistogram::Histogram;
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::events::{Difference, Event};
-use crate::histogram::{self, microseconds};
-use crate::load::Schedule;
+use crate::events::WrongReply;
+use crate::histogram::{Latencies, microseconds};
+use crate::load::{Schedule, to_usize};
 use crate::target::Outcome;
 use crate::terminal::excerpt;
 
-/// The significant digits in the histogram of a whole run, and of an interval.
-pub(crate) const DIGITS: u8 = 3;
-pub(crate) const INTERVAL_DIGITS: u8 = 2;
-
 /// The length of an interval at first. When there are more than [`MAX_INTERVALS`], adjacent ones are
 /// merged.
-pub(crate) const FIRST_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_INTERVAL_MS: u64 = 100;
 pub(crate) const MAX_INTERVALS: usize = 300;
 
 /// How many wrong replies, and how many different errors, are kept.
@@ -37,50 +33,46 @@ pub(crate) struct Outcomes {
     pub unsent: u64,
 }
 
-/// A reply that is not what was expected.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct WrongReply {
-    pub n: Option<u16>,
-    pub event: String,
-    #[serde(flatten)]
-    pub difference: Difference,
-}
-
 /// A function error or a transport error, and how often it occurred.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct ErrorCount {
     pub message: String,
     pub count: u64,
 }
 
 /// What came back within a part of the run.
-#[derive(Clone, Default)]
+#[derive(Default, Deserialize)]
 pub(crate) struct Interval {
-    /// Latencies of ok replies. A histogram takes 14 KB, so there is none without a reply.
-    pub microseconds: Option<Histogram<u32>>,
+    /// Of ok replies.
+    #[serde(rename = "histogram")]
+    pub latencies: Latencies<u32, 2>,
     pub throttled: u64,
     pub failed: u64,
 }
 
 /// What came back.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Recorder {
     pub outcomes: Outcomes,
-    pub retries: u64,
-    /// The bytes of all replies of the function.
+    /// The bytes of all replies of the function, those of the warm-up included.
     pub reply_bytes: u64,
-    /// Latencies of ok replies, and how long unsent requests had waited at the end.
-    pub microseconds: Histogram<u64>,
+    /// Of ok replies, and how long unsent requests had waited at the end.
+    #[serde(rename = "histogram")]
+    pub latencies: Latencies<u64, 3>,
+    pub interval_ms: u64,
     pub intervals: Vec<Interval>,
-    pub interval: Duration,
-    empty: Histogram<u32>,
     pub wrong_replies: Vec<WrongReply>,
     pub errors: Vec<ErrorCount>,
 }
 
 impl Outcomes {
-    pub(crate) fn requests(&self) -> u64 {
-        let others = [self.ok, self.throttled, self.unsent];
+    pub(crate) fn sent(&self) -> u64 {
+        let others = [self.ok, self.throttled];
         others.into_iter().fold(self.failed(), u64::saturating_add)
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.sent().saturating_add(self.unsent)
     }
 
     pub(crate) fn failed(&self) -> u64 {
@@ -103,52 +95,57 @@ impl Outcomes {
 }
 
 impl Interval {
-    fn add(&mut self, other: Self) {
-        match (&mut self.microseconds, other.microseconds) {
-            (Some(one), Some(other)) => {
-                // Every interval has the same bounds, so this cannot fail.
-                let _ = one.add(other);
-            }
-            (one @ None, other) => *one = other,
-            (Some(_), None) => {}
-        }
+    fn add(&mut self, other: &Self) {
+        // Every interval has the same bounds, so this cannot fail.
+        let _ = self.latencies.0.add(&other.latencies.0);
         self.throttled = self.throttled.saturating_add(other.throttled);
         self.failed = self.failed.saturating_add(other.failed);
     }
 }
 
-impl Recorder {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
+impl Serialize for Interval {
+    /// With some of what its histogram says.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let latencies = &self.latencies.0;
+        let has_any = !latencies.is_empty();
+        let latency = |quantile| has_any.then(|| latencies.value_at_quantile(quantile));
+        let interval = json!({
+            "ok": latencies.len(),
+            "throttled": self.throttled,
+            "failed": self.failed,
+            "p50_microseconds": latency(0.5),
+            "p99_microseconds": latency(0.99),
+            "max_microseconds": latency(1.0),
+            "histogram": self.latencies,
+        });
+        interval.serialize(serializer)
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self {
             outcomes: Outcomes::default(),
-            retries: 0,
             reply_bytes: 0,
-            microseconds: histogram::new(DIGITS)?,
+            latencies: Latencies::default(),
+            interval_ms: FIRST_INTERVAL_MS,
             intervals: Vec::new(),
-            interval: FIRST_INTERVAL,
-            empty: histogram::new(INTERVAL_DIGITS)?,
             wrong_replies: Vec::new(),
             errors: Vec::new(),
-        })
+        }
     }
+}
 
+impl Recorder {
     /// Counts a reply, or the lack of one, at this time of the run.
-    pub(crate) fn replied(
-        &mut self,
-        at: Duration,
-        latency: Duration,
-        event: &Event,
-        outcome: Outcome,
-    ) {
-        let index = self.interval_at(at);
-        let interval = &mut self.intervals[index];
+    pub(crate) fn replied(&mut self, at: Duration, latency: Duration, outcome: Outcome) {
+        let at_ms = microseconds(at) / 1000;
+        let interval = self.interval_at(at_ms);
         match outcome {
             Outcome::Ok => {
-                let latencies = &mut interval.microseconds;
-                latencies
-                    .get_or_insert_with(|| self.empty.clone())
-                    .saturating_record(microseconds(latency));
-                self.microseconds.saturating_record(microseconds(latency));
+                let latency = microseconds(latency);
+                interval.latencies.0.saturating_record(latency);
+                self.latencies.0.saturating_record(latency);
                 self.outcomes.ok += 1;
             }
             Outcome::Throttled => {
@@ -160,14 +157,10 @@ impl Recorder {
                 self.outcomes.function_error += 1;
                 self.error(&format!("function error: {message}"), 1);
             }
-            Outcome::WrongReply(difference) => {
+            Outcome::WrongReply(wrong_reply) => {
                 interval.failed += 1;
                 self.outcomes.wrong_reply += 1;
-                self.wrong_reply(WrongReply {
-                    n: event.n,
-                    event: excerpt(&String::from_utf8_lossy(&event.payload)),
-                    difference,
-                });
+                self.wrong_reply(wrong_reply);
             }
             Outcome::Transport(message) => {
                 interval.failed += 1;
@@ -180,34 +173,31 @@ impl Recorder {
     /// Counts requests of a schedule that will not be sent, by how long they have been due.
     pub(crate) fn unsent(&mut self, schedule: &Schedule, requests: Range<u64>, elapsed: Duration) {
         self.outcomes.unsent += requests.end.saturating_sub(requests.start);
+        let latencies = &mut self.latencies.0;
         let mut request = requests.start;
         while request < requests.end {
             let waited = microseconds(elapsed.saturating_sub(schedule.due(request)));
             // Together with those that the histogram cannot tell from it.
-            let least = self
-                .microseconds
-                .lowest_equivalent(waited.min(self.microseconds.high()));
+            let least = latencies.lowest_equivalent(waited.min(latencies.high()));
             let since = elapsed.saturating_sub(Duration::from_micros(least));
             let next = schedule.requests(since).clamp(request + 1, requests.end);
-            self.microseconds
-                .saturating_record_n(waited, next - request);
+            latencies.saturating_record_n(waited, next - request);
             request = next;
         }
     }
 
     /// Adds what another recorder counted that started this much later.
-    pub(crate) fn add(&mut self, other: Self, later: Duration) {
+    pub(crate) fn add(&mut self, other: Self, later_ms: u64) {
         self.outcomes.add(&other.outcomes);
-        self.retries = self.retries.saturating_add(other.retries);
         self.reply_bytes = self.reply_bytes.saturating_add(other.reply_bytes);
         // The bounds are the same, so this cannot fail.
-        let _ = self.microseconds.add(&other.microseconds);
-        while self.interval < other.interval {
+        let _ = self.latencies.0.add(&other.latencies.0);
+        while self.interval_ms < other.interval_ms {
             self.merge_adjacent();
         }
-        for (interval, index) in other.intervals.into_iter().zip(0..) {
-            let index = self.interval_at(later + other.interval * index);
-            self.intervals[index].add(interval);
+        for (interval, index) in other.intervals.iter().zip(0..) {
+            self.interval_at(later_ms.saturating_add(other.interval_ms * index))
+                .add(interval);
         }
         self.add_examples(other.wrong_replies, other.errors);
     }
@@ -236,24 +226,24 @@ impl Recorder {
         }
     }
 
-    fn interval_at(&mut self, at: Duration) -> usize {
-        while at.as_nanos() / self.interval.as_nanos() >= MAX_INTERVALS as u128 {
+    fn interval_at(&mut self, at_ms: u64) -> &mut Interval {
+        while at_ms / self.interval_ms >= MAX_INTERVALS as u64 {
             self.merge_adjacent();
         }
-        let index = (at.as_nanos() / self.interval.as_nanos()) as usize;
+        let index = to_usize(at_ms / self.interval_ms);
         if index >= self.intervals.len() {
             self.intervals.resize_with(index + 1, Interval::default);
         }
-        index
+        &mut self.intervals[index]
     }
 
     /// Makes one interval out of every two.
     fn merge_adjacent(&mut self) {
-        self.interval *= 2;
+        self.interval_ms *= 2;
         let mut pairs = std::mem::take(&mut self.intervals).into_iter();
         while let Some(mut interval) = pairs.next() {
             if let Some(next) = pairs.next() {
-                interval.add(next);
+                interval.add(&next);
             }
             self.intervals.push(interval);
         }
@@ -271,11 +261,10 @@ mod tests {
     }
 
     fn recorder(at: &[u64]) -> Recorder {
-        let mut recorder = Recorder::new().unwrap();
-        let event = &crate::events::Events::Mix.all()[0];
+        let mut recorder = Recorder::default();
         for at in at {
             let at = Duration::from_millis(*at);
-            recorder.replied(at, at, event, Outcome::Throttled);
+            recorder.replied(at, at, Outcome::Throttled);
         }
         recorder
     }
@@ -283,16 +272,13 @@ mod tests {
     #[test]
     fn intervals_of_a_later_run_are_added_where_they_belong() {
         let mut whole = recorder(&[0, 350]);
-        whole.add(recorder(&[0, 50, 150]), Duration::from_millis(300));
+        whole.add(recorder(&[0, 50, 150]), 300);
         assert_eq!(throttled(&whole), [1, 0, 0, 3, 1]);
 
         // A run of a minute has intervals of 200 ms.
-        whole.add(recorder(&[0, 59_999]), Duration::ZERO);
+        whole.add(recorder(&[0, 59_999]), 0);
         assert_eq!(throttled(&whole)[..3], [2, 3, 1]);
-        assert_eq!(
-            (whole.interval.as_millis(), whole.intervals.len()),
-            (200, 300)
-        );
+        assert_eq!((whole.interval_ms, whole.intervals.len()), (200, 300));
     }
 
     #[test]
@@ -304,15 +290,16 @@ mod tests {
             step: 3,
         };
         let elapsed = Duration::from_secs(9);
-        let mut one_by_one = histogram::new::<u64>(DIGITS).unwrap();
+        let mut one_by_one = Latencies::default();
         for request in 5..100 {
             one_by_one
+                .0
                 .record(microseconds(elapsed.saturating_sub(schedule.due(request))))
                 .unwrap();
         }
-        let mut recorder = Recorder::new().unwrap();
+        let mut recorder = Recorder::default();
         recorder.unsent(&schedule, 5..100, elapsed);
-        assert_eq!(recorder.microseconds, one_by_one);
+        assert_eq!(recorder.latencies, one_by_one);
         assert_eq!(recorder.outcomes.unsent, 95);
     }
 }

@@ -7,19 +7,18 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeVal;
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{Event, Events};
 use crate::http::Response;
-use crate::load::{Due, Load, Schedule};
-use crate::measured::Measured;
+use crate::load::{Due, Load, Schedule, to_usize};
+use crate::measured::{Measured, unix_ms};
 use crate::recorder::{Outcomes, Recorder};
 use crate::share::Share;
-use crate::target::{Caller, INVOCATION_TIMEOUT, Outcome, Target};
+use crate::target::{INVOCATION_TIMEOUT, Outcome, Target};
 use crate::terminal::Display;
 
 /// How long callers may still send what was due when the schedule ends.
@@ -28,12 +27,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// With fewer callers than this, a thread goes to sleep and wakes up for nearly every request.
 const CALLERS_PER_THREAD: usize = 16;
 
-/// With `--retry`, a throttled request is sent up to this often.
-const ATTEMPTS: u32 = 10;
-const FIRST_BACK_OFF: Duration = Duration::from_millis(25);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
-
 struct Run {
+    target: Arc<Target>,
     events: Vec<Event>,
     is_in_turn: bool,
     load: Load,
@@ -57,7 +52,7 @@ pub(crate) async fn measure(
     stop: &CancellationToken,
 ) -> Result<Option<Measured>> {
     let (events, load) = (&share.events, share.load);
-    let mut warmed_up = Recorder::new()?;
+    let mut warmed_up = Recorder::default();
     if share.warm_up > 0 {
         let load = Load {
             requests: Some(share.warm_up),
@@ -75,7 +70,7 @@ pub(crate) async fn measure(
         () = tokio::time::sleep(wait) => {}
     }
     let mut measured = run(target, events, load, is_quiet, stop).await?;
-    measured.warm_up = warmed_up.outcomes;
+    measured.warm_up_outcomes = warmed_up.outcomes;
     let recorder = &mut measured.recorder;
     recorder.reply_bytes += warmed_up.reply_bytes;
     recorder.add_examples(warmed_up.wrong_replies, warmed_up.errors);
@@ -90,7 +85,7 @@ async fn run(
     is_quiet: bool,
     stop: &CancellationToken,
 ) -> Result<Measured> {
-    let recorder = Arc::new(Mutex::new(Recorder::new()?));
+    let recorder = Arc::new(Mutex::<Recorder>::default());
     let all = load.due();
     let (started_at, started, cpu) = (SystemTime::now(), Instant::now(), cpu_time());
     let display = Display::start(is_quiet, {
@@ -98,6 +93,7 @@ async fn run(
         move || progress(&lock(&recorder), started, &load)
     });
     let run = Arc::new(Run {
+        target: Arc::clone(target),
         events: events.all(),
         is_in_turn: events.are_in_turn(),
         load,
@@ -117,9 +113,8 @@ async fn run(
     let pacing = pacing.transpose()?;
     let mut callers = JoinSet::new();
     for callers_of_thread in divide(load.concurrency.get().into()) {
-        let new = (0..callers_of_thread).map(|_| target.caller()).collect();
         let run = Arc::clone(&run);
-        callers.spawn_blocking(move || run.call_on_this_thread(new));
+        callers.spawn_blocking(move || run.call_on_this_thread(callers_of_thread));
     }
 
     let limit = all.map_or(load.duration, |all| Some(all.time.saturating_add(GRACE)));
@@ -139,7 +134,7 @@ async fn run(
     drop(display);
 
     let elapsed = started.elapsed();
-    let mut recorder = std::mem::replace(&mut *lock(&recorder), Recorder::new()?);
+    let mut recorder = std::mem::take(&mut *lock(&recorder));
     let due = load.schedule.zip(all).map(|(schedule, all)| {
         let due = if interrupted && stopped < all.time {
             Due {
@@ -156,14 +151,14 @@ async fn run(
     });
     Ok(Measured {
         runs: vec![format!("{:016x}", fastrand::u64(..))],
-        started: started_at,
-        elapsed,
+        started_unix_ms: unix_ms(started_at),
+        elapsed_seconds: elapsed.as_secs_f64(),
         concurrency: load.concurrency.get().into(),
         due,
         interrupted,
+        warm_up_outcomes: Outcomes::default(),
+        cpu_seconds: Some(cpu_time().saturating_sub(cpu).as_secs_f64()),
         recorder,
-        warm_up: Outcomes::default(),
-        cpu: Some(cpu_time().saturating_sub(cpu)),
     })
 }
 
@@ -187,16 +182,13 @@ impl Run {
     }
 
     /// Callers stay on their thread: moving one to another thread costs as much CPU time as a request.
-    fn call_on_this_thread(self: Arc<Self>, callers: Vec<Caller>) -> Result<()> {
+    fn call_on_this_thread(self: Arc<Self>, callers: usize) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start a thread of callers")?;
         runtime.block_on(async {
-            let mut calling: JoinSet<()> = callers
-                .into_iter()
-                .map(|caller| Arc::clone(&self).call(caller))
-                .collect();
+            let mut calling: JoinSet<()> = (0..callers).map(|_| Arc::clone(&self).call()).collect();
             while let Some(ended) = calling.join_next().await {
                 ended.context("a caller failed")?;
             }
@@ -205,17 +197,18 @@ impl Run {
     }
 
     /// Sends one request after the other.
-    async fn call(self: Arc<Self>, mut caller: Caller) {
+    async fn call(self: Arc<Self>) {
+        let (mut client, invoke) = (self.target.client(), &self.target.invoke);
         while let Some((from, event)) = self.next().await {
-            let (response, retries) = self.invoke(&mut caller, event).await;
+            let payload = event.payload.clone();
+            let response = invoke.send(&mut client, payload, INVOCATION_TIMEOUT).await;
             let at = self.started.elapsed();
             let bytes = response.as_ref().map_or(0, Response::reply_bytes);
             // The clock has stopped before the comparison.
             let outcome = Outcome::of(response, event);
             let mut recorder = lock(&self.recorder);
-            recorder.retries += u64::from(retries);
             recorder.reply_bytes += bytes;
-            recorder.replied(at, at.saturating_sub(from), event, outcome);
+            recorder.replied(at, at.saturating_sub(from), outcome);
         }
     }
 
@@ -241,31 +234,6 @@ impl Run {
         };
         Some((from, &self.events[index]))
     }
-
-    /// Returns the last response, and how many requests preceded it.
-    async fn invoke(&self, caller: &mut Caller, event: &Event) -> (Result<Response>, u32) {
-        let mut back_off = FIRST_BACK_OFF;
-        let mut retries = 0;
-        loop {
-            let response = caller
-                .invoke(event.payload.clone(), INVOCATION_TIMEOUT)
-                .await;
-            let is_throttled = response.as_ref().is_ok_and(Response::is_throttled);
-            if !(is_throttled && self.load.retry && retries + 1 < ATTEMPTS) {
-                return (response, retries);
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return (response, retries),
-                () = tokio::time::sleep(back_off.mul_f64(fastrand::f64())) => {}
-            }
-            retries += 1;
-            back_off = LONGEST_BACK_OFF.min(back_off * 2);
-        }
-    }
-}
-
-fn to_usize(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 async fn join(threads: &mut JoinSet<Result<()>>) -> Result<()> {
@@ -289,7 +257,7 @@ fn progress(recorder: &Recorder, started: Instant, load: &Load) -> String {
         (Some(duration), _) => format!(" of {} s", duration.as_secs()),
         (None, _) => String::new(),
     };
-    let (outcomes, latencies) = (recorder.outcomes, &recorder.microseconds);
+    let (outcomes, latencies) = (recorder.outcomes, &recorder.latencies.0);
     let milliseconds =
         |quantile| Duration::from_micros(latencies.value_at_quantile(quantile)).as_secs_f64() * 1e3;
     format!(
@@ -304,14 +272,8 @@ fn progress(recorder: &Recorder, started: Instant, load: &Load) -> String {
 
 /// User and system time of this process.
 fn cpu_time() -> Duration {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return Duration::ZERO;
-    };
-    let time = |time: TimeVal| {
-        let microseconds = time.tv_sec() * 1_000_000 + time.tv_usec();
-        Duration::from_micros(microseconds.try_into().unwrap_or_default())
-    };
-    time(usage.user_time()) + time(usage.system_time())
+    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    time.map_or(Duration::ZERO, Duration::from)
 }
 
 /// No critical section can panic half-way, so the data behind a poisoned lock are still good.

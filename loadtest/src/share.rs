@@ -17,12 +17,12 @@ use crate::http::Endpoint;
 use crate::load::Load;
 use crate::measured::unix_ms;
 use crate::merge::MAX_APART;
-use crate::report::{Clock, Report, Subject};
+use crate::report::{Report, Subject};
 use crate::run;
 use crate::target::{FunctionName, INVOCATION_TIMEOUT, Target};
 
 /// The version of the event. A change that older generators cannot follow raises it.
-pub(crate) const VERSION: u64 = 3;
+pub(crate) const VERSION: u64 = 4;
 
 /// The time that a generator needs between the last reply it waits for and its own timeout.
 pub(crate) const SPARE: Duration = Duration::from_secs(2);
@@ -70,27 +70,23 @@ async fn send(share: Share, received: SystemTime, deadline: SystemTime) -> Resul
         .duration_since(received)
         .unwrap_or_default()
         .saturating_sub(INVOCATION_TIMEOUT + SPARE);
-    let timer = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            tokio::time::sleep(until).await;
-            stop.cancel();
-        }
-    });
-    let measured = run::measure(&target, &share, true, &stop).await;
-    timer.abort();
-    let mut measured =
-        measured?.context("the generator's timeout is too short to send anything")?;
+    let timer = async {
+        tokio::time::sleep(until).await;
+        stop.cancel();
+        std::future::pending().await
+    };
+    let measured = tokio::select! {
+        measured = run::measure(&target, &share, true, &stop) => measured?,
+        never = timer => never,
+    };
+    let mut measured = measured.context("the generator's timeout is too short to send anything")?;
     if std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").is_ok_and(|most| most != "1") {
         // Other shares may have used this process at the same time.
-        measured.cpu = None;
+        measured.cpu_seconds = None;
     }
     let (subject, limits) = (Subject::new(&share), Limits::default());
-    let mut report = Report::new(subject, None, measured, Vec::new(), &limits)?;
-    report.clock = Some(Clock {
-        received_unix_ms: unix_ms(received),
-        replied_unix_ms: unix_ms(SystemTime::now()),
-    });
+    let mut report = Report::new(subject, None, measured, Vec::new(), &limits);
+    report.replied_unix_ms = Some(unix_ms(SystemTime::now()));
     Ok(report)
 }
 
@@ -115,10 +111,11 @@ impl Share {
         let generators = share.load.schedule.map_or(1, |schedule| schedule.step);
         share.load.check(generators)?;
         let behind = share.sent_unix_ms.saturating_sub(unix_ms(received));
+        let behind = Duration::from_millis(behind);
         ensure!(
-            u128::from(behind) <= MAX_APART.as_millis(),
+            behind <= MAX_APART,
             "the generator's clock is {:.1} s behind the sender's",
-            Duration::from_millis(behind).as_secs_f64()
+            behind.as_secs_f64()
         );
         Ok(share)
     }

@@ -1,26 +1,22 @@
 //! The function under load, through the Invoke API.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
 use bytes::Bytes;
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use tokio::time::timeout;
 
 use crate::aws::{Operation, Service, ServiceError};
-use crate::events::{Difference, Event};
+use crate::events::{Event, WrongReply};
 use crate::http::{Client, Response};
 
 /// An invocation that takes longer has failed: the function replies within milliseconds.
 pub(crate) const INVOCATION_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// How long to wait for the description of a function.
-const DESCRIPTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What is percent-encoded in a path or a query.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -30,11 +26,20 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// The name of a function, with a version or an alias.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub(crate) struct FunctionName {
-    /// The name itself, or an ARN.
+    /// Function to invoke: its name or ARN
+    #[arg(
+        long = "function-name",
+        value_name = "NAME",
+        default_value = "fibonacci-generator",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     #[serde(rename = "function_name")]
     pub name: String,
+
+    /// Version or alias to invoke
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub qualifier: Option<String>,
 }
 
@@ -42,13 +47,7 @@ pub(crate) struct FunctionName {
 pub(crate) struct Target {
     service: Service,
     function: FunctionName,
-    invoke: Operation,
-}
-
-/// One caller's connection to the Invoke API.
-pub(crate) struct Caller {
-    target: Arc<Target>,
-    client: Client,
+    pub invoke: Operation,
 }
 
 /// What became of a request.
@@ -60,13 +59,12 @@ pub(crate) enum Outcome {
     /// The function failed: the error that the service reports for it.
     FunctionError(String),
     /// The reply is not what was expected.
-    WrongReply(Difference),
+    WrongReply(WrongReply),
     /// No reply: no connection, a timeout, an error of the service.
     Transport(String),
 }
 
 /// What Lambda says about a function before a run.
-#[derive(Clone)]
 pub(crate) struct Description {
     pub timeout: Option<Duration>,
     /// Without ARN and qualifier.
@@ -75,19 +73,8 @@ pub(crate) struct Description {
     pub version: String,
     /// vCPUs of an execution environment on Managed Instances.
     pub vcpus: Option<f64>,
-    pub capacity_provider: Option<CapacityProvider>,
-    /// The response's `Date`.
-    pub date: Option<String>,
-}
-
-/// The fleet behind the function.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct CapacityProvider {
-    pub name: String,
-    /// `None` if it cannot be described, for lack of a permission for example.
-    pub state: Option<String>,
-    pub architecture: Option<String>,
-    pub max_vcpus: Option<u64>,
+    /// The name of the capacity provider, on Managed Instances.
+    pub capacity_provider: Option<String>,
 }
 
 impl Target {
@@ -113,16 +100,10 @@ impl Target {
         let configuration = response.json().map_err(|error| self.advise(&error))?;
         let text = |pointer: &str| Some(configuration.pointer(pointer)?.as_str()?.to_owned());
         let fleet = "/CapacityProviderConfig/LambdaManagedInstancesCapacityProviderConfig";
-        let capacity_provider = match text(&format!("{fleet}/CapacityProviderArn")) {
-            Some(arn) => Some(
-                self.capacity_provider(arn.rsplit(':').next().unwrap_or_default())
-                    .await,
-            ),
-            None => None,
-        };
+        let arn = text(&format!("{fleet}/CapacityProviderArn"));
+        let name = |arn: String| Some(arn.rsplit(':').next()?.to_owned());
         let number = |pointer: &str| configuration.pointer(pointer)?.as_f64();
         let gib_per_vcpu = number(&format!("{fleet}/ExecutionEnvironmentMemoryGiBPerVCpu"));
-        let date = response.headers.get("date");
         Ok(Description {
             timeout: configuration["Timeout"].as_u64().map(Duration::from_secs),
             function_name: text("/FunctionName").unwrap_or_default(),
@@ -134,34 +115,35 @@ impl Target {
             vcpus: number("/MemorySize")
                 .zip(gib_per_vcpu)
                 .map(|(mib, gib)| mib / 1024.0 / gib),
-            capacity_provider,
-            date: date.and_then(|date| Some(date.to_str().ok()?.to_owned())),
+            capacity_provider: arn.and_then(name),
         })
     }
 
-    /// Describes a capacity provider. The run goes on even if that fails.
-    async fn capacity_provider(&self, name: &str) -> CapacityProvider {
+    /// Describes a capacity provider in words. Without a permission for that, it has only a name, as the
+    /// emulator's has.
+    pub(crate) async fn describe_fleet(&self, name: &str) -> String {
+        let fleet = format!("capacity provider {name}");
+        if self.is_loopback() {
+            return fleet;
+        }
         let path = format!("/2025-11-30/capacity-providers/{}", encode(name));
-        let mut provider = Value::Null;
-        // The emulator's capacity provider is only a name.
-        if !self.is_loopback() {
-            let response = self.get(&path).await.and_then(|response| response.json());
-            provider = response.unwrap_or_default();
-        }
-        let text = |pointer: &str| Some(provider.pointer(pointer)?.as_str()?.to_owned());
-        CapacityProvider {
-            name: name.to_owned(),
-            state: text("/CapacityProvider/State"),
-            architecture: text("/CapacityProvider/InstanceRequirements/Architectures/0"),
-            max_vcpus: provider
-                .pointer("/CapacityProvider/CapacityProviderScalingConfig/MaxVCpuCount")
-                .and_then(Value::as_u64),
-        }
+        let response = self.get(&path).await.and_then(|response| response.json());
+        let provider = &response.unwrap_or_default()["CapacityProvider"];
+        let Some(state) = provider["State"].as_str() else {
+            return fleet;
+        };
+        let architecture = provider["InstanceRequirements"]["Architectures"][0].as_str();
+        let architecture = architecture.unwrap_or("x86_64");
+        let ceiling = match provider["CapacityProviderScalingConfig"]["MaxVCpuCount"].as_u64() {
+            Some(ceiling) => format!("at most {ceiling} vCPUs"),
+            None => "no vCPU ceiling set".to_owned(),
+        };
+        format!("{fleet}: {state}, {architecture}, {ceiling}")
     }
 
     async fn get(&self, path: &str) -> Result<Response> {
         let operation = self.service.operation(Method::GET, path, [])?;
-        operation.call(Bytes::new(), DESCRIPTION_TIMEOUT).await
+        operation.call(Bytes::new()).await
     }
 
     fn advise(&self, error: &Error) -> Error {
@@ -185,19 +167,13 @@ impl Target {
         self.service.endpoint.url("/")
     }
 
-    pub(crate) fn function(&self) -> &FunctionName {
-        &self.function
-    }
-
     pub(crate) fn is_loopback(&self) -> bool {
         self.service.endpoint.is_loopback()
     }
 
-    pub(crate) fn caller(self: &Arc<Self>) -> Caller {
-        Caller {
-            target: Arc::clone(self),
-            client: self.service.client(),
-        }
+    /// A connection for one caller.
+    pub(crate) fn client(&self) -> Client {
+        self.service.client()
     }
 }
 
@@ -217,16 +193,6 @@ impl fmt::Display for FunctionName {
         match &self.qualifier {
             Some(qualifier) => write!(f, ":{qualifier}"),
             None => Ok(()),
-        }
-    }
-}
-
-impl Caller {
-    pub(crate) async fn invoke(&mut self, payload: Bytes, limit: Duration) -> Result<Response> {
-        let request = self.target.invoke.request(payload)?;
-        match timeout(limit, self.client.send(request)).await {
-            Ok(response) => response,
-            Err(_) => Err(anyhow!("no response within {limit:?}")),
         }
     }
 }
@@ -266,22 +232,7 @@ impl Outcome {
         }
         match event.verify(&response.body) {
             Ok(()) => Self::Ok,
-            Err(difference) => Self::WrongReply(difference),
-        }
-    }
-}
-
-impl fmt::Display for CapacityProvider {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "capacity provider {}", self.name)?;
-        let Some(state) = &self.state else {
-            return Ok(());
-        };
-        let architecture = self.architecture.as_deref().unwrap_or("x86_64");
-        write!(f, ": {state}, {architecture}, ")?;
-        match self.max_vcpus {
-            Some(ceiling) => write!(f, "at most {ceiling} vCPUs"),
-            None => f.write_str("no vCPU ceiling set"),
+            Err(wrong_reply) => Self::WrongReply(wrong_reply),
         }
     }
 }

@@ -1,13 +1,11 @@
 //! A report as text.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use aws_smithy_types::date_time::{DateTime, Format};
 
 use crate::cloudwatch::Metrics;
+use crate::cost;
 use crate::load::as_f64;
-use crate::recorder::{ErrorCount, WrongReply};
-use crate::report::{MeasuredFrom, Report, per};
+use crate::report::{QUANTILES, Report, per};
 use crate::terminal::printable;
 
 pub(crate) fn milliseconds(microseconds: u64) -> String {
@@ -19,10 +17,10 @@ struct Text(String);
 
 pub(crate) fn text(report: &Report) -> String {
     let mut text = Text(String::new());
-    let (subject, concurrency) = (&report.subject, report.concurrency);
+    let (subject, concurrency) = (&report.subject, report.measured.concurrency);
     text.line(&format!("{subject}, concurrency {concurrency}"));
     if let Some(provider) = &report.capacity_provider {
-        text.line(&provider.to_string());
+        text.line(provider);
     }
     text.rates(report);
     text.outcomes(report);
@@ -31,9 +29,10 @@ pub(crate) fn text(report: &Report) -> String {
     if let Some(metrics) = &report.cloudwatch {
         text.metrics(metrics);
     }
-    if !report.violations.is_empty() {
+    let violations = &report.figures.violations;
+    if !violations.is_empty() {
         text.line("");
-        text.line(&format!("failed: {}", report.violations.join("; ")));
+        text.line(&format!("failed: {}", violations.join("; ")));
     }
     text.0
 }
@@ -51,19 +50,24 @@ impl Text {
     }
 
     fn rates(&mut self, report: &Report) {
+        let (measured, figures) = (&report.measured, &report.figures);
+        let is_interrupted = if measured.interrupted {
+            ", interrupted"
+        } else {
+            ""
+        };
         self.line("");
-        let mut time = format!("{:.2} s", report.elapsed_seconds);
-        if report.interrupted {
-            time += ", interrupted";
-        }
-        self.row("time", &time);
-        let requested = report.requested_rate_per_second;
+        self.row(
+            "time",
+            &format!("{:.2} s{is_interrupted}", measured.elapsed_seconds),
+        );
+        let requested = figures.requested_rate_per_second;
         let requested = requested.map(|rate| format!(" of {rate:.1}/s requested"));
         let rate = format!(
             "{:.1}/s achieved{}, {:.1}/s verified",
-            report.achieved_rate_per_second,
+            figures.achieved_rate_per_second,
             requested.unwrap_or_default(),
-            report.verified_per_second
+            figures.verified_per_second
         );
         self.row("rate", &rate);
         let parts = &report.parts;
@@ -72,26 +76,27 @@ impl Text {
             let parts = format!("{} merged, {complete} without a problem", parts.len());
             self.row("reports", &parts);
         }
-        if let Some(cpu) = report.load_tester_cpu {
-            let (each, all) = (cpu.microseconds_per_request, cpu.seconds);
+        let cpu = measured
+            .cpu_seconds
+            .zip(figures.cpu_microseconds_per_request);
+        if let Some((all, each)) = cpu {
             let cpu = format!("{each:.1} us per request, {all:.2} s in all");
             self.row("load tester CPU", &cpu);
         }
-        let data = &report.data_transfer;
-        let dollars = data.dollars_outside_region;
-        let dollars =
-            dollars.map(|dollars| format!(", ${dollars:.2} if they left the function's Region"));
-        let dollars = dollars.unwrap_or_default();
-        let replies = if data.reply_bytes < 1_000_000 {
-            format!("{} bytes{dollars}", data.reply_bytes)
+        let bytes = measured.recorder.reply_bytes;
+        let size = if bytes < 1_000_000 {
+            format!("{bytes} bytes")
         } else {
-            format!("{:.3} GB{dollars}", data.gb)
+            format!("{:.3} GB", cost::data_transfer(as_f64(bytes)).0)
         };
-        self.row("replies", &replies);
+        let dollars = figures
+            .dollars_outside_region
+            .map(|dollars| format!(", ${dollars:.2} if they left the function's Region"));
+        self.row("replies", &(size + &dollars.unwrap_or_default()));
     }
 
     fn outcomes(&mut self, report: &Report) {
-        let outcomes = &report.outcomes;
+        let outcomes = &report.measured.recorder.outcomes;
         for (name, count) in [
             ("ok", outcomes.ok),
             ("throttled", outcomes.throttled),
@@ -103,99 +108,87 @@ impl Text {
             self.row(name, &format!("{count} ({percent:.2} %)"));
         }
         if outcomes.unsent > 0 {
-            let (unsent, callers) = (outcomes.unsent, report.concurrency);
+            let (unsent, callers) = (outcomes.unsent, report.measured.concurrency);
             let reason = format!("due, but all {callers} callers were busy until the end");
             self.row("unsent", &format!("{unsent} ({reason})"));
-        }
-        if report.subject.retry {
-            self.row("retries", &report.retries.to_string());
         }
     }
 
     fn latency(&mut self, report: &Report) {
-        let Some(latency) = &report.latency_microseconds else {
+        let Some(latencies) = &report.figures.latency_microseconds else {
             return;
         };
-        let from = match report.subject.latency_measured_from {
-            MeasuredFrom::Due => "from when the request was due",
-            MeasuredFrom::Sending => "from sending",
-        };
+        let from = &report.subject.latency_measured_from;
         self.line("");
-        self.line(&format!("latency in ms, {from}"));
-        for (name, microseconds) in [
-            ("min", latency.min),
-            ("p50", latency.p50),
-            ("p90", latency.p90),
-            ("p95", latency.p95),
-            ("p99", latency.p99),
-            ("p99.9", latency.p99_9),
-            ("p99.99", latency.p99_99),
-            ("max", latency.max),
-        ] {
-            self.row(name, &format!("{:>9}", milliseconds(microseconds)));
+        self.line(&format!("latency in ms, from {from}"));
+        for (name, _) in QUANTILES {
+            let latency = milliseconds(latencies[name]);
+            self.row(&name.replace('_', "."), &format!("{latency:>9}"));
         }
     }
 
     fn problems(&mut self, report: &Report) {
-        for wrong in &report.wrong_replies {
-            let WrongReply {
-                event, difference, ..
-            } = wrong;
-            let (received, expected) = (&difference.received, &difference.expected);
+        let recorder = &report.measured.recorder;
+        for wrong in &recorder.wrong_replies {
+            let (event, received, expected) = (&wrong.event, &wrong.received, &wrong.expected);
             self.line("");
-            self.line(&match difference.offset {
+            self.line(&match wrong.offset {
                 Some(offset) => format!(
                     "wrong reply to {event} at offset {offset}: {received:?} instead of {expected:?}"
                 ),
                 None => format!("wrong reply to {event}: {received} instead of {expected}"),
             });
         }
-        if !report.errors.is_empty() {
+        if !recorder.errors.is_empty() {
             self.line("");
         }
-        for ErrorCount { message, count } in &report.errors {
-            self.line(&format!("{count} x {message}"));
+        for error in &recorder.errors {
+            self.line(&format!("{} x {}", error.count, error.message));
         }
     }
 
     fn metrics(&mut self, metrics: &Metrics) {
         let [start, end] = [metrics.start_unix_seconds, metrics.end_unix_seconds].map(|seconds| {
-            let time = DateTime::from(UNIX_EPOCH + Duration::from_secs(seconds));
+            let time = DateTime::from_secs(seconds.try_into().unwrap_or(i64::MAX));
             time.fmt(Format::DateTime).unwrap_or_default()
         });
         self.line("");
         self.line(&format!("CloudWatch, {start} to {end}"));
-        let reasons = [
-            ("concurrency", metrics.concurrency_throttles),
-            ("CPU", metrics.cpu_throttles),
-            ("memory", metrics.memory_throttles),
-            ("disk", metrics.disk_throttles),
-        ];
-        let reasons = reasons
-            .into_iter()
-            .filter_map(|(name, count)| Some(format!("{name} {}", count?)));
-        let reasons = reasons.collect::<Vec<_>>().join(", ");
-        let throttles = |count: f64| match &reasons[..] {
-            "" => count.to_string(),
-            reasons => format!("{count} ({reasons})"),
-        };
-        let average = |count: f64| format!("{count:.1} on average");
         let price = metrics.dollars_per_vcpu_hour;
-        for (name, value) in [
-            ("invocations", metrics.invocations.map(|count| count.to_string())),
-            ("throttles", metrics.throttles.map(throttles)),
-            ("environments", metrics.execution_environments.map(average)),
-            ("their CPU", metrics.cpu_utilization_percent.map(|percent| format!("{percent:.1} % used"))),
-            ("vCPUs allocated", metrics.vcpus_allocated.map(average)),
-            ("CPU", metrics.cpu_microseconds_per_invocation.map(|time| format!("{time:.1} us per invocation"))),
-            ("cost", metrics.dollars_per_million_invocations.map(|dollars| format!(
-                "${dollars:.2} per million invocations, at ${price:.4} for a vCPU-hour and $0.20 for a million requests"
-            ))),
-            ("missing", Some(metrics.missing.join(", ")).filter(|missing| !missing.is_empty())),
+        let of_cost = format!(
+            " per million invocations, at ${price:.4} for a vCPU-hour and $0.20 for a million requests"
+        );
+        for (title, name, before, decimals, after) in [
+            ("invocations", "invocations", "", 0, ""),
+            ("throttles", "throttles", "", 0, ""),
+            ("for concurrency", "concurrency_throttles", "", 0, ""),
+            ("for CPU", "cpu_throttles", "", 0, ""),
+            ("for memory", "memory_throttles", "", 0, ""),
+            ("for disk", "disk_throttles", "", 0, ""),
+            (
+                "environments",
+                "execution_environments",
+                "",
+                1,
+                " on average",
+            ),
+            ("their CPU", "cpu_utilization_percent", "", 1, " % used"),
+            ("vCPUs allocated", "vcpus_allocated", "", 1, " on average"),
+            (
+                "CPU",
+                "cpu_microseconds_per_invocation",
+                "",
+                1,
+                " us per invocation",
+            ),
+            ("cost", "dollars_per_million_invocations", "$", 2, &of_cost),
         ] {
-            if let Some(value) = value {
-                self.row(name, &value);
+            if let Some(value) = metrics.values.get(name) {
+                self.row(title, &format!("{before}{value:.decimals$}{after}"));
             }
+        }
+        if !metrics.missing.is_empty() {
+            self.row("missing", &metrics.missing.join(", "));
         }
     }
 }

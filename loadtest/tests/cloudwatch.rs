@@ -1,19 +1,19 @@
 //! The metrics of a run, from CloudWatch.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    InvokeApi, assert_contains, closed_port, line_with, on_managed_instances, right, run, signal,
+    InvokeApi, NOWHERE, assert_contains, line_with, on_managed_instances, right, run, signal,
     start, wait,
 };
 
 /// A server of moto, which imitates CloudWatch. It ends when this is dropped.
 struct Moto {
-    address: SocketAddr,
+    url: String,
     server: Child,
 }
 
@@ -25,11 +25,9 @@ impl Moto {
             .spawn()
             .expect("moto_server can be started");
         let line = line_with(server.stdout.take().unwrap(), "Running on http://");
-        let (_, address) = line.split_once("http://").unwrap();
-        Self {
-            address: address.trim().parse().unwrap(),
-            server,
-        }
+        let at = line.find("http://").unwrap();
+        let url = line[at..].trim().to_owned();
+        Self { url, server }
     }
 
     /// Sends it a metric of Lambda.
@@ -53,7 +51,7 @@ impl Moto {
                 "--header",
                 "x-amz-target: GraniteServiceVersion20100801.PutMetricData",
             ])
-            .args(["--data", &body, &format!("http://{}", self.address)]);
+            .args(["--data", &body, &self.url]);
         run(&mut curl).passed();
     }
 }
@@ -66,13 +64,10 @@ impl Drop for Moto {
 }
 
 /// A load on a function that Lambda says is on Managed Instances.
-fn command(api: &InvokeApi, cloudwatch: SocketAddr, limit: &str, format: &str) -> Command {
+fn command(api: &InvokeApi, cloudwatch: &str, limit: &str, format: &str) -> Command {
     let flags = format!("-n 20 -o {format} --vcpu-hour 0.06 --cloudwatch {limit}");
     let mut command = api.on_aws(&flags);
-    command.env(
-        "AWS_ENDPOINT_URL_CLOUDWATCH",
-        format!("http://{cloudwatch}"),
-    );
+    command.env("AWS_ENDPOINT_URL_CLOUDWATCH", cloudwatch);
     command
 }
 
@@ -87,9 +82,9 @@ fn unix_seconds() -> u64 {
 #[ignore = "needs moto"]
 fn reports_the_cpu_and_the_cost_of_an_invocation_once_the_metrics_arrive() {
     let moto = Moto::start();
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    let api = InvokeApi::describe(&on_managed_instances(), right);
     let before = unix_seconds();
-    let mut child = start(&mut command(&api, moto.address, "100s", "json"));
+    let mut child = start(&mut command(&api, &moto.url, "100s", "json"));
     let waiting = "waiting for CloudWatch's metrics";
     line_with(child.stderr.take().unwrap(), waiting);
 
@@ -152,9 +147,9 @@ fn reports_the_cpu_and_the_cost_of_an_invocation_once_the_metrics_arrive() {
 #[ignore = "needs moto"]
 fn names_metrics_that_do_not_arrive_in_time() {
     let moto = Moto::start();
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    let api = InvokeApi::describe(&on_managed_instances(), right);
 
-    let report = run(&mut command(&api, moto.address, "1s", "json"))
+    let report = run(&mut command(&api, &moto.url, "1s", "json"))
         .passed()
         .report();
 
@@ -165,30 +160,25 @@ fn names_metrics_that_do_not_arrive_in_time() {
 
 #[test]
 fn reports_without_metrics_if_cloudwatch_cannot_be_reached() {
-    let api = InvokeApi::describe(on_managed_instances(), right);
-    let (_socket, nowhere) = closed_port();
+    let api = InvokeApi::describe(&on_managed_instances(), right);
 
-    let ended = run(&mut command(&api, nowhere, "1s", "text")).passed();
+    let ended = run(&mut command(&api, NOWHERE, "1s", "text")).passed();
 
     let waiting = "waiting for CloudWatch's metrics of these minutes, for 1s at most";
     assert_contains(&ended.stderr, waiting);
-    let missing = format!("missing  all of them: http://{nowhere}/: cannot connect");
+    let missing = format!("missing  all of them: {NOWHERE}/: cannot connect");
     assert_contains(&ended.stdout, &missing);
     assert_contains(&ended.stdout, "ok  20 (100.00 %)");
 }
 
 #[test]
 fn a_signal_ends_the_wait_for_a_cloudwatch_that_hangs() {
-    let api = InvokeApi::describe(on_managed_instances(), right);
+    let api = InvokeApi::describe(&on_managed_instances(), right);
     // It accepts connections and never replies.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
 
-    let mut child = start(&mut command(
-        &api,
-        silent.local_addr().unwrap(),
-        "1h",
-        "json",
-    ));
+    let mut child = start(&mut command(&api, &url, "1h", "json"));
     line_with(child.stderr.take().unwrap(), "Ctrl-C reports");
     signal("-INT", child.id());
 

@@ -1,6 +1,6 @@
 //! Connections that the peer closes, and TLS.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,42 +55,37 @@ impl Connection for StreamOwned<ServerConnection, TcpStream> {
 
 /// Replies to requests. With `closes`, it replies to one, closes the connection without announcing it,
 /// and returns whether another request was on its way already.
-fn serve(mut connection: impl Connection, closes: bool) -> bool {
-    loop {
-        if !reply(&mut connection) {
-            return false;
-        }
+fn serve(connection: impl Connection, closes: bool) -> bool {
+    let mut connection = BufReader::new(connection);
+    while reply(&mut connection) {
         if closes {
-            connection.close();
+            connection.get_mut().close();
             let mut rest = Vec::new();
             let _ = connection.read_to_end(&mut rest);
             return !rest.is_empty();
         }
     }
+    false
 }
 
 /// Replies to a request. Returns whether there was one.
-fn reply(connection: &mut impl Connection) -> bool {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        if connection.read_exact(&mut byte).is_err() {
+fn reply(connection: &mut BufReader<impl Connection>) -> bool {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if connection.read_line(&mut head).unwrap_or(0) == 0 {
             return false;
         }
-        head.extend(byte);
     }
-    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let head = head.to_lowercase();
     let length = head.split_once("content-length: ").map(|(_, rest)| rest);
     let length = length.map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
     let mut payload = vec![0; length];
     connection.read_exact(&mut payload).unwrap();
-    let body = if head.starts_with("post") {
-        right_reply(&payload)
-    } else {
-        b"{}".to_vec()
-    };
+    // Any JSON describes a function.
+    let body = right_reply(&payload);
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
     let response = [head.into_bytes(), body].concat();
+    let connection = connection.get_mut();
     connection.write_all(&response).unwrap();
     connection.flush().is_ok()
 }

@@ -98,7 +98,7 @@ fn nothing_from_the_network_reaches_the_terminal_raw() {
     let provider = json!({"CapacityProviderConfig": {
         "LambdaManagedInstancesCapacityProviderConfig": {"CapacityProviderArn": arn},
     }});
-    let api = InvokeApi::describe(provider, async |invocation| match invocation.number % 2 {
+    let api = InvokeApi::describe(&provider, async |invocation| match invocation.number % 2 {
         0 => ([("x-amz-function-error", "Unhandled")], TEXT).into_response(),
         _ => TEXT.into_response(),
     });

@@ -1,11 +1,11 @@
 //! Generators: this executable as a Lambda function, in one emulator, loads the function in another.
 
+use std::future::ready;
 use std::num::NonZeroU16;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::emulator::{Emulator, Settings};
-use aws_smithy_types::date_time::{DateTime, Format};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -96,12 +96,12 @@ fn three_generators_send_one_load_and_make_one_report() {
     let function = InvokeApi::start(right);
     let generators = Generators::start(6);
     let page = scratch("generators.html");
-    let (closed, scheduled) = std::thread::scope(|scope| {
-        let scheduled = scope.spawn(|| generators.run(&function.url(), "-r 100 -d 1s -c 6"));
-        let flags = "-n 1000 -c 7 -w 10 --n 0..=1000 --html";
-        let closed = run(generators.command(&function.url(), flags).arg(&page));
-        (closed, scheduled.join().unwrap())
-    });
+    let ten = file("shared-event", r#"{"n": 10}"#);
+    let flags = format!("-r 100 -d 1s -c 6 --event {ten} --expect-status 200");
+    let scheduled = start(&mut generators.command(&function.url(), &flags));
+    let flags = "-n 1000 -c 7 -w 10 --n 0..=1000 --html";
+    let closed = run(generators.command(&function.url(), flags).arg(&page));
+    let scheduled = wait(scheduled);
 
     let closed = passed(&closed);
     assert_eq!(closed["outcomes"]["ok"], 1_000);
@@ -117,6 +117,7 @@ fn three_generators_send_one_load_and_make_one_report() {
     assert_eq!(scheduled["due"]["requests"], 100);
     assert_eq!(scheduled["requested_rate_per_second"], 100.0);
     assert_eq!(requests(&scheduled), 100);
+    assert_eq!(scheduled["compared"], "statusCode, with 200");
     generators.end();
 }
 
@@ -206,53 +207,11 @@ fn unix_ms(time: SystemTime) -> u64 {
 fn share(api: &InvokeApi, start: SystemTime) -> Value {
     let start = unix_ms(start);
     json!({
-        "version": 3, "sent_unix_ms": start, "start_unix_ms": start,
+        "version": 4, "sent_unix_ms": start, "start_unix_ms": start,
         "function_name": "fibonacci-generator", "qualifier": null, "endpoint_url": api.url(),
         "events": {"n": {"start": 3, "end": 7}}, "warm_up": 2,
-        "load": {"concurrency": 2, "requests": 20, "duration": null, "schedule": null, "retry": false},
+        "load": {"concurrency": 2, "requests": 20, "duration": null, "schedule": null},
     })
-}
-
-#[test]
-fn the_reply_of_a_generator_is_a_report() {
-    let api = InvokeApi::start(right);
-    let generators = Generators::start(1);
-
-    let mut share = share(&api, SystemTime::now());
-    let start = share["sent_unix_ms"].as_u64().unwrap() + 400;
-    share["start_unix_ms"] = start.into();
-
-    let (report, is_error) = generators.invoke(&share);
-
-    assert!(!is_error, "{report}");
-    let started = report["started_unix_ms"].as_u64().unwrap();
-    // The system may adjust its clock in between.
-    assert!(started + 10 >= start, "{started} is before {start}");
-    assert_eq!(report["outcomes"]["ok"], 20);
-    assert_eq!(report["warm_up_outcomes"]["ok"], 2);
-    assert_eq!(report["events"], "n = 3..=7");
-    let mut other = report.clone();
-    other["runs"] = json!(["another"]);
-    let files = [("a.json", &report), ("b.json", &other)];
-    let files = files.map(|(name, report)| file(name, &report.to_string()));
-    let merged = run(loadtest("merge").args(files));
-    assert_contains(&merged.stdout, "ok  40 (100.00 %)");
-    generators.end();
-}
-
-#[test]
-fn generators_send_the_events_of_files_and_compare_their_replies() {
-    let api = InvokeApi::start(async |invocation| invocation.payload.into_response());
-    let generators = Generators::start(3);
-    let name = file("shared-event", "{}\n");
-
-    let flags = format!("-n 6 -c 3 --event {name} --expect {name}");
-    let report = passed(&generators.run(&api.url(), &flags));
-
-    assert_eq!(report["outcomes"]["ok"], 6);
-    assert_eq!(report["data_transfer"]["reply_bytes"], 18);
-    assert_eq!(report["compared"], "every byte, with --expect");
-    generators.end();
 }
 
 #[test]
@@ -298,88 +257,87 @@ fn a_generator_refuses_what_is_no_share() {
 fn refuses_generators_that_cannot_send_the_load() {
     let api = InvokeApi::start(right);
     let generators = Generators::start_with(1, |settings| {
-        settings.timeout = Duration::from_secs(30);
+        settings.timeout = Duration::from_secs(70);
     });
 
     for (flags, complaint) in [
-        ("-c 2", "--concurrency 2 leaves nothing for some"),
-        ("-c 3 -n 2", "--requests 2 leaves nothing for"),
-        ("-c 3 -r 1 -d 2s", "--rate 1 for 2s leaves nothing"),
-        ("-c 3", "timeout is 30 s, and they need 76 s"),
-        // The last request is due after 2 s.
-        ("-c 3 -d 1h -n 20 -r 10", "and they need 68 s"),
+        ("-c 2", "--concurrency leaves nothing for some"),
+        ("-c 3 -n 2", "--requests leaves nothing for"),
+        ("-c 3 -r 1 -d 2s", "--rate leaves nothing"),
         (
-            "-c 3 -n 36000 -r 10",
-            "the load takes 1h, and Lambda ends an invocation after 15 minutes: with --generators, a \
-             load can take at most 13m 54s",
+            "-c 3 -d 5s",
+            "takes 5s, and a generator with a timeout of 70 s can send for 4s",
         ),
+        ("-c 3 -n 36000 -r 10", "the load takes 1h, and"),
+        // The last request is due after 5 s.
+        ("-c 3 -d 1h -n 50 -r 10", "the load takes 5s, and"),
         ("-c 3 --function-name nobody", "ResourceNotFoundException"),
     ] {
         refused(&mut generators.command(&api.url(), flags), complaint);
     }
+    let mut too_long =
+        api.command("--generators 1 --generator-function fibonacci-generator -d 14m");
+    refused(
+        &mut too_long,
+        "takes 14m, and a generator with a timeout of 900 s can send for 13m 54s",
+    );
     let mut unknown = api.command("--generators 1 --generator-function nobody");
     refused(&mut unknown, "--generator-function: ");
     assert_eq!(api.invocations(), 0);
     generators.end();
 }
 
-fn one_generator(api: &InvokeApi) -> Command {
-    let flags = "-o json --generators 1 --generator-function fibonacci-generator";
-    api.command(flags)
-}
-
 /// Expects that a run ends in one line and without a report.
 fn merges_nothing(api: &InvokeApi, complaint: &str) {
-    let ended = run(&mut one_generator(api)).failed();
+    let flags = "-o json --generators 1 --generator-function fibonacci-generator";
+    let ended = api.run(flags).failed();
     assert_eq!(ended.stdout, "");
     let lines: Vec<&str> = ended.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("invoking "), "{lines:?}");
-    assert!(lines[1].contains(complaint), "{lines:?}");
+    let complaint = format!("generator 1 of 1: {complaint}");
+    assert_contains(lines[1], &complaint);
 }
 
 #[test]
-fn refuses_to_start_if_lambdas_clock_differs() {
-    let (now, difference) = (SystemTime::now(), Duration::from_mins(10));
-    for (date, complaint) in [
-        (now - difference, "s behind this machine's"),
-        (now + difference, "s ahead of this machine's"),
-    ] {
-        let date = DateTime::from(date).fmt(Format::HttpDate).unwrap();
-        let api = InvokeApi::describe(json!({"Date": date}), right);
-        refused(&mut one_generator(&api), complaint);
-        assert_eq!(api.invocations(), 0);
-    }
-}
-
-#[test]
-fn merges_nothing_if_a_reply_is_no_report_or_of_another_clock() {
+fn the_reply_of_a_generator_is_a_report_or_nothing_is_merged() {
     // The function itself, in place of a generator.
-    let no_report = "generator 1 of 1: not a report of the load tester";
+    let no_report = "not a report of the load tester";
     merges_nothing(&InvokeApi::start(right), no_report);
     let longest = json!({"Timeout": u64::MAX});
-    merges_nothing(&InvokeApi::describe(longest, right), no_report);
+    merges_nothing(&InvokeApi::describe(&longest, right), no_report);
 
     let api = InvokeApi::start(right);
     let generators = Generators::start(1);
-    let (report, _) = generators.invoke(&share(&api, SystemTime::now()));
+    let mut share = share(&api, SystemTime::now());
+    let start = share["sent_unix_ms"].as_u64().unwrap() + 400;
+    share["start_unix_ms"] = start.into();
+    let (report, is_error) = generators.invoke(&share);
     generators.end();
+
+    assert!(!is_error, "{report}");
+    let started = report["started_unix_ms"].as_u64().unwrap();
+    // The system may adjust its clock in between.
+    assert!(started + 10 >= start, "{started} is before {start}");
+    assert_eq!(report["outcomes"]["ok"], 20);
+    assert_eq!(report["warm_up_outcomes"]["ok"], 2);
+    assert_eq!(report["events"], "n = 3..=7");
     for (pointer, value, complaint) in [
-        ("/clock/received_unix_ms", json!(0), "its clock is at least"),
-        ("/clock/replied_unix_ms", json!(u64::MAX), "its clock"),
-        ("/clock", json!(null), "its reply is not a generator's"),
-        ("/version", json!(7), "version 7 of the report"),
-        ("/histogram", json!("SElTVA=="), "its histogram: cut short"),
+        ("/replied_unix_ms", json!(u64::MAX), "its clock is at least"),
+        ("/replied_unix_ms", json!(null), "its reply is not a"),
+        ("/version", json!(7), "not a report of the load tester"),
+        (
+            "/histogram",
+            json!("SElTVA=="),
+            "not a report of the load tester: a histogram: cut short",
+        ),
     ] {
-        let complaint = format!("generator 1 of 1: {complaint}");
-        let (report, value) = (report.clone(), value.clone());
-        let reply = move |_| {
-            let mut report = report.clone();
-            let now = unix_ms(SystemTime::now());
-            report["clock"] = json!({"received_unix_ms": now, "replied_unix_ms": now});
-            *report.pointer_mut(pointer).unwrap() = value.clone();
-            async move { report.to_string().into_response() }
-        };
-        merges_nothing(&InvokeApi::start(reply), &complaint);
+        let mut report = report.clone();
+        *report.pointer_mut(pointer).unwrap() = value;
+        let reply = report.to_string();
+        merges_nothing(
+            &InvokeApi::start(move |_| ready(reply.clone().into_response())),
+            complaint,
+        );
     }
 }

@@ -12,20 +12,25 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::Path as UrlPath;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use emulator::{Emulator, Settings};
 use fibonacci_generator::{event, reply};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// No wait of a test takes as long on any machine, unless what it waits for never happens.
 pub(crate) const BOUND: Duration = Duration::from_mins(2);
+
+/// Nothing listens on the port of tcpmux.
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
 
 /// An Invoke API for one function, `fibonacci-generator`, on a port of its own.
 pub(crate) struct InvokeApi {
@@ -41,12 +46,11 @@ impl InvokeApi {
         A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
-        Self::describe(json!({}), reply)
+        Self::describe(&json!({}), reply)
     }
 
-    /// `description` is added to the configuration of the function, but for its `Date`, which is that of
-    /// the response.
-    pub(crate) fn describe<A, F>(description: Value, reply: A) -> Self
+    /// `description` is added to the configuration of the function.
+    pub(crate) fn describe<A, F>(description: &Value, reply: A) -> Self
     where
         A: Fn(Invocation) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
@@ -64,7 +68,30 @@ impl InvokeApi {
             };
             reply(invocation).await
         };
-        let (address, runtime) = serve(router(description, post(invoke)));
+        let mut configuration = json!({
+            "FunctionName": "fibonacci-generator", "Version": "$LATEST", "Timeout": 900, "MemorySize": 2048,
+        });
+        let members = configuration.as_object_mut().unwrap();
+        members.extend(description.as_object().unwrap().clone());
+        let describe = async move |UrlPath(name): UrlPath<String>| match &*name {
+            "fibonacci-generator" => configuration.to_string().into_response(),
+            _ => service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException"),
+        };
+        let capacity_provider = json!({"CapacityProvider": {
+            "State": "Active",
+            "InstanceRequirements": {"Architectures": ["arm64"]},
+            "CapacityProviderScalingConfig": {"MaxVCpuCount": 12},
+        }});
+        let capacity_provider = capacity_provider.to_string();
+        let function = "/2015-03-31/functions/{name}";
+        let router = Router::new()
+            .route(&format!("{function}/invocations"), post(invoke))
+            .route(&format!("{function}/configuration"), get(describe))
+            .route(
+                "/2025-11-30/capacity-providers/{name}",
+                get(async || capacity_provider),
+            );
+        let (address, runtime) = serve(router);
         Self {
             address,
             invocations,
@@ -137,43 +164,6 @@ pub(crate) struct Invocation {
     pub(crate) payload: Bytes,
 }
 
-fn router(description: Value, invoke: MethodRouter<Value>) -> Router {
-    let configuration = async |UrlPath(name): UrlPath<String>, State(description): State<Value>| {
-        if name != "fibonacci-generator" {
-            return service_error(StatusCode::NOT_FOUND, "ResourceNotFoundException");
-        }
-        let mut configuration = json!({
-            "FunctionName": "fibonacci-generator", "Version": "$LATEST", "Timeout": 900, "MemorySize": 2048,
-        });
-        let members = configuration.as_object_mut().unwrap();
-        members.extend(description.as_object().unwrap().clone());
-        // Of the response; without it, the server sets the time of this machine.
-        let date = members.remove("Date");
-        let date = date.map(|date| [("date", date.as_str().unwrap().to_owned())]);
-        (date.map(AppendHeaders), configuration.to_string()).into_response()
-    };
-    let capacity_provider = async |UrlPath(name): UrlPath<String>| {
-        json!({"CapacityProvider": {
-            "CapacityProviderArn": format!("arn:aws:lambda:us-east-1:123456789012:capacity-provider:{name}"),
-            "State": "Active",
-            "InstanceRequirements": {"Architectures": ["arm64"]},
-            "CapacityProviderScalingConfig": {"MaxVCpuCount": 12},
-        }})
-        .to_string()
-    };
-    Router::new()
-        .route("/2015-03-31/functions/{name}/invocations", invoke)
-        .route(
-            "/2015-03-31/functions/{name}/configuration",
-            get(configuration),
-        )
-        .route(
-            "/2025-11-30/capacity-providers/{name}",
-            get(capacity_provider),
-        )
-        .with_state(description)
-}
-
 /// The configuration of a function on the capacity provider `fleet`.
 pub(crate) fn on_managed_instances() -> Value {
     json!({"CapacityProviderConfig": {"LambdaManagedInstancesCapacityProviderConfig": {
@@ -187,7 +177,7 @@ pub(crate) fn metrics() -> Value {
     json!({
         "start_unix_seconds": 1_795_615_800, "end_unix_seconds": 1_795_616_400,
         "invocations": 1_234_567.0, "throttles": 70.0,
-        "concurrency_throttles": 20.0, "cpu_throttles": 50.0, "memory_throttles": null, "disk_throttles": null,
+        "concurrency_throttles": 20.0, "cpu_throttles": 50.0,
         "execution_environments": 3.25, "cpu_utilization_percent": 41.2, "vcpus_allocated": 6.0,
         "cpu_microseconds_per_invocation": 17.4,
         "dollars_per_vcpu_hour": 0.0684, "dollars_per_million_invocations": 0.31,
@@ -270,6 +260,13 @@ pub(crate) fn wait(child: Child) -> Ended {
     }
 }
 
+/// The latencies in a report, in microseconds.
+pub(crate) fn histogram(report: &Value) -> Histogram<u64> {
+    let bytes = BASE64_STANDARD.decode(report["histogram"].as_str().unwrap());
+    let mut bytes = &*bytes.unwrap();
+    Deserializer::new().deserialize(&mut bytes).unwrap()
+}
+
 pub(crate) fn right_reply(payload: &[u8]) -> Vec<u8> {
     reply::slices(event::parse(payload)).concat()
 }
@@ -320,15 +317,6 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
 pub(crate) fn file(name: &str, text: &str) -> String {
     fs::write(scratch(name), text).unwrap();
     name.to_owned()
-}
-
-/// A port of this machine where nothing listens, and nothing else can while the socket exists.
-pub(crate) fn closed_port() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, address)
 }
 
 /// Waits for something of an emulator.
