@@ -66,10 +66,8 @@ impl Environment {
         settings: &Settings,
         shared: &Arc<Shared>,
     ) -> Result<Self, StartError> {
-        let cannot_run = |error: io::Error| StartError::Bootstrap {
-            path: settings.bootstrap.clone(),
-            reason: error.to_string(),
-        };
+        let cannot_run =
+            |error: io::Error| StartError::cannot_run(&settings.bootstrap, &error.to_string());
         // Each environment has a port of its own, so that no process talks to another's Runtime API.
         let (listener, address) = listen("Runtime API", ([127, 0, 0, 1], 0).into()).await?;
         let first_line = shared.logs.count();
@@ -98,16 +96,13 @@ impl Environment {
             biased;
             Ok(outcome) = &mut init => match outcome {
                 Ok(()) => Ok(environment),
-                Err(body) => Err(StartError::Init { body }),
+                Err(body) => Err(StartError::reported(body)),
             },
-            status = environment.exited() => {
-                Err(StartError::Exited { status, last_lines: last_lines() })
+            status = environment.exited() => Err(StartError::exited(status, &last_lines())),
+            () = timed_out => {
+                let extension = extensions.unready();
+                Err(StartError::timed_out(limit, extension.as_deref(), &last_lines()))
             }
-            () = timed_out => Err(StartError::TimedOut {
-                limit,
-                extension: extensions.unready(),
-                last_lines: last_lines(),
-            }),
         }
     }
 
@@ -212,11 +207,8 @@ impl Drop for Environment {
 /// Python of a virtual environment is one.
 fn command(settings: &Settings, runtime_api: SocketAddr) -> Result<Command, StartError> {
     let given = &settings.bootstrap;
-    let fail = |reason: String| StartError::Bootstrap {
-        path: given.clone(),
-        reason,
-    };
-    let failed = |error: io::Error| fail(error.to_string());
+    let fail = |reason: &str| StartError::cannot_run(given, reason);
+    let failed = |error: io::Error| fail(&error.to_string());
     let current = || env::current_dir().map_err(failed);
     let (executable, directory) = if given.components().count() == 1 && !given.exists() {
         (given.clone(), current()?)
@@ -224,11 +216,12 @@ fn command(settings: &Settings, runtime_api: SocketAddr) -> Result<Command, Star
         let executable = path::absolute(given).map_err(failed)?;
         let metadata = fs::metadata(&executable).map_err(failed)?;
         if metadata.is_dir() {
-            let reason = "it is a directory; give the path of the executable in it";
-            return Err(fail(reason.to_owned()));
+            return Err(fail(
+                "it is a directory; give the path of the executable in it",
+            ));
         }
         if metadata.permissions().mode() & 0o111 == 0 {
-            return Err(fail("it is not executable; try chmod +x".to_owned()));
+            return Err(fail("it is not executable; try chmod +x"));
         }
         let directory = match executable.parent() {
             Some(own) if settings.arguments.is_empty() => own.to_owned(),

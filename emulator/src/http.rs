@@ -1,6 +1,6 @@
 //! What the servers have in common.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub(crate) fn accepted() -> Response {
 
 /// Listens on an address. Returns the address with its real port as well.
 pub(crate) async fn listen(
-    what: &'static str,
+    what: &str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
     let listen = async {
@@ -63,11 +63,8 @@ pub(crate) async fn listen(
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
-    listen.await.map_err(|source| StartError::Listen {
-        what,
-        address,
-        source,
-    })
+    let listening: io::Result<_> = listen.await;
+    listening.map_err(|error| StartError::cannot_listen(what, address, &error))
 }
 
 /// Accepts the next connection, however long that takes.

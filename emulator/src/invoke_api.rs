@@ -104,7 +104,8 @@ impl InvokeApi {
     /// Notes a refusal for the console, unless it is a throttle, which is noted where it happens.
     pub(crate) fn note_refusal(&self, request_id: Uuid, event: &Bytes, error: &ApiError) {
         if error.status != StatusCode::TOO_MANY_REQUESTS {
-            self.invocations.note_refusal(request_id, event, error);
+            let outcome = Err(error.clone());
+            (self.invocations.history).add(request_id, event, Duration::ZERO, outcome);
         }
     }
 

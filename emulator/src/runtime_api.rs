@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::json;
@@ -21,14 +21,15 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::body::{self, MAX_PAYLOAD};
-use crate::connection::{BreakableListener, Breakage, Connection, OpenConnections};
+use crate::connection::{Breakage, Connection, Connections};
 use crate::environment::Shared;
 use crate::extensions::{self, Extensions};
 use crate::faults::Fault;
 use crate::http::{JSON, accepted, error, header_value};
+use crate::invocation::Reply;
 use crate::lock::lock;
 use crate::origin;
-use crate::workers::{ReplyError, Worker};
+use crate::workers::ReplyError;
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.
 const MAX_REPLY: usize = MAX_PAYLOAD + 100;
@@ -59,7 +60,7 @@ pub(crate) struct RuntimeApi {
     environment: AtomicU64,
     /// Whether somebody else starts the function, and starts it again.
     is_attached: bool,
-    connections: Arc<OpenConnections>,
+    connections: Arc<Connections>,
     /// Held while it is decided whether a request comes from another process.
     decision: Mutex<()>,
 }
@@ -113,26 +114,12 @@ impl RuntimeApi {
             self.extensions.reset();
         }
     }
-
-    fn worker(&self, connection: &Connection) -> Worker {
-        Worker {
-            environment: self.environment(),
-            connection: connection.number,
-        }
-    }
 }
 
 /// Serves the Runtime API for ever.
 pub(crate) async fn serve(listener: TcpListener, api: RuntimeApi) {
-    let listener = BreakableListener {
-        tcp: listener,
-        accepted: 0,
-        open: Arc::clone(&api.connections),
-    };
-    let router = router(Arc::new(api));
-    let service = router.into_make_service_with_connect_info::<Connection>();
-    // It never returns.
-    let _ = axum::serve(listener, service).await;
+    let connections = Arc::clone(&api.connections);
+    connections.serve(&listener, &router(Arc::new(api))).await;
 }
 
 fn router(api: Arc<RuntimeApi>) -> Router {
@@ -171,7 +158,7 @@ fn router(api: Arc<RuntimeApi>) -> Router {
 
 async fn next_invocation(
     State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+    Extension(connection): Extension<Connection>,
 ) -> Response {
     if connection.is_broken() {
         // A poll behind a post whose fault broke the connection. Nobody would see the event.
@@ -183,8 +170,8 @@ async fn next_invocation(
         None => {}
     }
     api.extensions.wait_until_ready().await;
-    let worker = api.worker(&connection);
-    let Some(dispatch) = api.shared.invocations.next(worker).await else {
+    let (invocations, environment) = (&api.shared.invocations, api.environment());
+    let Some(dispatch) = invocations.next(environment).await else {
         return error(
             StatusCode::SERVICE_UNAVAILABLE,
             "Ended",
@@ -193,19 +180,18 @@ async fn next_invocation(
     };
     match api.shared.faults.take(Fault::is_of_event) {
         Some(Fault::EventWithoutHeaders) => {
-            let payload = dispatch.request.event.clone();
-            api.shared.invocations.give_back(worker, dispatch);
-            return payload.into_response();
+            invocations.give_back(environment, dispatch.request.request_id);
+            return dispatch.request.event.clone().into_response();
         }
         Some(Fault::EventHeadCut) => {
-            api.shared.invocations.give_back(worker, dispatch);
+            invocations.give_back(environment, dispatch.request.request_id);
             return broken(Breakage::CutInHead, &connection);
         }
         Some(_) => connection.break_with(Breakage::CutAfterHead),
         None => {}
     }
     let request = dispatch.request;
-    let mut response = Response::new(Body::from(request.event));
+    let mut response = Response::new(Body::from(request.event.clone()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert(REQUEST_ID, header_value(&request.request_id.to_string()));
@@ -214,10 +200,10 @@ async fn next_invocation(
         header_value(&dispatch.invocation_id.to_string()),
     );
     headers.insert(DEADLINE_MS, dispatch.deadline_ms.into());
-    headers.insert(FUNCTION_ARN, request.function_arn);
-    headers.insert(TRACE_ID, request.trace_id);
-    if let Some(client_context) = request.client_context {
-        headers.insert(CLIENT_CONTEXT, client_context);
+    headers.insert(FUNCTION_ARN, request.function_arn.clone());
+    headers.insert(TRACE_ID, request.trace_id.clone());
+    if let Some(client_context) = &request.client_context {
+        headers.insert(CLIENT_CONTEXT, client_context.clone());
     }
     response
 }
@@ -225,7 +211,7 @@ async fn next_invocation(
 /// Handles `POST …/response` and `POST …/error`.
 async fn post_reply(
     State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+    Extension(connection): Extension<Connection>,
     Path(request_id): Path<String>,
     uri: Uri,
     headers: HeaderMap,
@@ -248,11 +234,9 @@ async fn post_reply(
         Some(Fault::PollDiscarded) => connection.break_with(Breakage::CutAfterResponse),
         _ => {}
     }
-    let worker = api.worker(&connection);
     let function_error = uri.path().ends_with("/error");
-    let mut response = api
-        .accept(worker, &request_id, &headers, body, function_error)
-        .await;
+    let accepted = api.accept(&request_id, &headers, body, function_error);
+    let mut response = accepted.await;
     if fault == Some(Fault::PostClose) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
@@ -270,19 +254,23 @@ impl RuntimeApi {
     /// Accepts a reply, or tells the caller and the function why not.
     async fn accept(
         &self,
-        worker: Worker,
         request_id: &str,
         headers: &HeaderMap,
         body: Body,
         function_error: bool,
     ) -> Response {
-        let invocations = &self.shared.invocations;
+        let (invocations, environment) = (&self.shared.invocations, self.environment());
         // No invocation has the nil UUID.
         let id = Uuid::try_parse(request_id).unwrap_or_default();
         let invocation_id = headers.get(INVOCATION_ID);
         let invocation_id = invocation_id.map(|id| id.to_str().unwrap_or_default());
         let reply = |payload, function_error, response| {
-            let accepted = invocations.reply(worker, id, invocation_id, payload, function_error);
+            let reply = Reply {
+                request_id: id,
+                payload,
+                function_error,
+            };
+            let accepted = invocations.reply(environment, invocation_id, reply);
             accepted.map_or_else(|error| refused(&error), |()| response)
         };
         let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
@@ -299,7 +287,7 @@ impl RuntimeApi {
         }
         // The body of a reply that will be refused is not kept.
         let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
-        let is_wanted = invocations.check(worker, id, invocation_id).is_ok();
+        let is_wanted = invocations.check(environment, id, invocation_id).is_ok();
         match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
             Ok(payload) => reply(payload, function_error, accepted()),
             Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {

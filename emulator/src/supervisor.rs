@@ -89,8 +89,7 @@ impl Supervisor {
                     }
                     Err(error) => {
                         warn!("{error}");
-                        let invocations = &self.shared.invocations;
-                        invocations.fail_waiting(|request_id| error.for_caller(request_id));
+                        self.shared.invocations.fail_waiting(&error);
                         back_off = LAST_BACK_OFF.min(back_off * 2);
                     }
                 },
