@@ -11,6 +11,7 @@ use std::num::NonZeroU16;
 use std::panic;
 use std::path::PathBuf;
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -194,7 +195,7 @@ async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<bool, Error> {
             (None, Some(_)) => Origin::Bootstrap(env::current_dir()?),
             (None, None) => {
                 let target = spawn_blocking(move || cli.build.find()).await??;
-                Origin::Built(Box::new(target))
+                Origin::Built(Arc::new(target))
             }
         };
         let watch = paths.map(|paths| Watch::new(origin.clone(), paths));
