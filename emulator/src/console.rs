@@ -70,7 +70,7 @@ impl Console {
         Self {
             function: json!({
                 "name": settings.function_name,
-                "workers": settings.workers(),
+                "workers": settings.max_concurrency,
                 "attached": settings.attach.is_some(),
             }),
             settings: settings.clone(),

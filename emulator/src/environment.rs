@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{self, Path};
+use std::path;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,7 @@ impl Environment {
         let (listener, address) = listen("Runtime API", address).await?;
         let directory = env::current_dir().unwrap_or_default();
         let (environment, _) = Self::new(settings, shared, listener, None);
-        Ok((environment, variables(settings, &directory, address)))
+        Ok((environment, settings.variables(&directory, address)))
     }
 
     fn new(
@@ -235,26 +235,7 @@ fn command(settings: &Settings, runtime_api: SocketAddr) -> Result<Command, Star
         .args(&settings.arguments)
         .env_clear()
         .envs(inherited.filter_map(|name| Some((name, env::var_os(name)?))))
-        .envs(variables(settings, &directory, runtime_api))
+        .envs(settings.variables(&directory, runtime_api))
         .current_dir(&directory);
     Ok(command)
-}
-
-/// The variables that make a process the function.
-fn variables(
-    settings: &Settings,
-    task_root: &Path,
-    runtime_api: SocketAddr,
-) -> Vec<(OsString, OsString)> {
-    let mut variables = vec![
-        ("LAMBDA_TASK_ROOT".into(), task_root.into()),
-        (
-            "AWS_LAMBDA_RUNTIME_API".into(),
-            runtime_api.to_string().into(),
-        ),
-    ];
-    let lambda = settings.lambda_environment().into_iter();
-    variables.extend(lambda.map(|(name, value)| (name.into(), value.into())));
-    variables.extend(settings.environment.iter().cloned());
-    variables
 }

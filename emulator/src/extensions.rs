@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::body::{self, MAX_PAYLOAD};
 use crate::http::{accepted, error, header_value, json_response};
 use crate::logs::one_line;
-use crate::settings::{ACCOUNT_ID, Settings};
+use crate::settings::{ACCOUNT_ID, PUBLISHED, Settings};
 
 /// How many extensions may register.
 const MAX_EXTENSIONS: usize = 10;
@@ -225,7 +225,7 @@ async fn register(
     let settings = &extensions.settings;
     let mut registered = json!({
         "functionName": settings.function_name,
-        "functionVersion": settings.version(),
+        "functionVersion": PUBLISHED,
         "handler": settings.handler(),
     });
     if text(ACCEPT_FEATURE)

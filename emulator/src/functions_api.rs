@@ -120,13 +120,11 @@ fn function_scaling_config(_: &FunctionsApi, configuration: &Value) -> Value {
 }
 
 async fn get_capacity_provider(
-    State(api): Api,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let arn = capacity_provider_arn();
-    let is_it = name == CAPACITY_PROVIDER || name == arn;
-    if !is_it || api.settings.max_concurrency.is_none() {
+    if name != CAPACITY_PROVIDER && name != arn {
         let message = format!("Capacity provider not found: {name}");
         return Err(ApiError::not_found(message));
     }
@@ -146,7 +144,7 @@ async fn list_functions(State(api): Api, RawQuery(query): RawQuery) -> Response 
     let all = form_urlencoded::parse(query.as_bytes())
         .any(|(key, value)| key == "FunctionVersion" && value == "ALL");
     let mut functions = vec![api.version(LATEST)];
-    if all && api.settings.version() == PUBLISHED {
+    if all {
         let mut published = api.version(PUBLISHED);
         published["FunctionArn"] = qualified_arn(&api.settings.function_name, PUBLISHED).into();
         functions.push(published);
@@ -190,14 +188,8 @@ impl FunctionsApi {
         let name = name.map(|Path(name)| name).unwrap_or_default();
         let FunctionName { name, qualifier } =
             FunctionName::read(&name, &query.unwrap_or_default(), action)?;
-        let version = match qualifier.as_deref() {
-            None | Some(LATEST) => LATEST,
-            Some(PUBLISHED) => PUBLISHED,
-            Some(_) => "",
-        };
-        let exists = name == self.settings.function_name
-            && (version == LATEST || version == self.settings.version());
-        if !exists {
+        let version = qualifier.as_deref().unwrap_or(LATEST);
+        if name != self.settings.function_name || ![LATEST, PUBLISHED].contains(&version) {
             return Err(ApiError::function_not_found(&name, qualifier.as_deref()));
         }
         let mut configuration = self.version(version);
@@ -217,7 +209,7 @@ impl FunctionsApi {
         let text = |text: &OsStr| text.to_string_lossy().into_owned();
         let variables = (settings.environment.iter())
             .map(|(name, value)| (text(name), Value::from(text(value))));
-        let mut configuration = json!({
+        json!({
             "FunctionName": settings.function_name,
             "FunctionArn": arn(&settings.function_name),
             "Version": version,
@@ -242,16 +234,13 @@ impl FunctionsApi {
             "Environment": { "Variables": variables.collect::<Map<_, _>>() },
             "TracingConfig": { "Mode": "PassThrough" },
             "LoggingConfig": { "LogFormat": "JSON", "LogGroup": settings.log_group() },
-        });
-        if let Some(workers) = settings.max_concurrency {
-            configuration["CapacityProviderConfig"] = json!({
+            "CapacityProviderConfig": {
                 "LambdaManagedInstancesCapacityProviderConfig": {
                     "CapacityProviderArn": capacity_provider_arn(),
-                    "PerExecutionEnvironmentMaxConcurrency": workers,
+                    "PerExecutionEnvironmentMaxConcurrency": settings.max_concurrency,
                     "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
                 },
-            });
-        }
-        configuration
+            },
+        })
     }
 }

@@ -82,7 +82,7 @@ impl Invocations {
             }),
             polls: watch::Sender::new(0),
             drained: Notify::new(),
-            workers: settings.workers(),
+            workers: settings.max_concurrency.into(),
             queue: settings.queue,
             timeout: match settings.timeout {
                 Duration::ZERO => YEAR,

@@ -28,7 +28,7 @@ use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
 use crate::invocations::{Invocations, PendingReply};
 use crate::origin;
-use crate::settings::{Settings, arn};
+use crate::settings::{PUBLISHED, Settings, arn};
 
 /// The largest payload of invocation type `Event`, in bytes: 1 MB.
 const MAX_ASYNCHRONOUS_PAYLOAD: usize = 1024 * 1024;
@@ -56,7 +56,6 @@ pub(crate) struct InvokeApi {
     invocations: Arc<Invocations>,
     pub(crate) bodies: Bodies,
     function_name: String,
-    version: &'static str,
     function_arn: HeaderValue,
     qualified_arn: HeaderValue,
 }
@@ -64,12 +63,11 @@ pub(crate) struct InvokeApi {
 impl InvokeApi {
     pub(crate) fn new(settings: &Settings, invocations: Arc<Invocations>) -> Self {
         let function_arn = arn(&settings.function_name);
-        let qualified_arn = format!("{function_arn}:{}", settings.version());
+        let qualified_arn = format!("{function_arn}:{PUBLISHED}");
         Self {
             invocations,
             bodies: Bodies::new(settings.read_timeout),
             function_name: settings.function_name.clone(),
-            version: settings.version(),
             function_arn: header_value(&function_arn),
             qualified_arn: header_value(&qualified_arn),
         }
@@ -120,7 +118,7 @@ impl InvokeApi {
         match qualifier.as_deref() {
             _ if name != self.function_name => {}
             None => return Ok(&self.function_arn),
-            Some(qualifier) if qualifier == self.version => return Ok(&self.qualified_arn),
+            Some(PUBLISHED) => return Ok(&self.qualified_arn),
             Some("$LATEST") => {
                 return Err(ApiError::invalid_parameter(
                     "Managed Instances run published versions: invoke $LATEST.PUBLISHED.",
@@ -337,7 +335,7 @@ async fn accept(
         return Ok(response);
     }
     let reply = pending.reply().await?;
-    headers.insert(EXECUTED_VERSION, HeaderValue::from_static(api.version));
+    headers.insert(EXECUTED_VERSION, HeaderValue::from_static(PUBLISHED));
     headers.insert(header::CONTENT_TYPE, JSON);
     if reply.function_error {
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));

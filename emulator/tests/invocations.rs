@@ -215,11 +215,3 @@ async fn gives_the_function_the_environment_of_a_managed_instance() {
     }
     assert!(environment.get("CARGO").is_none());
 }
-
-#[tokio::test]
-async fn gives_the_function_the_environment_of_ordinary_lambda_without_concurrency() {
-    let emulator = start_with(1, |it| it.max_concurrency = None).await;
-    let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
-    assert_eq!(environment["AWS_LAMBDA_INITIALIZATION_TYPE"], "on-demand");
-    assert!(environment.get("AWS_LAMBDA_MAX_CONCURRENCY").is_none());
-}

@@ -138,7 +138,7 @@ async fn hands_the_event_to_another_poll() {
         Fault::PostClose,
         Fault::PollDiscarded,
     ] {
-        let two = |settings: &mut Settings| settings.max_concurrency = 2.try_into().ok();
+        let two = |settings: &mut Settings| settings.max_concurrency = 2;
         let mut function = Function::start_with(two, async |_| {}).await;
         let first = function.call("1");
         let event = function.next().await;

@@ -135,7 +135,7 @@ async fn accepts_a_reply_again_that_broke_off() {
 
 #[tokio::test]
 async fn hands_no_event_to_a_client_that_has_gone_away() {
-    let two = |settings: &mut emulator::Settings| settings.max_concurrency = 2.try_into().ok();
+    let two = |settings: &mut emulator::Settings| settings.max_concurrency = 2;
     let mut function = Function::start_with(two, async |_| {}).await;
     let second = request(function.runtime_api, NEXT, b"").await;
     all_poll(&function.emulator, 2).await;
