@@ -119,10 +119,12 @@ impl Emulator {
             settings,
             shared: Arc::clone(&shared),
             pid: pid_sender,
+            requests,
+            current: Some(environment),
             draining: JoinSet::new(),
         };
         let mut supervisors = JoinSet::new();
-        supervisors.spawn(supervisor.run(environment, requests, terminated));
+        supervisors.spawn(supervisor.run(terminated));
         Ok(Self {
             shared,
             variables,

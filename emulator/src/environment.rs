@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::extensions::Extensions;
 use crate::faults::Faults;
@@ -86,12 +86,6 @@ impl Environment {
             lines.split_off(lines.len().saturating_sub(3))
         };
         let limit = settings.init_timeout;
-        let timed_out = async {
-            if limit.is_zero() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(limit).await;
-        };
         tokio::select! {
             biased;
             Ok(outcome) = &mut init => match outcome {
@@ -99,7 +93,7 @@ impl Environment {
                 Err(body) => Err(StartError::reported(body)),
             },
             status = environment.exited() => Err(StartError::exited(status, &last_lines())),
-            () = timed_out => {
+            () = sleep(limit), if !limit.is_zero() => {
                 let extension = extensions.unready();
                 Err(StartError::timed_out(limit, extension.as_deref(), &last_lines()))
             }
@@ -168,10 +162,15 @@ impl Environment {
         (self.shared.invocations).environment_ended(self.number, reason);
     }
 
-    /// Waits until nothing is in flight here, after another environment has replaced this one.
-    pub(crate) fn drained(&self) -> impl Future<Output = ()> + use<> {
+    /// Ends the function as soon as nothing is in flight here, after another environment has replaced
+    /// this one.
+    pub(crate) async fn drain(mut self) {
         let (number, invocations) = (self.number, Arc::clone(&self.shared.invocations));
-        async move { invocations.wait_until_drained(number).await }
+        tokio::select! {
+            () = invocations.wait_until_drained(number) => {}
+            _ = self.exited() => {}
+        }
+        self.terminate().await;
     }
 
     /// Ends the function: with SIGTERM to each of its processes if it has an extension, and with

@@ -74,6 +74,9 @@ struct Cli {
     /// files and folders change
     #[arg(long, value_name = "PATH", num_args = 0..)]
     watch: Option<Vec<PathBuf>>,
+    /// Arguments for `--bootstrap`
+    #[arg(last = true, global = true)]
+    arguments: Vec<OsString>,
 }
 
 #[derive(Subcommand)]
@@ -113,7 +116,10 @@ fn function_name(text: &str) -> Result<String, String> {
 
 #[tokio::main]
 async fn main() {
-    let (cli, arguments) = parse(env::args_os().collect());
+    // Cargo runs `cargo-local local …`.
+    let is_cargos = |(place, argument): &(usize, OsString)| *place == 1 && argument == "local";
+    let own = env::args_os().enumerate().filter(|one| !is_cargos(one));
+    let cli = Cli::parse_from(own.map(|(_, argument)| argument));
     let level = if cli.verbose {
         LevelFilter::DEBUG
     } else {
@@ -131,25 +137,13 @@ async fn main() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
-    let succeeded = run(cli, arguments).await.unwrap_or_else(|error| {
+    let succeeded = run(cli).await.unwrap_or_else(|error| {
         say(&format!("error: {error}"));
         false
     });
     StandardError.flush_within(LAST_LINES);
     // It waits for no thread that reads standard input or writes to standard output.
     process::exit(i32::from(!succeeded))
-}
-
-/// Reads the command line, without what follows `--`: that is the function's.
-fn parse(mut own: Vec<OsString>) -> (Cli, Vec<OsString>) {
-    // Cargo runs `cargo-local local …`.
-    if own.get(1).is_some_and(|argument| argument == "local") {
-        own.remove(1);
-    }
-    let end = own.iter().position(|argument| argument == "--");
-    let mut arguments = own.split_off(end.unwrap_or(own.len()));
-    arguments.drain(..arguments.len().min(1));
-    (Cli::parse_from(own), arguments)
 }
 
 fn say(line: &str) {
@@ -165,10 +159,10 @@ enum Started {
 }
 
 /// Returns whether it has succeeded.
-async fn run(cli: Cli, arguments: Vec<OsString>) -> Result<bool, Error> {
+async fn run(cli: Cli) -> Result<bool, Error> {
     let mut end = signals()?;
     let started = tokio::select! {
-        started = start(cli, arguments) => started?,
+        started = start(cli) => started?,
         _ = end.recv() => return Ok(false),
     };
     let (emulator, watch) = match started {
@@ -193,7 +187,7 @@ async fn run(cli: Cli, arguments: Vec<OsString>) -> Result<bool, Error> {
     Ok(true)
 }
 
-async fn start(cli: Cli, arguments: Vec<OsString>) -> Result<Started, Error> {
+async fn start(cli: Cli) -> Result<Started, Error> {
     for path in cli.watch.iter().flatten() {
         let cannot_watch = |error| format!("cannot watch {}: {error}", path.display());
         fs::metadata(path).map_err(cannot_watch)?;
@@ -223,14 +217,14 @@ async fn start(cli: Cli, arguments: Vec<OsString>) -> Result<Started, Error> {
     let watch = (cli.watch).map(|paths| Watch::new(origin.clone(), paths));
     settings.bootstrap = origin.executable().await?;
     settings.function_name = cli.function_name.unwrap_or_else(|| {
-        let named_after = if arguments.is_empty() {
+        let named_after = if cli.arguments.is_empty() {
             &settings.bootstrap
         } else {
             &current
         };
         Settings::new(named_after).function_name
     });
-    settings.arguments = arguments;
+    settings.arguments = cli.arguments;
     if settings.timeout.is_zero() {
         settings.init_timeout = Duration::ZERO;
     }
