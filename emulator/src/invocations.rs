@@ -295,8 +295,6 @@ impl Invocations {
     pub(crate) async fn wait_until_drained(&self, environment: u64) {
         loop {
             let drained = self.drained.notified();
-            tokio::pin!(drained);
-            drained.as_mut().enable();
             let is_busy = |workers: &Workers| workers.in_flight() > 0;
             if !(self.state().environments.get(&environment)).is_some_and(is_busy) {
                 return;

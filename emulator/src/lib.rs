@@ -55,7 +55,7 @@
 //! | the Telemetry API | a subscription gets 202 `Telemetry.NotSupported` and a warning |
 //! | the Logs API | a subscription gets a 404, as in RIE, and a warning |
 //! | external extensions | only internal ones can register; events get 403 `Extension.InvalidEventType` |
-//! | errors that an extension reports | a warning; AWS would end the execution environment |
+//! | errors that an extension reports | a 404 and a warning; AWS would end the execution environment |
 //! | retries and destinations of asynchronous invocations | a failure is a warning that says so |
 //! | CORS settings of a function URL | preflight requests go to the function, with a warning |
 //! | TLS | function URL events have no `x-amzn-tls-version` and `x-amzn-tls-cipher-suite` |
