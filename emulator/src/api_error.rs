@@ -87,6 +87,11 @@ impl ApiError {
     }
 }
 
+/// What a member violates, for [`ApiError::validation`].
+pub(crate) fn violation(value: &str, member: &str, constraint: &str) -> String {
+    format!("Value '{value}' at '{member}' failed to satisfy constraint: {constraint}")
+}
+
 impl From<InvokeError> for ApiError {
     fn from(error: InvokeError) -> Self {
         let (status, error_type) = match error {

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::api_error::ApiError;
@@ -38,7 +38,7 @@ pub(crate) struct Bodies {
 /// A body that was read. A large one takes room until this is dropped.
 pub(crate) struct Payload {
     pub(crate) bytes: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Bodies {
@@ -65,16 +65,12 @@ impl Bodies {
         }
         // A chunked body may turn out to be as large as the limit.
         let most = length.unwrap_or(limit);
-        let room = if most <= SMALL {
-            None
-        } else {
-            let room = u32::try_from(most.div_ceil(1024)).unwrap_or(LARGE_BODIES_KIB);
-            let room = Arc::clone(&self.room).acquire_many_owned(room);
-            let Ok(Ok(room)) = timeout(self.read_timeout, room).await else {
-                warn!("a caller was throttled: large events fill the memory");
-                return Err(InvokeError::TooManyRequests.into());
-            };
-            Some(room)
+        let large = if most <= SMALL { 0 } else { most };
+        let kib = u32::try_from(large.div_ceil(1024)).unwrap_or(LARGE_BODIES_KIB);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib);
+        let Ok(Ok(room)) = timeout(self.read_timeout, room).await else {
+            warn!("a caller was throttled: large events fill the memory");
+            return Err(InvokeError::TooManyRequests.into());
         };
         let bytes = read(body, limit, self.read_timeout).await?;
         Ok(Payload { bytes, _room: room })
@@ -92,34 +88,34 @@ pub(crate) async fn discard(body: Body, read_timeout: Duration) -> Result<(), Ap
 
 /// Reads the whole of `body` if it is at most `limit` bytes and complete within `read_timeout`.
 pub(crate) async fn read(
-    mut body: Body,
+    body: Body,
     limit: usize,
     read_timeout: Duration,
 ) -> Result<Bytes, ApiError> {
-    let deadline = Instant::now() + read_timeout;
+    let read = timeout(read_timeout, read_whole(body, limit)).await;
+    read.map_err(|_| ApiError::timed_out(read_timeout))?
+        .map_err(|error| {
+            let message = format!("The body could not be read: {error}");
+            InvokeError::InvalidRequestContent(message)
+        })?
+        .ok_or_else(|| InvokeError::too_large(limit).into())
+}
+
+/// Returns `None` if it is larger.
+async fn read_whole(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum::Error> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
     let mut whole = BytesMut::with_capacity(announced.min(limit));
     let mut length = 0;
-    while let Some(frame) = timeout_at(deadline, body.frame())
-        .await
-        .map_err(|_| ApiError::timed_out(read_timeout))?
+    while length <= MAX_DISCARDED
+        && let Some(frame) = body.frame().await
     {
-        let frame = frame.map_err(|error| {
-            InvokeError::InvalidRequestContent(format!("The body could not be read: {error}"))
-        })?;
-        let data = frame.into_data().unwrap_or_default();
+        let data = frame?.into_data().unwrap_or_default();
         length += data.len();
         if length <= limit {
             whole.extend_from_slice(&data);
         } else {
             whole = BytesMut::new();
-            if length > MAX_DISCARDED {
-                break;
-            }
         }
     }
-    if length > limit {
-        return Err(InvokeError::too_large(limit).into());
-    }
-    Ok(whole.freeze())
+    Ok((length <= limit).then(|| whole.freeze()))
 }

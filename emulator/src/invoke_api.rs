@@ -3,6 +3,7 @@
 //! Responses have the statuses, headers and members of AWS's API model (botocore's
 //! `lambda/2015-03-31/service-2.json`), so that SDKs raise the exceptions they raise for Lambda.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use serde::de::IgnoredAny;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, violation};
 use crate::body::{self, Bodies, MAX_PAYLOAD, Payload};
 use crate::function_name::FunctionName;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
@@ -56,29 +57,22 @@ pub(crate) struct InvokeApi {
     invocations: Arc<Invocations>,
     pub(crate) bodies: Bodies,
     function_name: String,
-    function_arn: HeaderValue,
-    qualified_arn: HeaderValue,
 }
 
 impl InvokeApi {
     pub(crate) fn new(settings: &Settings, invocations: Arc<Invocations>) -> Self {
-        let function_arn = arn(&settings.function_name);
-        let qualified_arn = format!("{function_arn}:{PUBLISHED}");
         Self {
             invocations,
             bodies: Bodies::new(settings.read_timeout),
             function_name: settings.function_name.clone(),
-            function_arn: header_value(&function_arn),
-            qualified_arn: header_value(&qualified_arn),
         }
     }
 
     /// Gives the function an event that comes without headers.
     pub(crate) async fn invoke(&self, payload: Bytes) -> Result<Reply, InvokeError> {
         let request_id = Uuid::new_v4();
-        self.submit(request_id, new_trace_id(request_id), payload)?
-            .reply()
-            .await
+        let pending = self.submit(request_id, new_trace_id(request_id), payload)?;
+        pending.reply().await
     }
 
     /// Gives the function an event whose request id and trace id the caller knows.
@@ -92,7 +86,7 @@ impl InvokeApi {
         self.invocations.submit(InvokeRequest {
             request_id,
             event,
-            function_arn: self.function_arn.clone(),
+            function_arn: header_value(&arn(&self.function_name)),
             trace_id,
             client_context: None,
             asynchronous: false,
@@ -108,17 +102,14 @@ impl InvokeApi {
     }
 
     /// The ARN by which a request invokes this function.
-    fn invoked_arn(&self, name: &str, query: &str) -> Result<&HeaderValue, ApiError> {
-        // Most requests need no parsing.
-        if name == self.function_name && query.is_empty() {
-            return Ok(&self.function_arn);
-        }
+    fn invoked_arn(&self, name: &str, query: &str) -> Result<HeaderValue, ApiError> {
         let FunctionName { name, qualifier } =
             FunctionName::read(name, query, "lambda:InvokeFunction")?;
+        let arn = arn(&name);
         match qualifier.as_deref() {
             _ if name != self.function_name => {}
-            None => return Ok(&self.function_arn),
-            Some(PUBLISHED) => return Ok(&self.qualified_arn),
+            None => return Ok(header_value(&arn)),
+            Some(PUBLISHED) => return Ok(header_value(&format!("{arn}:{PUBLISHED}"))),
             Some("$LATEST") => {
                 return Err(ApiError::invalid_parameter(
                     "Managed Instances run published versions: invoke $LATEST.PUBLISHED.",
@@ -140,22 +131,19 @@ fn checked(payload: Bytes, limit: usize) -> Result<Bytes, InvokeError> {
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
-    match check_json(&payload) {
-        Ok(()) => Ok(payload),
-        Err(error) => Err(InvokeError::InvalidRequestContent(format!(
+    check_json(&payload).map_err(|error| {
+        InvokeError::InvalidRequestContent(format!(
             "Could not parse request body into json: Could not parse payload into json: {error}"
-        ))),
-    }
+        ))
+    })?;
+    Ok(payload)
 }
 
 /// Returns what is wrong with `json`, if it is not JSON in UTF-8.
-fn check_json(json: &[u8]) -> Result<(), String> {
-    let text = std::str::from_utf8(json).map_err(|error| error.to_string())?;
+fn check_json(json: &[u8]) -> Result<(), Box<dyn Error>> {
     // Ignored values are read without recursion, so nesting costs no stack.
-    match serde_json::from_str(text) {
-        Ok(IgnoredAny) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
+    let IgnoredAny = serde_json::from_str(std::str::from_utf8(json)?)?;
+    Ok(())
 }
 
 pub(crate) fn check_trace_id(trace_id: &HeaderValue) -> Result<(), ApiError> {
@@ -179,28 +167,28 @@ pub(crate) fn new_trace_id(request_id: Uuid) -> HeaderValue {
 pub(crate) fn router(api: Arc<InvokeApi>) -> Router {
     Router::new()
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-        .route(
-            "/2021-11-15/functions/{name}/response-streaming-invocations",
-            post(invoke_with_response_stream),
-        )
         .with_state(api)
 }
 
 /// A path that no operation has.
 pub(crate) async fn unknown_path(method: Method, uri: Uri, body: Body) -> ApiError {
-    let _ = body::discard(body, DISCARD_TIMEOUT).await;
-    let message = format!("No such operation: {method} {uri}");
-    ApiError::unknown_operation(StatusCode::NOT_FOUND, message)
+    no_such_operation(StatusCode::NOT_FOUND, &method, &uri, body).await
 }
 
 /// A path that operations with other methods have.
 pub(crate) async fn wrong_method(method: Method, uri: Uri, body: Body) -> ApiError {
+    no_such_operation(StatusCode::METHOD_NOT_ALLOWED, &method, &uri, body).await
+}
+
+async fn no_such_operation(status: StatusCode, method: &Method, uri: &Uri, body: Body) -> ApiError {
     let _ = body::discard(body, DISCARD_TIMEOUT).await;
     let mut message = format!("No such operation: {method} {uri}");
-    if uri.path().ends_with("/invocations") {
+    if uri.path().ends_with("/response-streaming-invocations") {
+        "cargo local does not stream responses: use Invoke".clone_into(&mut message);
+    } else if uri.path().ends_with("/invocations") {
         message.push_str("; to invoke the function, use POST");
     }
-    ApiError::unknown_operation(StatusCode::METHOD_NOT_ALLOWED, message)
+    ApiError::unknown_operation(status, message)
 }
 
 async fn invoke(
@@ -299,7 +287,7 @@ async fn accept(
     if headers.contains_key(header::ORIGIN) {
         origin::check(headers)?;
     }
-    let function_arn = api.invoked_arn(name, query)?.clone();
+    let function_arn = api.invoked_arn(name, query)?;
     let options = Options::read(headers)?;
     let asynchronous = options.invocation_type == InvocationType::Event;
     let limit = if asynchronous {
@@ -307,12 +295,10 @@ async fn accept(
     } else {
         MAX_PAYLOAD
     };
-    let body = match body {
-        Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
-            return Err(InvokeError::too_large(limit).into());
-        }
-        body => body?,
-    };
+    let body = body.map_err(|error| match error.status {
+        StatusCode::PAYLOAD_TOO_LARGE => InvokeError::too_large(limit).into(),
+        _ => error,
+    })?;
     let event = checked(body.bytes.clone(), limit)?;
     let mut response = Response::default();
     let headers = response.headers_mut();
@@ -359,10 +345,8 @@ async fn await_outcome(request_id: Uuid, pending: PendingReply, _body: Payload) 
 /// The error for a header whose value is not one of the API model's.
 fn no_such_value(member: &str, value: &[u8], values: &str) -> ApiError {
     let value = String::from_utf8_lossy(value);
-    ApiError::validation(&[format!(
-        "Value '{value}' at '{member}' failed to satisfy constraint: Member must satisfy enum value \
-         set: {values}"
-    )])
+    let constraint = format!("Member must satisfy enum value set: {values}");
+    ApiError::validation(&[violation(&value, member, &constraint)])
 }
 
 /// The JSON object in a client context: Lambda decodes it for the function. Its members are not
@@ -386,12 +370,4 @@ fn client_context(encoded: &HeaderValue) -> Result<HeaderValue, InvokeError> {
         }
     }
     HeaderValue::try_from(json).map_err(|_| invalid())
-}
-
-async fn invoke_with_response_stream(body: Body) -> ApiError {
-    let _ = body::discard(body, DISCARD_TIMEOUT).await;
-    ApiError::unknown_operation(
-        StatusCode::NOT_FOUND,
-        "cargo local does not stream responses: use Invoke".to_owned(),
-    )
 }
