@@ -99,8 +99,7 @@ impl Emulator {
             .fallback(invoke_api::unknown_path)
             .method_not_allowed_fallback(invoke_api::wrong_method)
             .layer(middleware::from_fn(other_service::refuse));
-        let function_url_router =
-            function_url::router(Arc::clone(&invoke_api), function_url_address.port());
+        let function_url_router = function_url::router(Arc::clone(&invoke_api));
         let mut servers = JoinSet::new();
         for (listener, router) in [
             (invoke_listener, invoke_router),

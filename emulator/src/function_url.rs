@@ -41,15 +41,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-struct FunctionUrl {
-    api: Arc<InvokeApi>,
-    /// The port that it is served on.
-    port: u16,
-}
-
-pub(crate) fn router(api: Arc<InvokeApi>, port: u16) -> Router {
-    let function_url = Arc::new(FunctionUrl { api, port });
-    Router::new().fallback(handle).with_state(function_url)
+pub(crate) fn router(api: Arc<InvokeApi>) -> Router {
+    Router::new().fallback(handle).with_state(api)
 }
 
 /// A request, and the ids of its invocation.
@@ -61,7 +54,7 @@ struct Call {
 }
 
 async fn handle(
-    State(function_url): State<Arc<FunctionUrl>>,
+    State(api): State<Arc<InvokeApi>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
@@ -74,128 +67,125 @@ async fn handle(
         request,
         source,
     };
-    let mut response = (function_url.invoke(&call, body))
-        .await
-        .unwrap_or_else(|error| {
-            if error.status != StatusCode::TOO_MANY_REQUESTS {
-                warn!("function URL: {}", error.message);
-            }
-            (function_url.api).note_refusal(request_id, &Bytes::new(), &error);
-            refused(error.status)
-        });
+    let mut response = invoke(&api, &call, body).await.unwrap_or_else(|error| {
+        if error.status != StatusCode::TOO_MANY_REQUESTS {
+            warn!("function URL: {}", error.message);
+        }
+        api.note_refusal(request_id, &Bytes::new(), &error);
+        refused(error.status)
+    });
     let headers = response.headers_mut();
     headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
     headers.insert(AMZN_TRACE_ID, call.trace_id);
     response
 }
 
-impl FunctionUrl {
-    async fn invoke(&self, call: &Call, body: Body) -> Result<Response, ApiError> {
-        check_trace_id(&call.trace_id).map_err(|error| ApiError {
-            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            ..error
-        })?;
-        let headers = &call.request.headers;
-        if call.request.method == Method::OPTIONS
-            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-        {
-            warn!(
-                "function URL: cargo local does not have CORS settings; the preflight request goes to \
-                 the function"
-            );
-        }
-        let body = self.api.bodies.read(headers, body, MAX_PAYLOAD).await?;
-        // Even if the body is small enough, the event that wraps it may be too large.
-        let event = self.event(call, &body.bytes).to_string().into();
-        drop(body);
-        let request_id = call.request_id;
-        let pending = (self.api).submit(request_id, call.trace_id.clone(), event)?;
-        let reply = pending.reply().await?;
-        if reply.function_error {
-            return Ok(refused(StatusCode::BAD_GATEWAY));
-        }
-        Ok(response(&reply.payload).unwrap_or_else(|reason| {
-            warn!("function URL: the reply to {request_id} does not describe a response: {reason}");
-            refused(StatusCode::BAD_GATEWAY)
-        }))
+async fn invoke(api: &InvokeApi, call: &Call, body: Body) -> Result<Response, ApiError> {
+    check_trace_id(&call.trace_id).map_err(|error| ApiError {
+        status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ..error
+    })?;
+    let headers = &call.request.headers;
+    if call.request.method == Method::OPTIONS
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    {
+        warn!(
+            "function URL: cargo local does not have CORS settings; the preflight request goes to \
+             the function"
+        );
     }
+    let body = api.bodies.read(headers, body, MAX_PAYLOAD).await?;
+    // Even if the body is small enough, the event that wraps it may be too large.
+    let event = event(call, &body.bytes).to_string().into();
+    drop(body);
+    let request_id = call.request_id;
+    let pending = api.submit(request_id, call.trace_id.clone(), event)?;
+    let reply = pending.reply().await?;
+    if reply.function_error {
+        return Ok(refused(StatusCode::BAD_GATEWAY));
+    }
+    Ok(response(&reply.payload).unwrap_or_else(|reason| {
+        warn!("function URL: the reply to {request_id} does not describe a response: {reason}");
+        refused(StatusCode::BAD_GATEWAY)
+    }))
+}
 
-    fn event(&self, call: &Call, body: &Bytes) -> Value {
-        let now = Utc::now();
-        let request = &call.request;
-        let path = request.uri.path();
-        let query = request.uri.query().unwrap_or_default();
-        let text = |name: HeaderName| {
-            let value = request.headers.get(name).map(HeaderValue::as_bytes);
-            String::from_utf8_lossy(value.unwrap_or_default())
-        };
-        let domain_name = text(header::HOST);
-        // AWS's is `ID.lambda-url.REGION.on.aws`.
-        let id = domain_name.split(['.', ':']).next();
-        let mut headers = headers(&request.headers);
-        let cookies: Vec<_> = (request.headers.get_all(header::COOKIE).iter())
-            .map(|cookies| String::from_utf8_lossy(cookies.as_bytes()))
-            .flat_map(|cookies| cookies.split("; ").map(str::to_owned).collect::<Vec<_>>())
-            .collect();
-        if !cookies.is_empty() {
-            headers.insert("cookie".to_owned(), cookies.join("; "));
-        }
-        let source_ip = call.source.ip().to_string();
-        let forwarded_for = match headers.get("x-forwarded-for") {
-            Some(before) => format!("{before}, {source_ip}"),
-            None => source_ip.clone(),
-        };
-        let trace_id = String::from_utf8_lossy(call.trace_id.as_bytes()).into_owned();
-        headers.extend([
-            ("x-forwarded-for".to_owned(), forwarded_for),
-            ("x-forwarded-port".to_owned(), self.port.to_string()),
-            ("x-forwarded-proto".to_owned(), "http".to_owned()),
-            (AMZN_TRACE_ID.to_string(), trace_id),
-        ]);
-        let mut event = json!({
-            "version": "2.0",
-            "routeKey": "$default",
-            "rawPath": path,
-            "rawQueryString": query,
-            "headers": headers,
-            "requestContext": {
-                "accountId": "anonymous",
-                "apiId": id,
-                "domainName": domain_name,
-                "domainPrefix": id,
-                "http": {
-                    "method": request.method.as_str(),
-                    "path": path,
-                    "protocol": format!("{:?}", request.version),
-                    "sourceIp": source_ip,
-                    "userAgent": text(header::USER_AGENT),
-                },
-                "requestId": call.request_id.to_string(),
-                "routeKey": "$default",
-                "stage": "$default",
-                "time": now.format("%d/%b/%Y:%H:%M:%S %z").to_string(),
-                "timeEpoch": now.timestamp_millis(),
+fn event(call: &Call, body: &Bytes) -> Value {
+    let now = Utc::now();
+    let request = &call.request;
+    let path = request.uri.path();
+    let query = request.uri.query().unwrap_or_default();
+    let text = |name: HeaderName| {
+        let value = request.headers.get(name).map(HeaderValue::as_bytes);
+        String::from_utf8_lossy(value.unwrap_or_default())
+    };
+    let domain_name = text(header::HOST);
+    // AWS's is `ID.lambda-url.REGION.on.aws`.
+    let id = domain_name.split(['.', ':']).next();
+    let port = domain_name.rsplit_once(':').map_or("80", |(_, port)| port);
+    let mut headers = headers(&request.headers);
+    let cookies: Vec<_> = (request.headers.get_all(header::COOKIE).iter())
+        .map(|cookies| String::from_utf8_lossy(cookies.as_bytes()))
+        .flat_map(|cookies| cookies.split("; ").map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    if !cookies.is_empty() {
+        headers.insert("cookie".to_owned(), cookies.join("; "));
+    }
+    let source_ip = call.source.ip().to_string();
+    let forwarded_for = match headers.get("x-forwarded-for") {
+        Some(before) => format!("{before}, {source_ip}"),
+        None => source_ip.clone(),
+    };
+    let trace_id = String::from_utf8_lossy(call.trace_id.as_bytes()).into_owned();
+    headers.extend([
+        ("x-forwarded-for".to_owned(), forwarded_for),
+        ("x-forwarded-port".to_owned(), port.to_owned()),
+        ("x-forwarded-proto".to_owned(), "http".to_owned()),
+        (AMZN_TRACE_ID.to_string(), trace_id),
+    ]);
+    let mut event = json!({
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": {
+            "accountId": "anonymous",
+            "apiId": id,
+            "domainName": domain_name,
+            "domainPrefix": id,
+            "http": {
+                "method": request.method.as_str(),
+                "path": path,
+                "protocol": format!("{:?}", request.version),
+                "sourceIp": source_ip,
+                "userAgent": text(header::USER_AGENT),
             },
-            "isBase64Encoded": false,
-        });
-        if !cookies.is_empty() {
-            event["cookies"] = cookies.into();
-        }
-        if !query.is_empty() {
-            let pairs = form_urlencoded::parse(query.as_bytes());
-            event["queryStringParameters"] = json!(joined(pairs));
-        }
-        if !body.is_empty() {
-            match std::str::from_utf8(body) {
-                Ok(body) if is_text(&text(header::CONTENT_TYPE)) => event["body"] = body.into(),
-                _ => {
-                    event["body"] = BASE64_STANDARD.encode(body).into();
-                    event["isBase64Encoded"] = true.into();
-                }
+            "requestId": call.request_id.to_string(),
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": now.format("%d/%b/%Y:%H:%M:%S %z").to_string(),
+            "timeEpoch": now.timestamp_millis(),
+        },
+        "isBase64Encoded": false,
+    });
+    if !cookies.is_empty() {
+        event["cookies"] = cookies.into();
+    }
+    if !query.is_empty() {
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        event["queryStringParameters"] = json!(joined(pairs));
+    }
+    if !body.is_empty() {
+        match std::str::from_utf8(body) {
+            Ok(body) if is_text(&text(header::CONTENT_TYPE)) => event["body"] = body.into(),
+            _ => {
+                event["body"] = BASE64_STANDARD.encode(body).into();
+                event["isBase64Encoded"] = true.into();
             }
         }
-        event
     }
+    event
 }
 
 fn refused(status: StatusCode) -> Response {

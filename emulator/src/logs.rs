@@ -17,8 +17,7 @@ use crate::standard_error::StandardError;
 /// Lines are kept up to this many bytes. The oldest are dropped first.
 const MAX_RETAINED: usize = 4 * 1024 * 1024;
 
-/// Lines without a request id are kept a second time, up to this many bytes: lines of invocations do
-/// not push them out.
+/// How many bytes of lines without a request id the console shows.
 const MAX_OUTPUT: usize = 2 * MAX_LINE;
 
 /// How many request ids are known. A line with an older one counts as a line without.
@@ -48,43 +47,34 @@ pub(crate) struct Logs {
 
 #[derive(Default)]
 struct Lines {
-    all: Kept,
-    /// Those without a request id.
-    output: Kept,
-    /// Oldest first.
+    /// The last lines, and whether each names no invocation.
+    kept: VecDeque<(Arc<str>, bool)>,
+    bytes: usize,
+    forgotten: u64,
+    /// How many lines there have been that name no invocation.
+    nameless: u64,
+    /// Of invocations, oldest first.
     request_ids: VecDeque<Uuid>,
 }
 
 impl Lines {
     /// Whether a line names no invocation.
-    fn names_none(&self, line: &str) -> bool {
+    fn is_nameless(&self, line: &str) -> bool {
         // It is usually one of the newest.
         !request_ids(line).any(|id| self.request_ids.iter().rev().any(|known| *known == id))
     }
-}
 
-/// The last lines.
-#[derive(Default)]
-struct Kept {
-    lines: VecDeque<Arc<str>>,
-    bytes: usize,
-    forgotten: u64,
-}
-
-impl Kept {
-    fn push(&mut self, line: Arc<str>, most: usize) {
+    fn push(&mut self, line: Arc<str>) {
         self.bytes += line.len() + LINE_OVERHEAD;
-        self.lines.push_back(line);
-        while self.bytes > most
-            && let Some(oldest) = self.lines.pop_front()
+        let is_nameless = self.is_nameless(&line);
+        self.nameless += u64::from(is_nameless);
+        self.kept.push_back((line, is_nameless));
+        while self.bytes > MAX_RETAINED
+            && let Some((oldest, _)) = self.kept.pop_front()
         {
             self.bytes -= oldest.len() + LINE_OVERHEAD;
             self.forgotten += 1;
         }
-    }
-
-    fn count(&self) -> u64 {
-        self.forgotten + self.lines.len() as u64
     }
 }
 
@@ -209,11 +199,8 @@ impl Logs {
             echo(&line);
         }
         let mut lines = lock(&self.lines);
-        if lines.names_none(&line) {
-            lines.output.push(Arc::clone(&line), MAX_OUTPUT);
-        }
-        lines.all.push(line, MAX_RETAINED);
-        self.count.send_replace(lines.all.count());
+        lines.push(line);
+        self.count.send_modify(|count| *count += 1);
     }
 
     /// Notes that lines with this request id belong to an invocation.
@@ -233,9 +220,10 @@ impl Logs {
     /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
         let lines = lock(&self.lines);
-        let skipped = first.saturating_sub(lines.all.forgotten);
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        lines.all.lines.iter().skip(skipped).cloned().collect()
+        let skipped = first.saturating_sub(lines.forgotten);
+        let kept = lines.kept.iter().map(|(line, _)| Arc::clone(line));
+        kept.skip(usize::try_from(skipped).unwrap_or(usize::MAX))
+            .collect()
     }
 
     /// The lines that name an invocation, as far as they are kept. Nothing else tells whose a line is:
@@ -250,18 +238,24 @@ impl Logs {
 
     /// The last lines that name no invocation.
     pub(crate) fn output(&self) -> Vec<Arc<str>> {
-        let unfinished = self.unfinished();
+        let mut newest = self.unfinished();
         let lines = lock(&self.lines);
-        let names_none = |line: &&Arc<str>| lines.names_none(line);
-        let unfinished = unfinished.iter().filter(names_none);
-        (lines.output.lines.iter().chain(unfinished).cloned()).collect()
+        newest.retain(|line| lines.is_nameless(line));
+        let nameless = lines.kept.iter().rev().filter(|(_, nameless)| *nameless);
+        let mut room = MAX_OUTPUT;
+        newest.extend(nameless.map_while(|(line, _)| {
+            room = room.checked_sub(line.len() + LINE_OVERHEAD)?;
+            Some(Arc::clone(line))
+        }));
+        newest.reverse();
+        newest
     }
 
     /// How many lines there have been that name no invocation, and how many bytes are not a line yet:
     /// whenever [`output`](Self::output) changes, so do these.
     pub(crate) fn output_count(&self) -> (u64, usize) {
         let unfinished = self.unfinished().iter().map(|line| line.len()).sum();
-        (lock(&self.lines).output.count(), unfinished)
+        (lock(&self.lines).nameless, unfinished)
     }
 
     /// What has been printed without the end of a line.
