@@ -142,7 +142,7 @@ impl IntoResponse for ApiError {
             warn!("Lambda API: {} {error_type}: {message}", status.as_u16());
         }
         let headers = [
-            (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
+            (AMZN_REQUEST_ID, header_value(Uuid::new_v4())),
             (AMZN_ERROR_TYPE, HeaderValue::from_static(error_type)),
         ];
         (status, headers, json_response(&body)).into_response()

@@ -24,7 +24,7 @@ use crate::http::listen;
 use crate::invocations::Invocations;
 use crate::logs::Logs;
 use crate::process::Process;
-use crate::runtime_api::{self, RuntimeApi};
+use crate::runtime_api;
 use crate::settings::Settings;
 use crate::start_error::{StartError, exit_reason};
 use crate::workers::Init;
@@ -121,7 +121,13 @@ impl Environment {
     ) -> (Self, oneshot::Receiver<Init>) {
         let (number, init) = shared.invocations.start_environment();
         let extensions = Arc::new(Extensions::new(settings));
-        let api = RuntimeApi::new(shared, &extensions, number, process.is_none());
+        let runtime_api = runtime_api::serve(
+            listener,
+            Arc::clone(shared),
+            Arc::clone(&extensions),
+            number,
+            process.is_none(),
+        );
         let environment = Self {
             number,
             process,
@@ -130,7 +136,7 @@ impl Environment {
             termination_grace: settings.termination_grace,
             shared: Arc::clone(shared),
             readers: JoinSet::new(),
-            _runtime_api: std::iter::once(runtime_api::serve(listener, api)).collect(),
+            _runtime_api: std::iter::once(runtime_api).collect(),
         };
         (environment, init)
     }

@@ -189,7 +189,7 @@ async fn register(
     if features.split(',').any(|one| one.trim() == "accountId") {
         registered["accountId"] = ACCOUNT_ID.into();
     }
-    let id = header_value(&id.to_string());
+    let id = header_value(id);
     Ok(([(IDENTIFIER, id)], json_response(&registered)).into_response())
 }
 

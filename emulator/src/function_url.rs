@@ -75,7 +75,7 @@ async fn handle(
         refused(error.status)
     });
     let headers = response.headers_mut();
-    headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
+    headers.insert(AMZN_REQUEST_ID, header_value(request_id));
     headers.insert(AMZN_TRACE_ID, call.trace_id);
     response
 }

@@ -153,7 +153,7 @@ async fn list_functions(State(api): Api, RawQuery(query): RawQuery) -> Response 
 }
 
 fn respond(body: &Value) -> Response {
-    let request_id = header_value(&Uuid::new_v4().to_string());
+    let request_id = header_value(Uuid::new_v4());
     ([(AMZN_REQUEST_ID, request_id)], json_response(body)).into_response()
 }
 

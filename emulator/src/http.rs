@@ -1,5 +1,6 @@
 //! What the servers have in common.
 
+use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,8 +28,8 @@ pub(crate) const AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-r
 pub(crate) const AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// A header value, empty if `value` is none.
-pub(crate) fn header_value(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+pub(crate) fn header_value(value: impl Display) -> HeaderValue {
+    HeaderValue::try_from(value.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The value of a header, if it is not empty: some clients send an option that is not set as an empty
@@ -43,8 +44,14 @@ pub(crate) fn json_response(body: &Value) -> Response {
 
 /// An error of the Runtime API or the Extensions API.
 pub(crate) fn error(status: StatusCode, error_type: &str, message: &str) -> Response {
+    let body = error_body(error_type, message);
+    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// An error that a function reports, or that stands for its reply.
+pub(crate) fn error_body(error_type: &str, message: &str) -> Bytes {
     let body = json!({ "errorMessage": message, "errorType": error_type });
-    (status, json_response(&body)).into_response()
+    body.to_string().into()
 }
 
 /// The response of the Runtime API or the Extensions API to what it accepts.

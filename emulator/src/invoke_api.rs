@@ -86,7 +86,7 @@ impl InvokeApi {
         self.invocations.submit(InvokeRequest {
             request_id,
             event,
-            function_arn: header_value(&arn(&self.function_name)),
+            function_arn: header_value(arn(&self.function_name)),
             trace_id,
             client_context: None,
             asynchronous: false,
@@ -109,7 +109,7 @@ impl InvokeApi {
         match qualifier.as_deref() {
             _ if name != self.function_name => {}
             None => return Ok(header_value(&arn)),
-            Some(PUBLISHED) => return Ok(header_value(&format!("{arn}:{PUBLISHED}"))),
+            Some(PUBLISHED) => return Ok(header_value(format_args!("{arn}:{PUBLISHED}"))),
             Some("$LATEST") => {
                 return Err(ApiError::invalid_parameter(
                     "Managed Instances run published versions: invoke $LATEST.PUBLISHED.",
@@ -159,7 +159,7 @@ pub(crate) fn new_trace_id(request_id: Uuid) -> HeaderValue {
     let now = Utc::now().timestamp();
     let id = request_id.simple().to_string();
     let (root, parent) = (&id[..24], &id[16..]);
-    header_value(&format!(
+    header_value(format_args!(
         "Root=1-{now:08x}-{root};Parent={parent};Sampled=0"
     ))
 }
@@ -212,7 +212,7 @@ async fn invoke(
             api.note_refusal(request_id, &event, &error);
             let mut response = error.into_response();
             let headers = response.headers_mut();
-            headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
+            headers.insert(AMZN_REQUEST_ID, header_value(request_id));
             response
         }
     }
@@ -302,7 +302,7 @@ async fn accept(
     let event = checked(body.bytes.clone(), limit)?;
     let mut response = Response::default();
     let headers = response.headers_mut();
-    headers.insert(AMZN_REQUEST_ID, header_value(&request_id.to_string()));
+    headers.insert(AMZN_REQUEST_ID, header_value(request_id));
     if options.invocation_type == InvocationType::DryRun {
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);

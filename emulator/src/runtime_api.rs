@@ -2,7 +2,6 @@
 //!
 //! Statuses and error bodies are RIE's.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,9 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use bytes::Bytes;
 use http_body_util::BodyExt;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -25,7 +22,7 @@ use crate::connection::{Breakage, Connection, Connections};
 use crate::environment::Shared;
 use crate::extensions::{self, Extensions};
 use crate::faults::Fault;
-use crate::http::{JSON, accepted, error, header_value};
+use crate::http::{JSON, accepted, error, error_body, header_value};
 use crate::invocation::Reply;
 use crate::lock::lock;
 use crate::origin;
@@ -53,39 +50,21 @@ const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-clien
 const RESPONSE_MODE: HeaderName = HeaderName::from_static("lambda-runtime-function-response-mode");
 
 /// The Runtime API of one execution environment.
-pub(crate) struct RuntimeApi {
+struct RuntimeApi {
     shared: Arc<Shared>,
     extensions: Arc<Extensions>,
     /// The execution environment's number.
-    environment: AtomicU64,
+    environment: Mutex<u64>,
     /// Whether somebody else starts the function, and starts it again.
     is_attached: bool,
     connections: Arc<Connections>,
-    /// Held while it is decided whether a request comes from another process.
-    decision: Mutex<()>,
 }
 
 type Api = State<Arc<RuntimeApi>>;
 
 impl RuntimeApi {
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        extensions: &Arc<Extensions>,
-        environment: u64,
-        is_attached: bool,
-    ) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            extensions: Arc::clone(extensions),
-            environment: environment.into(),
-            is_attached,
-            connections: Arc::default(),
-            decision: Mutex::default(),
-        }
-    }
-
     fn environment(&self) -> u64 {
-        self.environment.load(Ordering::Relaxed)
+        *lock(&self.environment)
     }
 
     /// Begins another execution environment if a request comes from another process than those before:
@@ -96,17 +75,16 @@ impl RuntimeApi {
         let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
         let is_registration = path.ends_with("/register");
         // No request goes on in an execution environment that another is about to end.
-        let _decision = lock(&self.decision);
+        let mut environment = lock(&self.environment);
         let all_closed = self.connections.were_all_closed() && !is_reply;
         let registers_again = is_registration && self.extensions.has(request.headers());
         if !all_closed && !registers_again {
             return;
         }
-        let (invocations, old) = (&self.shared.invocations, self.environment());
+        let (invocations, old) = (&self.shared.invocations, *environment);
         if invocations.is_current(old) {
             info!("the function has been started again");
-            let (new, _) = invocations.start_environment();
-            self.environment.store(new, Ordering::Relaxed);
+            (*environment, _) = invocations.start_environment();
             self.extensions.reset();
             invocations.environment_ended(old, "Runtime exited without providing a reason");
         } else if is_registration {
@@ -116,15 +94,22 @@ impl RuntimeApi {
     }
 }
 
-/// Serves the Runtime API for ever.
-pub(crate) async fn serve(listener: TcpListener, api: RuntimeApi) {
-    let connections = Arc::clone(&api.connections);
-    connections.serve(&listener, &router(Arc::new(api))).await;
-}
-
-fn router(api: Arc<RuntimeApi>) -> Router {
-    let invocation = "/2018-06-01/runtime/invocation";
-    let extensions = extensions::router(Arc::clone(&api.extensions));
+/// Serves the Runtime API of an execution environment for ever.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    extensions: Arc<Extensions>,
+    environment: u64,
+    is_attached: bool,
+) {
+    let connections = Arc::new(Connections::default());
+    let api = Arc::new(RuntimeApi {
+        shared,
+        extensions: Arc::clone(&extensions),
+        environment: environment.into(),
+        is_attached,
+        connections: Arc::clone(&connections),
+    });
     let watch = async |State(api): Api, request: Request, next: Next| {
         if api.is_attached {
             api.notice_restart(&request);
@@ -132,28 +117,34 @@ fn router(api: Arc<RuntimeApi>) -> Router {
         next.run(request).await
     };
     let watch = middleware::from_fn_with_state(Arc::clone(&api), watch);
-    Router::new()
-        // A HEAD request would take an event and not get it.
-        .route(
-            &format!("{invocation}/next"),
-            get(next_invocation).head(wrong_method),
+    let no_such_request = |status: StatusCode| {
+        async move |method: Method, uri: Uri| {
+            warn!("Runtime API: no such request: {method} {uri}");
+            error(status, "NotFound", "No such method and path")
+        }
+    };
+    let wrong_method = no_such_request(StatusCode::METHOD_NOT_ALLOWED);
+    let router = Router::new()
+        .nest(
+            "/2018-06-01",
+            Router::new()
+                // A HEAD request would take an event and not get it.
+                .route(
+                    "/runtime/invocation/next",
+                    get(next_invocation).head(wrong_method),
+                )
+                .route("/runtime/invocation/{id}/response", post(post_reply))
+                .route("/runtime/invocation/{id}/error", post(post_reply))
+                .route("/runtime/init/error", post(post_init_error))
+                .route("/ping", get(async || "pong")),
         )
-        .route(
-            &format!("{invocation}/{{request_id}}/response"),
-            post(post_reply),
-        )
-        .route(
-            &format!("{invocation}/{{request_id}}/error"),
-            post(post_reply),
-        )
-        .route("/2018-06-01/runtime/init/error", post(post_init_error))
-        .route("/2018-06-01/ping", get(async || "pong"))
         .with_state(api)
-        .merge(extensions)
-        .fallback(unknown_path)
+        .merge(extensions::router(extensions))
+        .fallback(no_such_request(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(origin::no_page))
-        .layer(watch)
+        .layer(watch);
+    connections.serve(&listener, &router).await;
 }
 
 async fn next_invocation(
@@ -172,11 +163,8 @@ async fn next_invocation(
     api.extensions.wait_until_ready().await;
     let (invocations, environment) = (&api.shared.invocations, api.environment());
     let Some(dispatch) = invocations.next(environment).await else {
-        return error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Ended",
-            "This execution environment has ended",
-        );
+        let message = "This execution environment has ended";
+        return error(StatusCode::SERVICE_UNAVAILABLE, "Ended", message);
     };
     match api.shared.faults.take(Fault::is_of_event) {
         Some(Fault::EventWithoutHeaders) => {
@@ -191,18 +179,17 @@ async fn next_invocation(
         None => {}
     }
     let request = dispatch.request;
-    let mut response = Response::new(Body::from(request.event.clone()));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, JSON);
-    headers.insert(REQUEST_ID, header_value(&request.request_id.to_string()));
-    headers.insert(
-        INVOCATION_ID,
-        header_value(&dispatch.invocation_id.to_string()),
-    );
-    headers.insert(DEADLINE_MS, dispatch.deadline_ms.into());
-    headers.insert(FUNCTION_ARN, request.function_arn.clone());
-    headers.insert(TRACE_ID, request.trace_id.clone());
+    let headers = [
+        (header::CONTENT_TYPE, JSON),
+        (REQUEST_ID, header_value(request.request_id)),
+        (INVOCATION_ID, header_value(dispatch.invocation_id)),
+        (DEADLINE_MS, dispatch.deadline_ms.into()),
+        (FUNCTION_ARN, request.function_arn.clone()),
+        (TRACE_ID, request.trace_id.clone()),
+    ];
+    let mut response = (headers, request.event.clone()).into_response();
     if let Some(client_context) = &request.client_context {
+        let headers = response.headers_mut();
         headers.insert(CLIENT_CONTEXT, client_context.clone());
     }
     response
@@ -273,15 +260,21 @@ impl RuntimeApi {
             let accepted = invocations.reply(environment, invocation_id, reply);
             accepted.map_or_else(|error| refused(&error), |()| response)
         };
-        let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
-        if let Some(message) = unsupported(mode)
+        let mode = headers.get(RESPONSE_MODE).filter(|mode| !mode.is_empty());
+        if let Some(mode) = mode
             && !function_error
         {
+            let message = if mode == "streaming" {
+                "The function streams its response, which cargo local does not support: return the \
+                 response in one piece"
+            } else {
+                "Invalid function response mode"
+            };
             warn!("Runtime API: {message}");
-            let response = bad_request("InvalidFunctionResponseMode", message);
             // The caller is told at once: a stream may last longer than the invocation.
-            let error_type = "Runtime.InvalidResponseModeHeader";
-            let response = reply(payload(error_type, message), true, response);
+            let told = error_body("Runtime.InvalidResponseModeHeader", message);
+            let response = bad_request("InvalidFunctionResponseMode", message);
+            let response = reply(told, true, response);
             let _ = body::discard(body, STREAM_TIMEOUT).await;
             return response;
         }
@@ -290,47 +283,19 @@ impl RuntimeApi {
         let is_wanted = invocations.check(environment, id, invocation_id).is_ok();
         match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
             Ok(payload) => reply(payload, function_error, accepted()),
-            Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
-                reply(too_large(limit), true, refused_size(limit))
+            Err(refused) if refused.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                let what = format!("maximum allowed payload size ({limit} bytes).");
+                // The words of the real service.
+                let message = format!("Response payload size exceeded {what}");
+                let told = error_body("Function.ResponseSizeTooLarge", &message);
+                let message = format!("Exceeded {what}");
+                let response = error(refused.status, "RequestEntityTooLarge", &message);
+                reply(told, true, response)
             }
             // The function may post it again, on another connection.
-            Err(_) => {
-                let message = "HTTP request detected as truncated";
-                bad_request("TruncatedHTTPRequest", message)
-            }
+            Err(_) => bad_request("TruncatedHTTPRequest", "HTTP request detected as truncated"),
         }
     }
-}
-
-/// What is wrong with the response mode that a function asks for.
-fn unsupported(mode: Option<&[u8]>) -> Option<&'static str> {
-    match mode {
-        None | Some(b"") => None,
-        Some(b"streaming") => Some(
-            "The function streams its response, which cargo local does not support: return the \
-             response in one piece",
-        ),
-        Some(_) => Some("Invalid function response mode"),
-    }
-}
-
-/// The error that a caller gets in place of a reply that is refused.
-fn payload(error_type: &str, message: &str) -> Bytes {
-    let error = json!({ "errorType": error_type, "errorMessage": message });
-    error.to_string().into()
-}
-
-/// What the caller gets if the reply is too large, in the words of the real service.
-fn too_large(limit: usize) -> Bytes {
-    let message =
-        format!("Response payload size exceeded maximum allowed payload size ({limit} bytes).");
-    payload("Function.ResponseSizeTooLarge", &message)
-}
-
-fn refused_size(limit: usize) -> Response {
-    let message = format!("Exceeded maximum allowed payload size ({limit} bytes).");
-    let status = StatusCode::PAYLOAD_TOO_LARGE;
-    error(status, "RequestEntityTooLarge", &message)
 }
 
 fn refused(refusal: &ReplyError) -> Response {
@@ -359,19 +324,6 @@ async fn post_init_error(State(api): Api, body: Body) -> Response {
         "State transition from Ready to InitError failed for runtime. \
          Error: State transition is not allowed",
     )
-}
-
-async fn unknown_path(method: Method, uri: Uri) -> Response {
-    no_such_request(StatusCode::NOT_FOUND, &method, &uri)
-}
-
-async fn wrong_method(method: Method, uri: Uri) -> Response {
-    no_such_request(StatusCode::METHOD_NOT_ALLOWED, &method, &uri)
-}
-
-fn no_such_request(status: StatusCode, method: &Method, uri: &Uri) -> Response {
-    warn!("Runtime API: no such request: {method} {uri}");
-    error(status, "NotFound", "No such method and path")
 }
 
 /// A response that does not arrive whole.
