@@ -9,7 +9,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::net::TcpListener;
@@ -19,13 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::extensions::Extensions;
-use crate::faults::Faults;
 use crate::http::listen;
-use crate::invocations::Invocations;
-use crate::logs::Logs;
 use crate::process::Process;
 use crate::runtime_api;
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::start_error::{StartError, exit_reason};
 use crate::workers::Init;
 
@@ -39,13 +36,6 @@ const INHERITED: [&str; 5] = [
     "RUST_BACKTRACE",
 ];
 
-/// What all execution environments of an emulator share.
-pub(crate) struct Shared {
-    pub(crate) invocations: Arc<Invocations>,
-    pub(crate) logs: Arc<Logs>,
-    pub(crate) faults: Faults,
-}
-
 /// One execution environment, or all of them in turn if somebody else starts the function.
 pub(crate) struct Environment {
     number: u64,
@@ -53,7 +43,6 @@ pub(crate) struct Environment {
     process: Option<Process>,
     has_ended: bool,
     extensions: Arc<Extensions>,
-    termination_grace: Duration,
     shared: Arc<Shared>,
     /// Each ends when every process of the function has closed its standard output or error.
     readers: JoinSet<()>,
@@ -74,7 +63,7 @@ impl Environment {
         let process = Process::start(command(settings, address)?);
         let mut process = process.await.map_err(cannot_run)?;
         let output = process.take_output().map_err(cannot_run)?;
-        let (mut environment, mut init) = Self::new(settings, shared, listener, Some(process));
+        let (mut environment, mut init) = Self::new(shared, listener, Some(process));
         let extensions = Arc::clone(&environment.extensions);
         for pipe in output {
             let reader = shared.logs.attach(pipe, environment.number);
@@ -103,24 +92,22 @@ impl Environment {
     /// Serves the Runtime API to a function that somebody else starts, and starts again. Returns the
     /// variables with which to start it as well.
     pub(crate) async fn attach(
-        settings: &Settings,
         address: SocketAddr,
         shared: &Arc<Shared>,
     ) -> Result<(Self, Vec<(OsString, OsString)>), StartError> {
         let (listener, address) = listen("Runtime API", address).await?;
         let directory = env::current_dir().unwrap_or_default();
-        let (environment, _) = Self::new(settings, shared, listener, None);
-        Ok((environment, settings.variables(&directory, address)))
+        let (environment, _) = Self::new(shared, listener, None);
+        Ok((environment, shared.settings.variables(&directory, address)))
     }
 
     fn new(
-        settings: &Settings,
         shared: &Arc<Shared>,
         listener: TcpListener,
         process: Option<Process>,
     ) -> (Self, oneshot::Receiver<Init>) {
         let (number, init) = shared.invocations.start_environment();
-        let extensions = Arc::new(Extensions::new(settings));
+        let extensions = Arc::new(Extensions::new(Arc::clone(shared)));
         let runtime_api = runtime_api::serve(
             listener,
             Arc::clone(shared),
@@ -133,7 +120,6 @@ impl Environment {
             process,
             has_ended: false,
             extensions,
-            termination_grace: settings.termination_grace,
             shared: Arc::clone(shared),
             readers: JoinSet::new(),
             _runtime_api: std::iter::once(runtime_api).collect(),
@@ -191,7 +177,7 @@ impl Environment {
                     process.exited().await;
                     while self.readers.join_next().await.is_some() {}
                 };
-                let _ = timeout(self.termination_grace, ended).await;
+                let _ = timeout(self.shared.settings.termination_grace, ended).await;
             }
             process.signal(Signal::SIGKILL);
         }

@@ -20,7 +20,8 @@ use crate::body::{self, MAX_PAYLOAD};
 use crate::http::{error, header_value, json_response};
 use crate::lock::lock;
 use crate::logs::one_line;
-use crate::settings::{ACCOUNT_ID, PUBLISHED, Settings};
+use crate::settings::{ACCOUNT_ID, PUBLISHED};
+use crate::shared::Shared;
 
 const NAME: HeaderName = HeaderName::from_static("lambda-extension-name");
 const IDENTIFIER: HeaderName = HeaderName::from_static("lambda-extension-identifier");
@@ -28,7 +29,7 @@ const ACCEPT_FEATURE: HeaderName = HeaderName::from_static("lambda-extension-acc
 
 /// The extensions of one execution environment.
 pub(crate) struct Extensions {
-    settings: Settings,
+    shared: Arc<Shared>,
     registered: Mutex<Registered>,
     /// Notified when none may be left that has not asked for its first event.
     changed: Notify,
@@ -52,9 +53,9 @@ struct Extension {
 struct Refusal(&'static str, String);
 
 impl Extensions {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            settings: settings.clone(),
+            shared,
             registered: Mutex::default(),
             changed: Notify::new(),
         }
@@ -175,7 +176,7 @@ async fn register(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let settings = &extensions.settings;
+    let settings = &extensions.shared.settings;
     let Ok(body) = body::read(body, MAX_PAYLOAD, settings.read_timeout).await else {
         return refuse("InvalidRequestFormat", "unexpected EOF");
     };

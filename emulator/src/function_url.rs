@@ -29,7 +29,8 @@ use uuid::Uuid;
 use crate::api_error::ApiError;
 use crate::body::MAX_PAYLOAD;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, json_response, value_of};
-use crate::invoke_api::{InvokeApi, check_trace_id, new_trace_id};
+use crate::invoke_api::{check_trace_id, new_trace_id, note_refusal, submit};
+use crate::shared::Shared;
 
 /// Headers that describe one connection, not the message.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -41,8 +42,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-pub(crate) fn router(api: Arc<InvokeApi>) -> Router {
-    Router::new().fallback(handle).with_state(api)
+pub(crate) fn router() -> Router<Arc<Shared>> {
+    Router::new().fallback(handle)
 }
 
 /// A request, and the ids of its invocation.
@@ -54,7 +55,7 @@ struct Call {
 }
 
 async fn handle(
-    State(api): State<Arc<InvokeApi>>,
+    State(shared): State<Arc<Shared>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
@@ -67,11 +68,11 @@ async fn handle(
         request,
         source,
     };
-    let mut response = invoke(&api, &call, body).await.unwrap_or_else(|error| {
+    let mut response = invoke(&shared, &call, body).await.unwrap_or_else(|error| {
         if error.status != StatusCode::TOO_MANY_REQUESTS {
             warn!("function URL: {}", error.message);
         }
-        api.note_refusal(request_id, &Bytes::new(), &error);
+        note_refusal(&shared, request_id, &Bytes::new(), &error);
         refused(error.status)
     });
     let headers = response.headers_mut();
@@ -80,7 +81,7 @@ async fn handle(
     response
 }
 
-async fn invoke(api: &InvokeApi, call: &Call, body: Body) -> Result<Response, ApiError> {
+async fn invoke(shared: &Shared, call: &Call, body: Body) -> Result<Response, ApiError> {
     check_trace_id(&call.trace_id).map_err(|error| ApiError {
         status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ..error
@@ -94,12 +95,12 @@ async fn invoke(api: &InvokeApi, call: &Call, body: Body) -> Result<Response, Ap
              the function"
         );
     }
-    let body = api.bodies.read(headers, body, MAX_PAYLOAD).await?;
+    let body = shared.bodies.read(headers, body, MAX_PAYLOAD).await?;
     // Even if the body is small enough, the event that wraps it may be too large.
     let event = event(call, &body.bytes).to_string().into();
     drop(body);
     let request_id = call.request_id;
-    let pending = api.submit(request_id, call.trace_id.clone(), event)?;
+    let pending = submit(shared, request_id, call.trace_id.clone(), event)?;
     let reply = pending.reply().await?;
     if reply.function_error {
         return Ok(refused(StatusCode::BAD_GATEWAY));

@@ -3,7 +3,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::SocketAddr;
 use std::path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -23,24 +22,14 @@ use crate::function_name::FunctionName;
 use crate::http::{AMZN_REQUEST_ID, header_value, json_response};
 use crate::origin;
 use crate::settings::{ACCOUNT_ID, MEMORY_MIB, PUBLISHED, REGION, Settings, arn};
+use crate::shared::Shared;
 
 const LATEST: &str = "$LATEST";
 
 /// The name of the one capacity provider.
 const CAPACITY_PROVIDER: &str = "local";
 
-struct FunctionsApi {
-    settings: Settings,
-    function_url: SocketAddr,
-    revision_id: Uuid,
-}
-
-pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
-    let api = FunctionsApi {
-        settings,
-        function_url,
-        revision_id: Uuid::new_v4(),
-    };
+pub(crate) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/2015-03-31/functions", get(list_functions))
         .route("/2015-03-31/functions/", get(list_functions))
@@ -66,28 +55,28 @@ pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
         )
         // The configuration may hold secrets, in the environment variables.
         .route_layer(middleware::from_fn(origin::only_own_page))
-        .with_state(Arc::new(api))
 }
 
-type Api = State<Arc<FunctionsApi>>;
+type Api = State<Arc<Shared>>;
 
 /// An operation that describes the version that a request names, given its configuration.
 fn read(
     action: &'static str,
-    describe: fn(&FunctionsApi, &Value) -> Value,
-) -> MethodRouter<Arc<FunctionsApi>> {
+    describe: fn(&Settings, &Value) -> Value,
+) -> MethodRouter<Arc<Shared>> {
     get(
-        async move |State(api): Api,
+        async move |State(shared): Api,
                     name: Result<Path<String>, PathRejection>,
                     RawQuery(query): RawQuery| {
-            let configuration = api.configuration(name, query, action)?;
-            Ok::<_, ApiError>(respond(&describe(&api, &configuration)))
+            let settings = &shared.settings;
+            let configuration = configuration(settings, name, query, action)?;
+            Ok::<_, ApiError>(respond(&describe(settings, &configuration)))
         },
     )
 }
 
-fn function(api: &FunctionsApi, configuration: &Value) -> Value {
-    let bootstrap = &api.settings.bootstrap;
+fn function(settings: &Settings, configuration: &Value) -> Value {
+    let bootstrap = &settings.bootstrap;
     // A file URL holds an absolute path.
     let path = path::absolute(bootstrap).unwrap_or_else(|_| bootstrap.clone());
     let location = format!("file://{}", path.display());
@@ -97,10 +86,10 @@ fn function(api: &FunctionsApi, configuration: &Value) -> Value {
     })
 }
 
-fn function_url_config(api: &FunctionsApi, configuration: &Value) -> Value {
+fn function_url_config(settings: &Settings, configuration: &Value) -> Value {
     let modified = &configuration["LastModified"];
     json!({
-        "FunctionUrl": format!("http://{}/", api.function_url),
+        "FunctionUrl": format!("http://{}/", settings.function_url_address),
         "FunctionArn": configuration["FunctionArn"],
         "AuthType": "NONE",
         "InvokeMode": "BUFFERED",
@@ -110,7 +99,7 @@ fn function_url_config(api: &FunctionsApi, configuration: &Value) -> Value {
 }
 
 /// There is always exactly one execution environment.
-fn function_scaling_config(_: &FunctionsApi, configuration: &Value) -> Value {
+fn function_scaling_config(_: &Settings, configuration: &Value) -> Value {
     let scaling = json!({ "MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 1 });
     json!({
         "FunctionArn": configuration["FunctionArn"],
@@ -139,14 +128,15 @@ async fn get_capacity_provider(
     })))
 }
 
-async fn list_functions(State(api): Api, RawQuery(query): RawQuery) -> Response {
+async fn list_functions(State(shared): Api, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let all = form_urlencoded::parse(query.as_bytes())
         .any(|(key, value)| key == "FunctionVersion" && value == "ALL");
-    let mut functions = vec![api.version(LATEST)];
+    let settings = &shared.settings;
+    let mut functions = vec![describe_version(settings, LATEST)];
     if all {
-        let mut published = api.version(PUBLISHED);
-        published["FunctionArn"] = qualified_arn(&api.settings.function_name, PUBLISHED).into();
+        let mut published = describe_version(settings, PUBLISHED);
+        published["FunctionArn"] = qualified_arn(&settings.function_name, PUBLISHED).into();
         functions.push(published);
     }
     respond(&json!({ "Functions": functions }))
@@ -176,71 +166,67 @@ fn qualified_arn(name: &str, qualifier: &str) -> String {
     format!("{}:{qualifier}", arn(name))
 }
 
-impl FunctionsApi {
-    /// The configuration of the version that a request names.
-    fn configuration(
-        &self,
-        name: Result<Path<String>, PathRejection>,
-        query: Option<String>,
-        action: &str,
-    ) -> Result<Value, ApiError> {
-        // A name that is not UTF-8 violates the pattern, as an empty one does.
-        let name = name.map(|Path(name)| name).unwrap_or_default();
-        let FunctionName { name, qualifier } =
-            FunctionName::read(&name, &query.unwrap_or_default(), action)?;
-        let version = qualifier.as_deref().unwrap_or(LATEST);
-        if name != self.settings.function_name || ![LATEST, PUBLISHED].contains(&version) {
-            return Err(ApiError::function_not_found(&name, qualifier.as_deref()));
-        }
-        let mut configuration = self.version(version);
-        if let Some(qualifier) = qualifier {
-            configuration["FunctionArn"] = qualified_arn(&name, &qualifier).into();
-        }
-        configuration["State"] = "Active".into();
-        configuration["LastUpdateStatus"] = "Successful".into();
-        Ok(configuration)
+/// The configuration of the version that a request names.
+fn configuration(
+    settings: &Settings,
+    name: Result<Path<String>, PathRejection>,
+    query: Option<String>,
+    action: &str,
+) -> Result<Value, ApiError> {
+    // A name that is not UTF-8 violates the pattern, as an empty one does.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let FunctionName { name, qualifier } =
+        FunctionName::read(&name, &query.unwrap_or_default(), action)?;
+    let version = qualifier.as_deref().unwrap_or(LATEST);
+    if name != settings.function_name || ![LATEST, PUBLISHED].contains(&version) {
+        return Err(ApiError::function_not_found(&name, qualifier.as_deref()));
     }
+    let mut configuration = describe_version(settings, version);
+    if let Some(qualifier) = qualifier {
+        configuration["FunctionArn"] = qualified_arn(&name, &qualifier).into();
+    }
+    configuration["State"] = "Active".into();
+    configuration["LastUpdateStatus"] = "Successful".into();
+    Ok(configuration)
+}
 
-    /// What `ListFunctions` says of a version.
-    fn version(&self, version: &str) -> Value {
-        let settings = &self.settings;
-        let metadata = fs::metadata(&settings.bootstrap).ok();
-        let modified = metadata.as_ref().and_then(|file| file.modified().ok());
-        let text = |text: &OsStr| text.to_string_lossy().into_owned();
-        let variables = (settings.environment.iter())
-            .map(|(name, value)| (text(name), Value::from(text(value))));
-        json!({
-            "FunctionName": settings.function_name,
-            "FunctionArn": arn(&settings.function_name),
-            "Version": version,
-            "Description": "",
-            "Runtime": "provided.al2023",
-            "Handler": settings.handler(),
-            "Role": role_arn(),
-            "PackageType": "Zip",
-            "CodeSize": metadata.map_or(0, |file| file.len()),
-            "LastModified": DateTime::<Utc>::from(modified.unwrap_or(SystemTime::UNIX_EPOCH))
-                .format("%Y-%m-%dT%H:%M:%S.000%z")
-                .to_string(),
-            "RevisionId": self.revision_id.to_string(),
-            "MemorySize": MEMORY_MIB,
-            // The API model allows 1 to 5400 seconds.
-            "Timeout": match settings.timeout.as_secs() {
-                0 if settings.timeout.is_zero() => 5400,
-                seconds => seconds.clamp(1, 5400),
+/// What `ListFunctions` says of a version.
+fn describe_version(settings: &Settings, version: &str) -> Value {
+    let metadata = fs::metadata(&settings.bootstrap).ok();
+    let modified = metadata.as_ref().and_then(|file| file.modified().ok());
+    let text = |text: &OsStr| text.to_string_lossy().into_owned();
+    let variables =
+        (settings.environment.iter()).map(|(name, value)| (text(name), Value::from(text(value))));
+    json!({
+        "FunctionName": settings.function_name,
+        "FunctionArn": arn(&settings.function_name),
+        "Version": version,
+        "Description": "",
+        "Runtime": "provided.al2023",
+        "Handler": settings.handler(),
+        "Role": role_arn(),
+        "PackageType": "Zip",
+        "CodeSize": metadata.map_or(0, |file| file.len()),
+        "LastModified": DateTime::<Utc>::from(modified.unwrap_or(SystemTime::UNIX_EPOCH))
+            .format("%Y-%m-%dT%H:%M:%S.000%z")
+            .to_string(),
+        "MemorySize": MEMORY_MIB,
+        // The API model allows 1 to 5400 seconds.
+        "Timeout": match settings.timeout.as_secs() {
+            0 if settings.timeout.is_zero() => 5400,
+            seconds => seconds.clamp(1, 5400),
+        },
+        "EphemeralStorage": { "Size": 512 },
+        "Architectures": [architecture()],
+        "Environment": { "Variables": variables.collect::<Map<_, _>>() },
+        "TracingConfig": { "Mode": "PassThrough" },
+        "LoggingConfig": { "LogFormat": "JSON", "LogGroup": settings.log_group() },
+        "CapacityProviderConfig": {
+            "LambdaManagedInstancesCapacityProviderConfig": {
+                "CapacityProviderArn": capacity_provider_arn(),
+                "PerExecutionEnvironmentMaxConcurrency": settings.max_concurrency,
+                "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
             },
-            "EphemeralStorage": { "Size": 512 },
-            "Architectures": [architecture()],
-            "Environment": { "Variables": variables.collect::<Map<_, _>>() },
-            "TracingConfig": { "Mode": "PassThrough" },
-            "LoggingConfig": { "LogFormat": "JSON", "LogGroup": settings.log_group() },
-            "CapacityProviderConfig": {
-                "LambdaManagedInstancesCapacityProviderConfig": {
-                    "CapacityProviderArn": capacity_provider_arn(),
-                    "PerExecutionEnvironmentMaxConcurrency": settings.max_concurrency,
-                    "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
-                },
-            },
-        })
-    }
+        },
+    })
 }

@@ -23,13 +23,14 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::{ApiError, violation};
-use crate::body::{self, Bodies, MAX_PAYLOAD, Payload};
+use crate::body::{self, MAX_PAYLOAD, Payload};
 use crate::function_name::FunctionName;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
-use crate::invocations::{Invocations, PendingReply};
+use crate::invocations::PendingReply;
 use crate::origin;
 use crate::settings::{PUBLISHED, Settings, arn};
+use crate::shared::Shared;
 
 /// The largest payload of invocation type `Event`, in bytes: 1 MB.
 const MAX_ASYNCHRONOUS_PAYLOAD: usize = 1024 * 1024;
@@ -52,75 +53,58 @@ const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-ty
 const LOG_TYPE: HeaderName = HeaderName::from_static("x-amz-log-type");
 const TENANT_ID: HeaderName = HeaderName::from_static("x-amz-tenant-id");
 
-/// The way to the function, for all callers.
-pub(crate) struct InvokeApi {
-    invocations: Arc<Invocations>,
-    pub(crate) bodies: Bodies,
-    function_name: String,
+/// Gives the function an event that comes without headers.
+pub(crate) async fn invoke_with(shared: &Shared, payload: Bytes) -> Result<Reply, InvokeError> {
+    let request_id = Uuid::new_v4();
+    let pending = submit(shared, request_id, new_trace_id(request_id), payload)?;
+    pending.reply().await
 }
 
-impl InvokeApi {
-    pub(crate) fn new(settings: &Settings, invocations: Arc<Invocations>) -> Self {
-        Self {
-            invocations,
-            bodies: Bodies::new(settings.read_timeout),
-            function_name: settings.function_name.clone(),
+/// Gives the function an event whose request id and trace id the caller knows.
+pub(crate) fn submit(
+    shared: &Shared,
+    request_id: Uuid,
+    trace_id: HeaderValue,
+    payload: Bytes,
+) -> Result<PendingReply, InvokeError> {
+    let event = checked(payload, MAX_PAYLOAD)?;
+    shared.invocations.submit(InvokeRequest {
+        request_id,
+        event,
+        function_arn: header_value(arn(&shared.settings.function_name)),
+        trace_id,
+        client_context: None,
+        asynchronous: false,
+    })
+}
+
+/// Notes a refusal for the console, unless it is a throttle, which is noted where it happens.
+pub(crate) fn note_refusal(shared: &Shared, request_id: Uuid, event: &Bytes, error: &ApiError) {
+    if error.status != StatusCode::TOO_MANY_REQUESTS {
+        let outcome = Err(error.clone());
+        (shared.invocations.history).add(request_id, event, Duration::ZERO, outcome);
+    }
+}
+
+/// The ARN by which a request invokes the function.
+fn invoked_arn(settings: &Settings, name: &str, query: &str) -> Result<HeaderValue, ApiError> {
+    let FunctionName { name, qualifier } =
+        FunctionName::read(name, query, "lambda:InvokeFunction")?;
+    let arn = arn(&name);
+    match qualifier.as_deref() {
+        _ if name != settings.function_name => {}
+        None => return Ok(header_value(arn)),
+        Some(PUBLISHED) => return Ok(header_value(format_args!("{arn}:{PUBLISHED}"))),
+        Some("$LATEST") => {
+            return Err(ApiError::invalid_parameter(
+                "Managed Instances run published versions: invoke $LATEST.PUBLISHED.",
+            ));
         }
+        Some(_) => {}
     }
-
-    /// Gives the function an event that comes without headers.
-    pub(crate) async fn invoke(&self, payload: Bytes) -> Result<Reply, InvokeError> {
-        let request_id = Uuid::new_v4();
-        let pending = self.submit(request_id, new_trace_id(request_id), payload)?;
-        pending.reply().await
-    }
-
-    /// Gives the function an event whose request id and trace id the caller knows.
-    pub(crate) fn submit(
-        &self,
-        request_id: Uuid,
-        trace_id: HeaderValue,
-        payload: Bytes,
-    ) -> Result<PendingReply, InvokeError> {
-        let event = checked(payload, MAX_PAYLOAD)?;
-        self.invocations.submit(InvokeRequest {
-            request_id,
-            event,
-            function_arn: header_value(arn(&self.function_name)),
-            trace_id,
-            client_context: None,
-            asynchronous: false,
-        })
-    }
-
-    /// Notes a refusal for the console, unless it is a throttle, which is noted where it happens.
-    pub(crate) fn note_refusal(&self, request_id: Uuid, event: &Bytes, error: &ApiError) {
-        if error.status != StatusCode::TOO_MANY_REQUESTS {
-            let outcome = Err(error.clone());
-            (self.invocations.history).add(request_id, event, Duration::ZERO, outcome);
-        }
-    }
-
-    /// The ARN by which a request invokes this function.
-    fn invoked_arn(&self, name: &str, query: &str) -> Result<HeaderValue, ApiError> {
-        let FunctionName { name, qualifier } =
-            FunctionName::read(name, query, "lambda:InvokeFunction")?;
-        let arn = arn(&name);
-        match qualifier.as_deref() {
-            _ if name != self.function_name => {}
-            None => return Ok(header_value(&arn)),
-            Some(PUBLISHED) => return Ok(header_value(format_args!("{arn}:{PUBLISHED}"))),
-            Some("$LATEST") => {
-                return Err(ApiError::invalid_parameter(
-                    "Managed Instances run published versions: invoke $LATEST.PUBLISHED.",
-                ));
-            }
-            Some(_) => {}
-        }
-        // Without a qualifier, AWS names the version that it looked for.
-        let qualifier = qualifier.as_deref().unwrap_or("$LATEST");
-        Err(ApiError::function_not_found(&name, Some(qualifier)))
-    }
+    // Without a qualifier, AWS names the version that it looked for.
+    let qualifier = qualifier.as_deref().unwrap_or("$LATEST");
+    Err(ApiError::function_not_found(&name, Some(qualifier)))
 }
 
 /// Checks a payload. An empty one becomes `{}`.
@@ -164,10 +148,8 @@ pub(crate) fn new_trace_id(request_id: Uuid) -> HeaderValue {
     ))
 }
 
-pub(crate) fn router(api: Arc<InvokeApi>) -> Router {
-    Router::new()
-        .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-        .with_state(api)
+pub(crate) fn router() -> Router<Arc<Shared>> {
+    Router::new().route("/2015-03-31/functions/{name}/invocations", post(invoke))
 }
 
 /// A path that no operation has.
@@ -192,7 +174,7 @@ async fn no_such_operation(status: StatusCode, method: &Method, uri: &Uri, body:
 }
 
 async fn invoke(
-    State(api): State<Arc<InvokeApi>>,
+    State(shared): State<Arc<Shared>>,
     name: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -200,16 +182,16 @@ async fn invoke(
 ) -> Response {
     // Read first even if the request will be refused: some clients read the response only after they
     // have sent everything.
-    let body = api.bodies.read(&headers, body, MAX_PAYLOAD).await;
+    let body = shared.bodies.read(&headers, body, MAX_PAYLOAD).await;
     let event = (body.as_ref()).map_or_else(|_| Bytes::new(), |body| body.bytes.clone());
     // A name that is not UTF-8 violates the pattern, as an empty one does.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let query = query.unwrap_or_default();
     let request_id = Uuid::new_v4();
-    match accept(&api, request_id, &name, &query, &headers, body).await {
+    match accept(&shared, request_id, &name, &query, &headers, body).await {
         Ok(response) => response,
         Err(error) => {
-            api.note_refusal(request_id, &event, &error);
+            note_refusal(&shared, request_id, &event, &error);
             let mut response = error.into_response();
             let headers = response.headers_mut();
             headers.insert(AMZN_REQUEST_ID, header_value(request_id));
@@ -277,7 +259,7 @@ impl Options {
 
 /// Invokes the function, if nothing is wrong with the request.
 async fn accept(
-    api: &InvokeApi,
+    shared: &Shared,
     request_id: Uuid,
     name: &str,
     query: &str,
@@ -287,7 +269,7 @@ async fn accept(
     if headers.contains_key(header::ORIGIN) {
         origin::check(headers)?;
     }
-    let function_arn = api.invoked_arn(name, query)?;
+    let function_arn = invoked_arn(&shared.settings, name, query)?;
     let options = Options::read(headers)?;
     let asynchronous = options.invocation_type == InvocationType::Event;
     let limit = if asynchronous {
@@ -307,7 +289,7 @@ async fn accept(
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);
     }
-    let pending = api.invocations.submit(InvokeRequest {
+    let pending = shared.invocations.submit(InvokeRequest {
         request_id,
         event,
         function_arn,

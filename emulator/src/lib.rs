@@ -110,6 +110,7 @@ mod other_service;
 mod process;
 mod runtime_api;
 mod settings;
+mod shared;
 mod standard_error;
 mod start_error;
 mod supervisor;

@@ -19,13 +19,13 @@ use uuid::Uuid;
 
 use crate::body::{self, MAX_PAYLOAD};
 use crate::connection::{Breakage, Connection, Connections};
-use crate::environment::Shared;
 use crate::extensions::{self, Extensions};
 use crate::faults::Fault;
 use crate::http::{JSON, accepted, error, error_body, header_value};
 use crate::invocation::Reply;
 use crate::lock::lock;
 use crate::origin;
+use crate::shared::Shared;
 use crate::workers::ReplyError;
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.

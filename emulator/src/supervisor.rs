@@ -6,13 +6,14 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::environment::{Environment, Shared};
+use crate::environment::Environment;
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::start_error::StartError;
 
 /// The delay before a function that has ended is started again. It doubles with each failed start.
@@ -26,9 +27,9 @@ pub(crate) struct Replacement {
 }
 
 pub(crate) struct Supervisor {
+    /// What runs or is to be started again.
     pub(crate) settings: Settings,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) pid: watch::Sender<Option<u32>>,
     pub(crate) requests: mpsc::Receiver<Replacement>,
     /// What runs, unless it has ended.
     pub(crate) current: Option<Environment>,
@@ -64,14 +65,14 @@ impl Supervisor {
             };
             tokio::select! {
                 status = ended(&mut self.current) => {
-                    self.pid.send_replace(None);
+                    self.shared.pid.send_replace(None);
                     self.current = None;
                     warn!("the function has ended ({status}); starting it again");
                     back_off = FIRST_BACK_OFF;
                 }
                 started = restart, if has_ended => match started {
                     Ok(environment) => {
-                        self.pid.send_replace(environment.pid());
+                        self.shared.pid.send_replace(environment.pid());
                         self.current = Some(environment);
                         info!("the function is running again");
                     }
@@ -98,14 +99,14 @@ impl Supervisor {
             tokio::select! {
                 started = &mut start => started,
                 _ = ended(&mut self.current) => {
-                    self.pid.send_replace(None);
+                    self.shared.pid.send_replace(None);
                     start.await
                 }
             }
         };
         let replaced = started.map(|environment| {
             self.settings = settings;
-            self.pid.send_replace(environment.pid());
+            self.shared.pid.send_replace(environment.pid());
             if let Some(old) = self.current.replace(environment) {
                 while self.draining.try_join_next().is_some() {}
                 self.draining.spawn(old.drain());
