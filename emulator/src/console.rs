@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{self, State};
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api_error::ApiError;
-use crate::body::MAX_PAYLOAD;
+use crate::body::{self, MAX_PAYLOAD};
 use crate::history::Past;
 use crate::http::json_response;
 use crate::invocation::InvokeError;
@@ -135,13 +135,8 @@ async fn live(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 /// Invokes the function with the same event many times at once, more than a browser would.
-async fn burst(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let bodies = &shared.bodies;
-    let event = bodies.read(&headers, body, MAX_PAYLOAD).await?.bytes;
+async fn burst(State(shared): State<Arc<Shared>>, body: Body) -> Result<Response, ApiError> {
+    let event = body::read(body, MAX_PAYLOAD, shared.settings.read_timeout).await?;
     let mut calls = JoinSet::new();
     for _ in 0..BURST {
         let (shared, event) = (Arc::clone(&shared), event.clone());

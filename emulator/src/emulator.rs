@@ -231,21 +231,13 @@ impl Emulator {
     ///
     /// Callers whose events are in flight get the reply, or the error that the function has exited.
     /// Callers whose events wait get an error.
-    pub async fn terminate(mut self) -> Option<ExitStatus> {
+    pub async fn terminate(self) -> Option<ExitStatus> {
         self.shared.invocations.terminate();
         let _ = self.terminate.send(());
-        let status = self
-            .supervisor
-            .join_next()
-            .await
-            .and_then(Result::ok)
-            .flatten();
+        let status = self.supervisor.join_all().await.pop().flatten();
         drop(self.stop_listening);
         // A caller that does not read its reply is left behind.
-        let _ = timeout(LAST_REPLIES, async {
-            while self.servers.join_next().await.is_some() {}
-        })
-        .await;
+        let _ = timeout(LAST_REPLIES, self.servers.join_all()).await;
         status
     }
 }

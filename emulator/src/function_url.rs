@@ -27,7 +27,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::ApiError;
-use crate::body::MAX_PAYLOAD;
+use crate::body::{self, MAX_PAYLOAD};
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, json_response, value_of};
 use crate::invoke_api::{check_trace_id, new_trace_id, note_refusal, submit};
 use crate::shared::Shared;
@@ -95,10 +95,9 @@ async fn invoke(shared: &Shared, call: &Call, body: Body) -> Result<Response, Ap
              the function"
         );
     }
-    let body = shared.bodies.read(headers, body, MAX_PAYLOAD).await?;
+    let body = body::read(body, MAX_PAYLOAD, shared.settings.read_timeout).await?;
     // Even if the body is small enough, the event that wraps it may be too large.
-    let event = event(call, &body.bytes).to_string().into();
-    drop(body);
+    let event = event(call, &body).to_string().into();
     let request_id = call.request_id;
     let pending = submit(shared, request_id, call.trace_id.clone(), event)?;
     let reply = pending.reply().await?;

@@ -40,6 +40,7 @@ pub(crate) struct Activity {
     pub(crate) gone: usize,
 }
 
+#[derive(Default)]
 struct State {
     /// By number. An environment that was replaced stays until its process has ended.
     environments: BTreeMap<u64, Workers>,
@@ -71,16 +72,8 @@ pub(crate) struct Invocations {
 impl Invocations {
     pub(crate) fn new(settings: &Settings, logs: Arc<Logs>) -> Self {
         Self {
-            state: Mutex::new(State {
-                environments: BTreeMap::new(),
-                newest_environment: 0,
-                current: None,
-                waiting: VecDeque::new(),
-                is_terminated: false,
-                most_polls: 0,
-                activity: Activity::default(),
-            }),
-            polls: watch::Sender::new(0),
+            state: Mutex::default(),
+            polls: watch::Sender::default(),
             drained: Notify::new(),
             workers: settings.max_concurrency.into(),
             queue: settings.queue,
@@ -403,13 +396,9 @@ impl Invocations {
         if let Some(refused) = state.waiting.remove(place) {
             let (request_id, workers) = (refused.request.request_id, self.workers);
             warn!("invocation {request_id} was throttled: it found none of {workers} workers free");
-            let error = InvokeError::TooManyRequests.into();
-            self.history.add(
-                request_id,
-                &refused.request.event,
-                Duration::ZERO,
-                Err(error),
-            );
+            let event = &refused.request.event;
+            let outcome = Err(InvokeError::TooManyRequests.into());
+            (self.history).add(request_id, event, Duration::ZERO, outcome);
         }
         InvokeError::TooManyRequests
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use base64::Engine;
@@ -23,7 +23,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::{ApiError, violation};
-use crate::body::{self, MAX_PAYLOAD, Payload};
+use crate::body::{self, MAX_PAYLOAD};
 use crate::function_name::FunctionName;
 use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
@@ -41,9 +41,6 @@ const MAX_CLIENT_CONTEXT: usize = 3583;
 /// The largest `X-Amzn-Trace-Id`, in bytes: the function gets it in the head of a response, of which
 /// runtimes read only so much.
 const MAX_TRACE_ID: usize = 4 * 1024;
-
-/// How long a caller may take to send a body that will be refused.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(20);
 
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
 const DURABLE_EXECUTION_NAME: HeaderName = HeaderName::from_static("x-amz-durable-execution-name");
@@ -153,17 +150,23 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
 }
 
 /// A path that no operation has.
-pub(crate) async fn unknown_path(method: Method, uri: Uri, body: Body) -> ApiError {
-    no_such_operation(StatusCode::NOT_FOUND, &method, &uri, body).await
+pub(crate) async fn unknown_path(shared: State<Arc<Shared>>, request: Request) -> ApiError {
+    no_such_operation(StatusCode::NOT_FOUND, shared, request).await
 }
 
 /// A path that operations with other methods have.
-pub(crate) async fn wrong_method(method: Method, uri: Uri, body: Body) -> ApiError {
-    no_such_operation(StatusCode::METHOD_NOT_ALLOWED, &method, &uri, body).await
+pub(crate) async fn wrong_method(shared: State<Arc<Shared>>, request: Request) -> ApiError {
+    no_such_operation(StatusCode::METHOD_NOT_ALLOWED, shared, request).await
 }
 
-async fn no_such_operation(status: StatusCode, method: &Method, uri: &Uri, body: Body) -> ApiError {
-    let _ = body::discard(body, DISCARD_TIMEOUT).await;
+async fn no_such_operation(
+    status: StatusCode,
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+) -> ApiError {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    // Some clients read the response only after they have sent everything.
+    let _ = body::read(request.into_body(), 0, shared.settings.read_timeout).await;
     let mut message = format!("No such operation: {method} {uri}");
     if uri.path().ends_with("/response-streaming-invocations") {
         "cargo local does not stream responses: use Invoke".clone_into(&mut message);
@@ -182,8 +185,8 @@ async fn invoke(
 ) -> Response {
     // Read first even if the request will be refused: some clients read the response only after they
     // have sent everything.
-    let body = shared.bodies.read(&headers, body, MAX_PAYLOAD).await;
-    let event = (body.as_ref()).map_or_else(|_| Bytes::new(), |body| body.bytes.clone());
+    let body = body::read(body, MAX_PAYLOAD, shared.settings.read_timeout).await;
+    let event = body.as_ref().cloned().unwrap_or_default();
     // A name that is not UTF-8 violates the pattern, as an empty one does.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let query = query.unwrap_or_default();
@@ -264,7 +267,7 @@ async fn accept(
     name: &str,
     query: &str,
     headers: &HeaderMap,
-    body: Result<Payload, ApiError>,
+    body: Result<Bytes, ApiError>,
 ) -> Result<Response, ApiError> {
     if headers.contains_key(header::ORIGIN) {
         origin::check(headers)?;
@@ -281,7 +284,7 @@ async fn accept(
         StatusCode::PAYLOAD_TOO_LARGE => InvokeError::too_large(limit).into(),
         _ => error,
     })?;
-    let event = checked(body.bytes.clone(), limit)?;
+    let event = checked(body, limit)?;
     let mut response = Response::default();
     let headers = response.headers_mut();
     headers.insert(AMZN_REQUEST_ID, header_value(request_id));
@@ -298,7 +301,7 @@ async fn accept(
         asynchronous,
     })?;
     if asynchronous {
-        tokio::spawn(await_outcome(request_id, pending, body));
+        tokio::spawn(await_outcome(request_id, pending));
         *response.status_mut() = StatusCode::ACCEPTED;
         return Ok(response);
     }
@@ -312,8 +315,8 @@ async fn accept(
     Ok(response)
 }
 
-/// Says what Lambda would do if an asynchronous invocation fails. The body takes room until then.
-async fn await_outcome(request_id: Uuid, pending: PendingReply, _body: Payload) {
+/// Says what Lambda would do if an asynchronous invocation fails.
+async fn await_outcome(request_id: Uuid, pending: PendingReply) {
     match pending.reply().await {
         Ok(reply) if reply.function_error => warn!(
             "invocation {request_id} is asynchronous: Lambda would retry it twice and then send it to \

@@ -208,7 +208,7 @@ async fn post_reply(
     match fault {
         Some(Fault::PostStatus(status)) => {
             // A body that is not read would end the connection.
-            let _ = body::discard(body, READ_TIMEOUT).await;
+            let _ = body::read(body, 0, READ_TIMEOUT).await;
             return injected(status);
         }
         Some(Fault::PostReset) => return broken(Breakage::Reset, &connection),
@@ -275,7 +275,7 @@ impl RuntimeApi {
             let told = error_body("Runtime.InvalidResponseModeHeader", message);
             let response = bad_request("InvalidFunctionResponseMode", message);
             let response = reply(told, true, response);
-            let _ = body::discard(body, STREAM_TIMEOUT).await;
+            let _ = body::read(body, 0, STREAM_TIMEOUT).await;
             return response;
         }
         // The body of a reply that will be refused is not kept.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::body::Bodies;
 use crate::faults::Faults;
 use crate::invocations::Invocations;
 use crate::logs::Logs;
@@ -18,7 +17,6 @@ pub(crate) struct Shared {
     pub(crate) invocations: Arc<Invocations>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) faults: Faults,
-    pub(crate) bodies: Bodies,
     /// The function's process, if it is ours and has not ended.
     pub(crate) pid: watch::Sender<Option<u32>>,
     /// What has happened in the last minute, oldest first, for the console.
@@ -32,7 +30,6 @@ impl Shared {
             invocations: Arc::new(Invocations::new(&settings, Arc::clone(&logs))),
             logs,
             faults: Faults::default(),
-            bodies: Bodies::new(settings.read_timeout),
             pid: watch::Sender::default(),
             samples: Mutex::default(),
             settings,
