@@ -1,7 +1,5 @@
 //! Errors of the Lambda API, in the shapes of AWS's API model.
 
-use std::time::Duration;
-
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -11,7 +9,7 @@ use uuid::Uuid;
 use crate::http::{AMZN_REQUEST_ID, header_value, json_response};
 use crate::invocation::InvokeError;
 use crate::logs::one_line;
-use crate::settings::{ACCOUNT_ID, arn};
+use crate::settings::arn;
 
 const AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
@@ -32,9 +30,9 @@ impl ApiError {
         }
     }
 
-    pub(crate) fn invalid_parameter(message: &str) -> Self {
+    pub(crate) fn invalid_parameter(message: impl Into<String>) -> Self {
         let error_type = "InvalidParameterValueException";
-        Self::new(StatusCode::BAD_REQUEST, error_type, message.to_owned())
+        Self::new(StatusCode::BAD_REQUEST, error_type, message.into())
     }
 
     /// Some members violate constraints of the API model.
@@ -55,31 +53,8 @@ impl ApiError {
         Self::not_found(format!("Function not found: {}{qualifier}", arn(name)))
     }
 
-    fn forbidden(message: String) -> Self {
+    pub(crate) fn forbidden(message: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
-    }
-
-    /// The resource belongs to another account.
-    pub(crate) fn access_denied(action: &str, resource: &str) -> Self {
-        Self::forbidden(format!(
-            "User: arn:aws:iam::{ACCOUNT_ID}:user/local is not authorized to perform: {action} on \
-             resource: {resource} because no resource-based policy allows the {action} action"
-        ))
-    }
-
-    /// A request that a web page of another origin may have sent.
-    pub(crate) fn foreign_page() -> Self {
-        let message = "Web pages of other origins may not send this request. Use localhost or an IP \
-                       address in place of the host's name";
-        Self::forbidden(message.to_owned())
-    }
-
-    /// A body is not complete within `limit`.
-    pub(crate) fn timed_out(limit: Duration) -> Self {
-        let seconds = limit.as_secs();
-        let message = format!("The body was not complete within {seconds} seconds");
-        let status = StatusCode::REQUEST_TIMEOUT;
-        Self::new(status, "RequestTimeoutException", message)
     }
 
     pub(crate) fn unknown_operation(status: StatusCode, message: String) -> Self {

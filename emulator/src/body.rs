@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
+use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
@@ -24,13 +25,16 @@ pub(crate) async fn read(
     limit: usize,
     read_timeout: Duration,
 ) -> Result<Bytes, ApiError> {
-    let read = timeout(read_timeout, read_whole(body, limit)).await;
-    read.map_err(|_| ApiError::timed_out(read_timeout))?
-        .map_err(|error| {
-            let message = format!("The body could not be read: {error}");
-            InvokeError::InvalidRequestContent(message)
-        })?
-        .ok_or_else(|| InvokeError::too_large(limit).into())
+    let Ok(read) = timeout(read_timeout, read_whole(body, limit)).await else {
+        let seconds = read_timeout.as_secs();
+        let message = format!("The body was not complete within {seconds} seconds");
+        let status = StatusCode::REQUEST_TIMEOUT;
+        return Err(ApiError::new(status, "RequestTimeoutException", message));
+    };
+    let whole = read.map_err(|error| {
+        InvokeError::InvalidRequestContent(format!("The body could not be read: {error}"))
+    })?;
+    whole.ok_or_else(|| InvokeError::too_large(limit).into())
 }
 
 /// Returns `None` if it is larger.

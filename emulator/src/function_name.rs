@@ -45,7 +45,10 @@ impl FunctionName {
             )));
         }
         if parts.account.is_some_and(|account| account != ACCOUNT_ID) {
-            return Err(ApiError::access_denied(action, given));
+            return Err(ApiError::forbidden(format!(
+                "User: arn:aws:iam::{ACCOUNT_ID}:user/local is not authorized to perform: {action} on \
+                 resource: {given} because no resource-based policy allows the {action} action"
+            )));
         }
         let qualifier = parts.qualifier.map(str::to_owned);
         if qualifier.is_some() && query.is_some() && qualifier != query {

@@ -130,7 +130,7 @@ fn check_json(json: &[u8]) -> Result<(), Box<dyn Error>> {
 pub(crate) fn check_trace_id(trace_id: &HeaderValue) -> Result<(), ApiError> {
     if trace_id.len() > MAX_TRACE_ID {
         let message = format!("X-Amzn-Trace-Id must be at most {MAX_TRACE_ID} bytes.");
-        return Err(ApiError::invalid_parameter(&message));
+        return Err(ApiError::invalid_parameter(message));
     }
     Ok(())
 }
@@ -191,90 +191,57 @@ async fn invoke(
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let query = query.unwrap_or_default();
     let request_id = Uuid::new_v4();
-    match accept(&shared, request_id, &name, &query, &headers, body).await {
-        Ok(response) => response,
-        Err(error) => {
-            note_refusal(&shared, request_id, &event, &error);
-            let mut response = error.into_response();
-            let headers = response.headers_mut();
-            headers.insert(AMZN_REQUEST_ID, header_value(request_id));
-            response
+    let invoked = async {
+        let function_arn = invoked_arn(&shared.settings, &name, &query)?;
+        let request = read(request_id, function_arn, &headers, body)?;
+        if headers
+            .get(INVOCATION_TYPE)
+            .is_some_and(|kind| kind == "DryRun")
+        {
+            return Ok(StatusCode::NO_CONTENT.into_response());
         }
-    }
+        respond(&shared, request).await
+    };
+    let mut response = invoked.await.unwrap_or_else(|error: ApiError| {
+        note_refusal(&shared, request_id, &event, &error);
+        error.into_response()
+    });
+    let headers = response.headers_mut();
+    headers.insert(AMZN_REQUEST_ID, header_value(request_id));
+    response
 }
 
-/// What the headers of a request ask for.
-struct Options {
-    invocation_type: InvocationType,
-    trace_id: Option<HeaderValue>,
-    client_context: Option<HeaderValue>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum InvocationType {
-    RequestResponse,
-    Event,
-    DryRun,
-}
-
-impl Options {
-    fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
-        let invocation_type = match headers.get(INVOCATION_TYPE).map(HeaderValue::as_bytes) {
-            None | Some(b"RequestResponse") => InvocationType::RequestResponse,
-            Some(b"Event") => InvocationType::Event,
-            Some(b"DryRun") => InvocationType::DryRun,
-            Some(other) => {
-                let values = "[Event, RequestResponse, DryRun]";
-                return Err(no_such_value("invocationType", other, values));
-            }
-        };
-        match headers.get(LOG_TYPE).map(HeaderValue::as_bytes) {
-            None | Some(b"None") => {}
-            Some(b"Tail") => {
-                return Err(ApiError::invalid_parameter(
-                    "Tail logs are not supported for functions configured with capacity provider",
-                ));
-            }
-            Some(other) => return Err(no_such_value("logType", other, "[None, Tail]")),
-        }
-        for (header, feature) in [
-            (DURABLE_EXECUTION_NAME, "durable executions"),
-            (TENANT_ID, "tenant isolation"),
-        ] {
-            if headers.contains_key(header) {
-                let message = format!("cargo local does not support {feature}.");
-                return Err(ApiError::invalid_parameter(&message));
-            }
-        }
-        let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
-        trace_id.as_ref().map_or(Ok(()), check_trace_id)?;
-        let client_context = value_of(headers, &CLIENT_CONTEXT)
-            .map(client_context)
-            .transpose()?;
-        Ok(Self {
-            invocation_type,
-            trace_id,
-            // Lambda passes it on for synchronous invocations only.
-            client_context: client_context.filter(|_| invocation_type != InvocationType::Event),
-        })
-    }
-}
-
-/// Invokes the function, if nothing is wrong with the request.
-async fn accept(
-    shared: &Shared,
+/// What a request asks for, if nothing is wrong with it.
+fn read(
     request_id: Uuid,
-    name: &str,
-    query: &str,
+    function_arn: HeaderValue,
     headers: &HeaderMap,
     body: Result<Bytes, ApiError>,
-) -> Result<Response, ApiError> {
+) -> Result<InvokeRequest, ApiError> {
     if headers.contains_key(header::ORIGIN) {
         origin::check(headers)?;
     }
-    let function_arn = invoked_arn(&shared.settings, name, query)?;
-    let options = Options::read(headers)?;
-    let asynchronous = options.invocation_type == InvocationType::Event;
+    let types = ["Event", "RequestResponse", "DryRun"];
+    let asynchronous = one_of(headers, INVOCATION_TYPE, "invocationType", types)? == Some("Event");
+    if one_of(headers, LOG_TYPE, "logType", ["None", "Tail"])? == Some("Tail") {
+        return Err(ApiError::invalid_parameter(
+            "Tail logs are not supported for functions configured with capacity provider",
+        ));
+    }
+    for (header, feature) in [
+        (DURABLE_EXECUTION_NAME, "durable executions"),
+        (TENANT_ID, "tenant isolation"),
+    ] {
+        if headers.contains_key(header) {
+            return Err(ApiError::invalid_parameter(format!(
+                "cargo local does not support {feature}."
+            )));
+        }
+    }
+    let trace_id = value_of(headers, &AMZN_TRACE_ID).cloned();
+    let trace_id = trace_id.unwrap_or_else(|| new_trace_id(request_id));
+    check_trace_id(&trace_id)?;
+    let client_context = value_of(headers, &CLIENT_CONTEXT).map(client_context);
     let limit = if asynchronous {
         MAX_ASYNCHRONOUS_PAYLOAD
     } else {
@@ -284,34 +251,35 @@ async fn accept(
         StatusCode::PAYLOAD_TOO_LARGE => InvokeError::too_large(limit).into(),
         _ => error,
     })?;
-    let event = checked(body, limit)?;
-    let mut response = Response::default();
-    let headers = response.headers_mut();
-    headers.insert(AMZN_REQUEST_ID, header_value(request_id));
-    if options.invocation_type == InvocationType::DryRun {
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        return Ok(response);
-    }
-    let pending = shared.invocations.submit(InvokeRequest {
+    Ok(InvokeRequest {
         request_id,
-        event,
+        event: checked(body, limit)?,
         function_arn,
-        trace_id: (options.trace_id).unwrap_or_else(|| new_trace_id(request_id)),
-        client_context: options.client_context,
+        trace_id,
+        // Lambda passes it on for synchronous invocations only.
+        client_context: client_context.transpose()?.filter(|_| !asynchronous),
         asynchronous,
-    })?;
+    })
+}
+
+/// Invokes the function.
+async fn respond(shared: &Shared, request: InvokeRequest) -> Result<Response, ApiError> {
+    let (request_id, asynchronous) = (request.request_id, request.asynchronous);
+    let pending = shared.invocations.submit(request)?;
     if asynchronous {
         tokio::spawn(await_outcome(request_id, pending));
-        *response.status_mut() = StatusCode::ACCEPTED;
-        return Ok(response);
+        return Ok(StatusCode::ACCEPTED.into_response());
     }
     let reply = pending.reply().await?;
-    headers.insert(EXECUTED_VERSION, HeaderValue::from_static(PUBLISHED));
-    headers.insert(header::CONTENT_TYPE, JSON);
+    let headers = [
+        (EXECUTED_VERSION, HeaderValue::from_static(PUBLISHED)),
+        (header::CONTENT_TYPE, JSON),
+    ];
+    let mut response = (headers, reply.payload).into_response();
     if reply.function_error {
+        let headers = response.headers_mut();
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
     }
-    *response.body_mut() = Body::from(reply.payload);
     Ok(response)
 }
 
@@ -327,11 +295,23 @@ async fn await_outcome(request_id: Uuid, pending: PendingReply) {
     }
 }
 
-/// The error for a header whose value is not one of the API model's.
-fn no_such_value(member: &str, value: &[u8], values: &str) -> ApiError {
-    let value = String::from_utf8_lossy(value);
-    let constraint = format!("Member must satisfy enum value set: {values}");
-    ApiError::validation(&[violation(&value, member, &constraint)])
+/// The value of a header that must be one of the API model's.
+fn one_of<const N: usize>(
+    headers: &HeaderMap,
+    name: HeaderName,
+    member: &str,
+    values: [&'static str; N],
+) -> Result<Option<&'static str>, ApiError> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let known = values.into_iter().find(|known| value == known);
+    known.map(Some).ok_or_else(|| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let values = values.join(", ");
+        let constraint = format!("Member must satisfy enum value set: [{values}]");
+        ApiError::validation(&[violation(&value, member, &constraint)])
+    })
 }
 
 /// The JSON object in a client context: Lambda decodes it for the function. Its members are not

@@ -46,10 +46,11 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     let origin = headers.get(header::ORIGIN).map(text);
     let is_own = origin.is_none_or(|origin| origin == format!("http://{host}"));
     if is_own && is_local(&host) {
-        Ok(())
-    } else {
-        Err(ApiError::foreign_page())
+        return Ok(());
     }
+    let message = "Web pages of other origins may not send this request. Use localhost or an IP \
+                   address in place of the host's name";
+    Err(ApiError::forbidden(message.to_owned()))
 }
 
 fn text(value: &HeaderValue) -> String {
