@@ -200,28 +200,26 @@ fn command(settings: &Settings, runtime_api: SocketAddr) -> Result<Command, Star
     let given = &settings.bootstrap;
     let fail = |reason: &str| StartError::cannot_run(given, reason);
     let failed = |error: io::Error| fail(&error.to_string());
-    let current = || env::current_dir().map_err(failed);
-    let (executable, directory) = if given.components().count() == 1 && !given.exists() {
-        (given.clone(), current()?)
-    } else {
-        let executable = path::absolute(given).map_err(failed)?;
-        let metadata = fs::metadata(&executable).map_err(failed)?;
-        if metadata.is_dir() {
+    let executable = path::absolute(given).map_err(failed)?;
+    let is_in_path = given.components().count() == 1 && !given.exists();
+    if !is_in_path {
+        let file = fs::metadata(&executable).map_err(failed)?;
+        if file.is_dir() {
             return Err(fail(
                 "it is a directory; give the path of the executable in it",
             ));
         }
-        if metadata.permissions().mode() & 0o111 == 0 {
+        if file.permissions().mode() & 0o111 == 0 {
             return Err(fail("it is not executable; try chmod +x"));
         }
-        let directory = match executable.parent() {
-            Some(own) if settings.arguments.is_empty() => own.to_owned(),
-            _ => current()?,
-        };
-        (executable, directory)
+    }
+    let is_interpreter = is_in_path || !settings.arguments.is_empty();
+    let directory = match executable.parent() {
+        Some(own) if !is_interpreter => own.to_owned(),
+        _ => env::current_dir().map_err(failed)?,
     };
     let inherited = INHERITED.iter();
-    let mut command = Command::new(executable);
+    let mut command = Command::new(if is_in_path { given } else { &executable });
     command
         .args(&settings.arguments)
         .env_clear()

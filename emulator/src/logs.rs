@@ -89,14 +89,6 @@ struct Pipe {
     drains: AtomicUsize,
 }
 
-/// Whether more can come out of a pipe.
-#[derive(PartialEq, Eq)]
-enum More {
-    Now,
-    Later,
-    Never,
-}
-
 impl Logs {
     pub(crate) fn new(echo: bool) -> Self {
         Self {
@@ -139,10 +131,12 @@ impl Logs {
         Ok(async move {
             while pipe.receiver.readable().await.is_ok() {
                 // Whoever drains the pipe comes first: the lock alone would not let them in.
-                if pipe.drains.load(Ordering::Relaxed) == 0
-                    && logs.read(&pipe, |buffer| pipe.receiver.try_read(buffer)) == More::Never
-                {
-                    break;
+                if pipe.drains.load(Ordering::Relaxed) == 0 {
+                    match logs.read(&pipe, |buffer| pipe.receiver.try_read(buffer)) {
+                        Ok(0) => break,
+                        Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
+                        _ => {}
+                    }
                 }
                 // A function that prints without pause is always readable.
                 yield_now().await;
@@ -159,7 +153,7 @@ impl Logs {
             // here for ever.
             for _ in 0..PIPE_CAPACITY / READ_SIZE {
                 let read = |buffer: &mut [u8]| Ok(nix::unistd::read(&pipe.receiver, buffer)?);
-                if self.read(pipe, read) != More::Now {
+                if !matches!(self.read(pipe, read), Ok(1..)) {
                     break;
                 }
             }
@@ -168,20 +162,17 @@ impl Logs {
     }
 
     /// Reads once from a pipe.
-    fn read(&self, pipe: &Pipe, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> More {
+    fn read(
+        &self,
+        pipe: &Pipe,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let mut partial = lock(&pipe.partial);
         let mut buffer = [0; READ_SIZE];
-        let length = match read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return More::Now,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::Later,
-            Ok(0) | Err(_) => {
-                if !partial.is_empty() {
-                    self.push(&std::mem::take(&mut *partial));
-                }
-                return More::Never;
-            }
-            Ok(length) => length,
-        };
+        let length = read(&mut buffer)?;
+        if length == 0 && !partial.is_empty() {
+            self.push(&std::mem::take(&mut *partial));
+        }
         for piece in buffer[..length].split_inclusive(|&byte| byte == b'\n') {
             partial.extend_from_slice(piece);
             if piece.ends_with(b"\n") || partial.len() >= MAX_LINE {
@@ -189,7 +180,7 @@ impl Logs {
                 partial.clear();
             }
         }
-        More::Now
+        Ok(length)
     }
 
     fn push(&self, line: &[u8]) {

@@ -21,23 +21,20 @@ use crate::invocations::timed_out;
 #[error("{message}")]
 pub struct StartError {
     message: String,
-    caller_error: CallerError,
-}
-
-/// What callers are told who waited for the function.
-#[derive(Debug)]
-enum CallerError {
-    /// What the function has reported to `/init/error`.
-    Reported(Bytes),
-    /// The type and the reason.
-    Other(&'static str, String),
+    /// What callers are told who waited for the function.
+    error_type: &'static str,
+    reason: String,
+    /// What they are told instead: what the function has reported to `/init/error`.
+    reported: Option<Bytes>,
 }
 
 impl StartError {
     fn new(message: String, error_type: &'static str, reason: String) -> Self {
         Self {
             message,
-            caller_error: CallerError::Other(error_type, reason),
+            error_type,
+            reason,
+            reported: None,
         }
     }
 
@@ -60,9 +57,10 @@ impl StartError {
     }
 
     pub(crate) fn reported(body: Bytes) -> Self {
+        let message = format!("the function could not start: {}", describe(&body));
         Self {
-            message: format!("the function could not start: {}", describe(&body)),
-            caller_error: CallerError::Reported(body),
+            reported: Some(body),
+            ..Self::new(message, "", String::new())
         }
     }
 
@@ -85,16 +83,11 @@ impl StartError {
 
     /// The reply for a caller who waited for the function.
     pub(crate) fn for_caller(&self, request_id: Uuid) -> Reply {
-        match &self.caller_error {
-            CallerError::Reported(body) => Reply {
-                request_id,
-                payload: body.clone(),
-                function_error: true,
-            },
-            CallerError::Other(error_type, reason) => {
-                Reply::failure(request_id, error_type, reason)
-            }
+        let mut reply = Reply::failure(request_id, self.error_type, &self.reason);
+        if let Some(body) = &self.reported {
+            reply.payload = body.clone();
         }
+        reply
     }
 }
 
