@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::body::{self, MAX_PAYLOAD};
-use crate::http::{error, header_value, json_response};
+use crate::http::{error, header_value, json_response, text};
 use crate::lock::lock;
 use crate::logs::one_line;
 use crate::settings::{ACCOUNT_ID, PUBLISHED};
@@ -154,11 +154,6 @@ impl Extensions {
 
 fn refuse<T>(error_type: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal(error_type, message.into()))
-}
-
-fn text(headers: &HeaderMap, name: &HeaderName) -> String {
-    let value = headers.get(name).map(HeaderValue::as_bytes);
-    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
 }
 
 pub(crate) fn router(extensions: Arc<Extensions>) -> Router {

@@ -28,7 +28,9 @@ use uuid::Uuid;
 
 use crate::api_error::ApiError;
 use crate::body::{self, MAX_PAYLOAD};
-use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, json_response, value_of};
+use crate::http::{
+    AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, json_response, text, value_of,
+};
 use crate::invoke_api::{check_trace_id, new_trace_id, note_refusal, submit};
 use crate::shared::Shared;
 
@@ -115,22 +117,12 @@ fn event(call: &Call, body: &Bytes) -> Value {
     let request = &call.request;
     let path = request.uri.path();
     let query = request.uri.query().unwrap_or_default();
-    let text = |name: HeaderName| {
-        let value = request.headers.get(name).map(HeaderValue::as_bytes);
-        String::from_utf8_lossy(value.unwrap_or_default())
-    };
+    let text = |name: HeaderName| text(&request.headers, &name);
     let domain_name = text(header::HOST);
     // AWS's is `ID.lambda-url.REGION.on.aws`.
     let id = domain_name.split(['.', ':']).next();
     let port = domain_name.rsplit_once(':').map_or("80", |(_, port)| port);
     let mut headers = headers(&request.headers);
-    let cookies: Vec<_> = (request.headers.get_all(header::COOKIE).iter())
-        .map(|cookies| String::from_utf8_lossy(cookies.as_bytes()))
-        .flat_map(|cookies| cookies.split("; ").map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    if !cookies.is_empty() {
-        headers.insert("cookie".to_owned(), cookies.join("; "));
-    }
     let source_ip = call.source.ip().to_string();
     let forwarded_for = match headers.get("x-forwarded-for") {
         Some(before) => format!("{before}, {source_ip}"),
@@ -169,8 +161,8 @@ fn event(call: &Call, body: &Bytes) -> Value {
         },
         "isBase64Encoded": false,
     });
-    if !cookies.is_empty() {
-        event["cookies"] = cookies.into();
+    if let Some(cookies) = headers.get("cookie") {
+        event["cookies"] = cookies.split("; ").collect();
     }
     if !query.is_empty() {
         let pairs = form_urlencoded::parse(query.as_bytes());
@@ -204,10 +196,11 @@ fn is_text(content_type: &str) -> bool {
         .any(|kind| content_type.contains(kind))
 }
 
-/// The headers of an event: all but those of the connection, and the cookies.
+/// The headers of an event: all but those of the connection.
 fn headers(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let is_passed = |name: &HeaderName| *name != header::COOKIE && !HOP_BY_HOP.contains(name);
-    let passed = headers.iter().filter(|(name, _)| is_passed(name));
+    let passed = headers
+        .iter()
+        .filter(|(name, _)| !HOP_BY_HOP.contains(name));
     joined(passed.map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes());
         (name.as_str().into(), value)

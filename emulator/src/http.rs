@@ -38,6 +38,12 @@ pub(crate) fn value_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<
     headers.get(name).filter(|value| !value.is_empty())
 }
 
+/// The text of a header, empty if there is none.
+pub(crate) fn text(headers: &HeaderMap, name: &HeaderName) -> String {
+    let value = headers.get(name).map(HeaderValue::as_bytes);
+    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+}
+
 pub(crate) fn json_response(body: &Value) -> Response {
     ([(header::CONTENT_TYPE, JSON)], body.to_string()).into_response()
 }

@@ -203,20 +203,6 @@ impl Invocations {
         self.hand_out(&mut state);
     }
 
-    /// Whether a reply to this invocation would be accepted.
-    pub(crate) fn check(
-        &self,
-        environment: u64,
-        request_id: Uuid,
-        invocation_id: Option<&str>,
-    ) -> Result<(), ReplyError> {
-        let state = self.state();
-        let workers = state.environments.get(&environment);
-        workers
-            .ok_or(ReplyError::Unknown)?
-            .check(request_id, invocation_id)
-    }
-
     /// Accepts the reply of a worker, or the body of its error.
     pub(crate) fn reply(
         &self,

@@ -250,18 +250,16 @@ async fn start(cli: Cli) -> Result<Started, Error> {
 }
 
 fn read_event(event: &str) -> Result<Vec<u8>, Error> {
-    let mut payload = Vec::new();
-    match event.strip_prefix('@') {
-        Some(path) => {
-            payload = fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
-        }
+    let (from, read) = match event.strip_prefix('@') {
+        Some(path) => (path, fs::read(path)),
         None if event == "-" => {
+            let mut payload = Vec::new();
             let read = stdin().read_to_end(&mut payload);
-            read.map_err(|error| format!("cannot read standard input: {error}"))?;
+            ("standard input", read.map(|_| payload))
         }
-        None => payload.extend_from_slice(event.as_bytes()),
-    }
-    Ok(payload)
+        None => return Ok(event.into()),
+    };
+    read.map_err(|error| format!("cannot read {from}: {error}").into())
 }
 
 /// Prints the reply. Returns whether the function has succeeded.

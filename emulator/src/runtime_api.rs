@@ -278,10 +278,8 @@ impl RuntimeApi {
             let _ = body::read(body, 0, STREAM_TIMEOUT).await;
             return response;
         }
-        // The body of a reply that will be refused is not kept.
         let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
-        let is_wanted = invocations.check(environment, id, invocation_id).is_ok();
-        match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
+        match body::read(body, limit, READ_TIMEOUT).await {
             Ok(payload) => reply(payload, function_error, accepted()),
             Err(refused) if refused.status == StatusCode::PAYLOAD_TOO_LARGE => {
                 let what = format!("maximum allowed payload size ({limit} bytes).");

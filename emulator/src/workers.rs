@@ -117,15 +117,20 @@ impl Workers {
         request_id: Uuid,
         invocation_id: Option<&str>,
     ) -> Result<InFlight, ReplyError> {
-        let checked = self.check(request_id, invocation_id);
-        if let Err(ReplyError::Late) = checked {
-            self.late.retain(|late| *late != request_id);
+        if let Some(in_flight) = self.in_flight.get(&request_id) {
+            // Runtimes older than the header do not echo it.
+            let is_this = |id| Uuid::try_parse(id) == Ok(in_flight.invocation_id);
+            if !invocation_id.is_none_or(is_this) {
+                return Err(ReplyError::Stale);
+            }
+        } else if let Some(place) = self.late.iter().position(|late| *late == request_id) {
+            self.late.remove(place);
             if self.overdue > 0 {
                 self.overdue -= 1;
                 self.await_poll();
             }
+            return Err(ReplyError::Late);
         }
-        checked?;
         self.take_in_flight(request_id).ok_or(ReplyError::Unknown)
     }
 
@@ -185,23 +190,5 @@ impl Workers {
     /// How many poll or have an event.
     fn known(&self) -> usize {
         self.polls.len() + self.in_flight.len() + self.overdue
-    }
-
-    /// Whether a reply to this invocation would be accepted.
-    pub(crate) fn check(
-        &self,
-        request_id: Uuid,
-        invocation_id: Option<&str>,
-    ) -> Result<(), ReplyError> {
-        match self.in_flight.get(&request_id) {
-            // Runtimes older than the header do not echo it.
-            Some(in_flight) => match invocation_id.map(Uuid::try_parse) {
-                None => Ok(()),
-                Some(Ok(id)) if id == in_flight.invocation_id => Ok(()),
-                Some(_) => Err(ReplyError::Stale),
-            },
-            None if self.late.contains(&request_id) => Err(ReplyError::Late),
-            None => Err(ReplyError::Unknown),
-        }
     }
 }
