@@ -21,13 +21,15 @@ use crate::api_error::ApiError;
 use crate::function_name::FunctionName;
 use crate::http::{AMZN_REQUEST_ID, header_value, json_response};
 use crate::origin;
-use crate::settings::{ACCOUNT_ID, MEMORY_MIB, PUBLISHED, REGION, Settings, arn};
+use crate::settings::{MEMORY_MIB, PUBLISHED, Settings, arn};
 use crate::shared::Shared;
 
 const LATEST: &str = "$LATEST";
 
-/// The name of the one capacity provider.
-const CAPACITY_PROVIDER: &str = "local";
+/// The one capacity provider.
+const CAPACITY_PROVIDER: &str = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:local";
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/local";
 
 pub(crate) fn router() -> Router<Arc<Shared>> {
     Router::new()
@@ -112,17 +114,16 @@ async fn get_capacity_provider(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    let arn = capacity_provider_arn();
-    if name != CAPACITY_PROVIDER && name != arn {
+    if name != "local" && name != CAPACITY_PROVIDER {
         let message = format!("Capacity provider not found: {name}");
         return Err(ApiError::not_found(message));
     }
     Ok(respond(&json!({
         "CapacityProvider": {
-            "CapacityProviderArn": arn,
+            "CapacityProviderArn": CAPACITY_PROVIDER,
             "State": "Active",
             "VpcConfig": { "SubnetIds": [], "SecurityGroupIds": [] },
-            "PermissionsConfig": { "CapacityProviderOperatorRoleArn": role_arn() },
+            "PermissionsConfig": { "CapacityProviderOperatorRoleArn": ROLE },
             "InstanceRequirements": { "Architectures": [architecture()] },
         },
     })))
@@ -136,7 +137,8 @@ async fn list_functions(State(shared): Api, RawQuery(query): RawQuery) -> Respon
     let mut functions = vec![describe_version(settings, LATEST)];
     if all {
         let mut published = describe_version(settings, PUBLISHED);
-        published["FunctionArn"] = qualified_arn(&settings.function_name, PUBLISHED).into();
+        let arn = arn(&settings.function_name);
+        published["FunctionArn"] = format!("{arn}:{PUBLISHED}").into();
         functions.push(published);
     }
     respond(&json!({ "Functions": functions }))
@@ -147,23 +149,11 @@ fn respond(body: &Value) -> Response {
     ([(AMZN_REQUEST_ID, request_id)], json_response(body)).into_response()
 }
 
-fn capacity_provider_arn() -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:capacity-provider:{CAPACITY_PROVIDER}")
-}
-
-fn role_arn() -> String {
-    format!("arn:aws:iam::{ACCOUNT_ID}:role/local")
-}
-
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
         architecture => architecture,
     }
-}
-
-fn qualified_arn(name: &str, qualifier: &str) -> String {
-    format!("{}:{qualifier}", arn(name))
 }
 
 /// The configuration of the version that a request names.
@@ -183,7 +173,7 @@ fn configuration(
     }
     let mut configuration = describe_version(settings, version);
     if let Some(qualifier) = qualifier {
-        configuration["FunctionArn"] = qualified_arn(&name, &qualifier).into();
+        configuration["FunctionArn"] = format!("{}:{qualifier}", arn(&name)).into();
     }
     configuration["State"] = "Active".into();
     configuration["LastUpdateStatus"] = "Successful".into();
@@ -204,7 +194,7 @@ fn describe_version(settings: &Settings, version: &str) -> Value {
         "Description": "",
         "Runtime": "provided.al2023",
         "Handler": settings.handler(),
-        "Role": role_arn(),
+        "Role": ROLE,
         "PackageType": "Zip",
         "CodeSize": metadata.map_or(0, |file| file.len()),
         "LastModified": DateTime::<Utc>::from(modified.unwrap_or(SystemTime::UNIX_EPOCH))
@@ -223,7 +213,7 @@ fn describe_version(settings: &Settings, version: &str) -> Value {
         "LoggingConfig": { "LogFormat": "JSON", "LogGroup": settings.log_group() },
         "CapacityProviderConfig": {
             "LambdaManagedInstancesCapacityProviderConfig": {
-                "CapacityProviderArn": capacity_provider_arn(),
+                "CapacityProviderArn": CAPACITY_PROVIDER,
                 "PerExecutionEnvironmentMaxConcurrency": settings.max_concurrency,
                 "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
             },

@@ -175,21 +175,10 @@ impl Invocations {
         };
         while workers.open_polls() > 0
             && let Some(invocation) = state.waiting.pop_front()
-            && let Some(poll) = workers.take_poll()
         {
-            let dispatch = Dispatch {
-                invocation_id: Uuid::new_v4(),
-                deadline_ms: (Utc::now() + self.timeout).timestamp_millis(),
-                request: Arc::clone(&invocation.request),
-            };
+            let deadline = Utc::now() + self.timeout;
             self.logs.expect(invocation.request.request_id);
-            workers.dispatched(InFlight {
-                invocation,
-                invocation_id: dispatch.invocation_id,
-                dispatched: Instant::now(),
-            });
-            // Its receiver is there: one that goes away takes the poll with it.
-            let _ = poll.send(dispatch);
+            workers.dispatch(invocation, deadline.timestamp_millis());
         }
         let most_busy = &mut state.activity.most_busy;
         *most_busy = workers.in_flight().max(*most_busy);

@@ -36,6 +36,7 @@ const PIPE_CAPACITY: usize = 64 * 1024;
 const READ_SIZE: usize = 8 * 1024;
 
 /// The lines that the function printed, to standard output and standard error alike.
+#[derive(Default)]
 pub(crate) struct Logs {
     lines: Mutex<Lines>,
     /// How many lines there have been.
@@ -92,10 +93,8 @@ struct Pipe {
 impl Logs {
     pub(crate) fn new(echo: bool) -> Self {
         Self {
-            lines: Mutex::default(),
-            count: watch::Sender::new(0),
-            pipes: Mutex::default(),
-            echo: AtomicBool::new(echo),
+            echo: echo.into(),
+            ..Self::default()
         }
     }
 

@@ -20,11 +20,8 @@ use crate::start_error::StartError;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LAST_BACK_OFF: Duration = Duration::from_secs(5);
 
-/// An executable to run in place of the current one.
-pub(crate) struct Replacement {
-    pub(crate) bootstrap: PathBuf,
-    pub(crate) outcome: oneshot::Sender<Result<(), StartError>>,
-}
+/// An executable to run in place of the current one, and where to say what came of it.
+pub(crate) type Replacement = (PathBuf, oneshot::Sender<Result<(), StartError>>);
 
 pub(crate) struct Supervisor {
     /// What runs or is to be started again.
@@ -88,7 +85,7 @@ impl Supervisor {
     }
 
     /// Starts another executable while the current environment runs, or ends.
-    async fn replace(&mut self, Replacement { bootstrap, outcome }: Replacement) {
+    async fn replace(&mut self, (bootstrap, outcome): Replacement) {
         let settings = Settings {
             bootstrap,
             ..self.settings.clone()

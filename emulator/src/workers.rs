@@ -5,6 +5,7 @@
 //! does what. How many do it is exact.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +39,7 @@ pub(crate) enum ReplyError {
 pub(crate) type Init = Result<(), Bytes>;
 
 /// The workers of one execution environment.
+#[derive(Default)]
 pub(crate) struct Workers {
     /// How many workers there are.
     count: usize,
@@ -60,11 +62,7 @@ impl Workers {
         Self {
             count,
             init: Some(init),
-            polls: VecDeque::new(),
-            in_flight: HashMap::new(),
-            awaited: VecDeque::new(),
-            overdue: 0,
-            late: VecDeque::new(),
+            ..Self::default()
         }
     }
 
@@ -87,15 +85,24 @@ impl Workers {
         is_first
     }
 
-    /// The oldest poll, for an event.
-    pub(crate) fn take_poll(&mut self) -> Option<oneshot::Sender<Dispatch>> {
-        self.polls.pop_front()
-    }
-
-    /// A poll that was taken has got an event.
-    pub(crate) fn dispatched(&mut self, in_flight: InFlight) {
-        let request_id = in_flight.invocation.request.request_id;
+    /// Gives an event to the oldest poll, of which there must be one.
+    pub(crate) fn dispatch(&mut self, invocation: Invocation, deadline_ms: i64) {
+        let request = Arc::clone(&invocation.request);
+        let (request_id, invocation_id) = (request.request_id, Uuid::new_v4());
+        let in_flight = InFlight {
+            invocation,
+            invocation_id,
+            dispatched: Instant::now(),
+        };
         self.in_flight.insert(request_id, in_flight);
+        if let Some(poll) = self.polls.pop_front() {
+            // Its receiver is there: one that goes away takes the poll with it.
+            let _ = poll.send(Dispatch {
+                invocation_id,
+                deadline_ms,
+                request,
+            });
+        }
     }
 
     /// The client of a poll has gone away.
