@@ -39,15 +39,6 @@ pub struct Build {
 #[error("{0}")]
 pub struct BuildError(String);
 
-impl BuildError {
-    /// There is no such package, binary or example among those that there are.
-    fn missing(what: &str, name: &str, others: &[&str]) -> Self {
-        let but = if others.is_empty() { "" } else { ", but " };
-        let others = others.join(", ");
-        Self(format!("there is no {what} {name:?} here{but}{others}"))
-    }
-}
-
 impl From<io::Error> for BuildError {
     fn from(error: io::Error) -> Self {
         Self(format!("cannot run cargo: {error}"))
@@ -117,31 +108,36 @@ impl Build {
             Some(name) => ("example", Some(name)),
             None => ("bin", self.bin.as_ref()),
         };
+        let packages = &workspace.packages;
+        let around = packages
+            .iter()
+            .filter(|one| directory.starts_with(one.directory()));
+        let here = around.max_by_key(|one| one.directory().components().count());
+        let is_meant = |package: &Package| match (&self.package, here) {
+            (Some(name), _) => package.name == *name,
+            (None, Some(here)) => package.id == here.id,
+            (None, None) => workspace.workspace_default_members.contains(&package.id),
+        };
         let mut all = Vec::new();
-        for package in self.packages(&workspace, directory)? {
+        for package in packages {
             let targets = package.targets.iter();
             let of_kind = targets.filter(|target| target.is(kind));
             all.extend(of_kind.map(|target| (package, target)));
         }
-        let is_wanted = |(package, target): &&(&Package, &CargoTarget)| {
+        let is_wanted = |(package, target): &(&Package, &CargoTarget)| {
             let name = wanted.or(package.default_run.as_ref());
-            name.is_none_or(|name| target.name == *name)
+            is_meant(package) && name.is_none_or(|name| target.name == *name)
         };
-        let found: Vec<_> = all.iter().filter(is_wanted).collect();
+        let found: Vec<_> = all.iter().copied().filter(is_wanted).collect();
         let &[(package, target)] = &found[..] else {
-            if let (Some(name), true) = (wanted, found.is_empty()) {
-                let what = if kind == "bin" { "binary" } else { kind };
-                let others: Vec<_> = all.iter().map(|(_, target)| &*target.name).collect();
-                return Err(BuildError::missing(what, name, &others));
-            }
-            let arguments = |(package, target): &&(&Package, &CargoTarget)| {
-                format!("-p {} --{kind} {}", package.name, target.name)
-            };
-            let candidates: Vec<_> = found.iter().map(arguments).collect();
-            return Err(BuildError(if candidates.is_empty() {
-                "there is no binary here; give an executable with --bootstrap".to_owned()
-            } else {
-                format!("choose a function: {}", candidates.join(" or "))
+            let candidates = if found.is_empty() { all } else { found };
+            let arguments = candidates
+                .iter()
+                .map(|(package, one)| format!("-p {} --{kind} {}", package.name, one.name));
+            let arguments: Vec<_> = arguments.collect();
+            return Err(BuildError(match &arguments[..] {
+                [] => format!("there is no {kind} here; give an executable with --bootstrap"),
+                _ => format!("choose a function: {}", arguments.join(" or ")),
             }));
         };
         Ok(Target {
@@ -151,31 +147,6 @@ impl Build {
             manifest_path: package.manifest_path.clone(),
             build: self,
             workspace,
-        })
-    }
-
-    /// The packages that the function may be in.
-    fn packages<'a>(
-        &self,
-        workspace: &'a Metadata,
-        directory: &Path,
-    ) -> Result<Vec<&'a Package>, BuildError> {
-        let all = workspace.packages.iter();
-        if let Some(name) = &self.package {
-            let named: Vec<_> = all.clone().filter(|one| one.name == *name).collect();
-            if named.is_empty() {
-                let others: Vec<_> = all.map(|one| &*one.name).collect();
-                return Err(BuildError::missing("package", name, &others));
-            }
-            return Ok(named);
-        }
-        let around = |package: &&Package| directory.starts_with(package.directory());
-        let depth = |package: &&Package| package.directory().components().count();
-        let is_default =
-            |package: &&Package| workspace.workspace_default_members.contains(&package.id);
-        Ok(match all.clone().filter(around).max_by_key(depth) {
-            Some(package) => vec![package],
-            None => all.filter(is_default).collect(),
         })
     }
 }
