@@ -87,29 +87,19 @@ impl From<InvokeError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self {
-            status,
-            error_type,
-            message,
-        } = self;
-        let source = if status.is_server_error() {
-            "Service"
-        } else {
-            "User"
-        };
+        let (status, error_type, message) = (self.status, self.error_type, self.message);
         // AWS's model spells the message in two ways, and not every error has a type.
         let body = match error_type {
-            "ResourceNotFoundException" | "ServiceException" => {
-                json!({ "Type": source, "Message": message })
-            }
+            "ServiceException" => json!({ "Type": "Service", "Message": message }),
+            "ResourceNotFoundException" => json!({ "Type": "User", "Message": message }),
             "AccessDeniedException" => json!({ "Message": message }),
             "ValidationException" => json!({ "message": message }),
             "TooManyRequestsException" => json!({
                 "Reason": "ConcurrentInvocationLimitExceeded",
-                "Type": source,
+                "Type": "User",
                 "message": message,
             }),
-            _ => json!({ "Type": source, "message": message }),
+            _ => json!({ "Type": "User", "message": message }),
         };
         // Throttling is normal, and can hit thousands of callers at once: do not log it.
         if status != StatusCode::TOO_MANY_REQUESTS {

@@ -59,14 +59,11 @@ pub(crate) struct Connection(Arc<Mutex<Breakage>>);
 pub(crate) enum Breakage {
     #[default]
     None,
-    /// The connection is reset.
     Reset,
     /// A quarter of the response is written, and nothing after it: a part of the head, because the
     /// body is short.
     CutInHead,
-    /// The response's head is written, and nothing after it.
     CutAfterHead,
-    /// The response is written, and nothing after it.
     CutAfterResponse,
     /// It has happened: nothing is read or written any more.
     Broken,

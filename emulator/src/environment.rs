@@ -28,13 +28,7 @@ use crate::workers::Init;
 
 /// The variables of the emulator's own environment that the function gets as well: needed to run
 /// anything at all, or useful for debugging.
-const INHERITED: [&str; 5] = [
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "AWS_LAMBDA_LOG_LEVEL",
-    "RUST_BACKTRACE",
-];
+const INHERITED: &str = "PATH HOME TMPDIR AWS_LAMBDA_LOG_LEVEL RUST_BACKTRACE";
 
 /// One execution environment, or all of them in turn if somebody else starts the function.
 pub(crate) struct Environment {
@@ -218,7 +212,7 @@ fn command(settings: &Settings, runtime_api: SocketAddr) -> Result<Command, Star
         Some(own) if !is_interpreter => own.to_owned(),
         _ => env::current_dir().map_err(failed)?,
     };
-    let inherited = INHERITED.iter();
+    let inherited = INHERITED.split(' ');
     let mut command = Command::new(if is_in_path { given } else { &executable });
     command
         .args(&settings.arguments)

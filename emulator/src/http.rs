@@ -71,13 +71,10 @@ pub(crate) async fn listen(
     what: &str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listen = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    let listening: io::Result<_> = listen.await;
-    listening.map_err(|error| StartError::cannot_listen(what, address, &error))
+    let failed = |error: io::Error| StartError::cannot_listen(what, address, &error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// Accepts the next connection, however long that takes.

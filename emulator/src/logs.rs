@@ -29,10 +29,7 @@ const MAX_LINE: usize = 64 * 1024;
 /// The memory that a line takes in addition to its bytes, roughly.
 const LINE_OVERHEAD: usize = 48;
 
-/// How many bytes a pipe holds on Linux.
-const PIPE_CAPACITY: usize = 64 * 1024;
-
-/// How many bytes to read from a pipe at once.
+/// How many bytes to read from a pipe at once: an eighth of what it holds on Linux.
 const READ_SIZE: usize = 8 * 1024;
 
 /// The lines that the function printed, to standard output and standard error alike.
@@ -150,7 +147,7 @@ impl Logs {
             pipe.drains.fetch_add(1, Ordering::Relaxed);
             // Not more than a pipe holds: a function that prints faster than this reads would keep it
             // here for ever.
-            for _ in 0..PIPE_CAPACITY / READ_SIZE {
+            for _ in 0..8 {
                 let read = |buffer: &mut [u8]| Ok(nix::unistd::read(&pipe.receiver, buffer)?);
                 if !matches!(self.read(pipe, read), Ok(1..)) {
                     break;

@@ -96,13 +96,11 @@ fn variable(text: &str) -> Result<(OsString, OsString), String> {
         Some((name, value)) => (name, Some(value.into())),
         None => (text, env::var_os(text)),
     };
-    match value {
-        _ if name.is_empty() => Err("it must be NAME=VALUE or NAME".to_owned()),
-        Some(value) => Ok((name.into(), value)),
-        None => Err(format!(
-            "{name} is not set here; give it a value: {name}=VALUE"
-        )),
+    if name.is_empty() {
+        return Err("it must be NAME=VALUE or NAME".to_owned());
     }
+    let not_set = || format!("{name} is not set here; give it a value: {name}=VALUE");
+    Ok((name.into(), value.ok_or_else(not_set)?))
 }
 
 fn function_name(text: &str) -> Result<String, String> {

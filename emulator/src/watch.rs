@@ -88,7 +88,11 @@ impl Watch {
             let changed: Vec<_> = changed.into_iter().collect();
             info!("{} changed: {what}", changed.join(", "));
             self.seen = now;
-            match self.replace(emulator).await {
+            let replaced = async {
+                let executable = self.origin.executable().await?;
+                Ok::<_, Error>(emulator.replace(executable).await?)
+            };
+            match replaced.await {
                 Ok(()) => info!(
                     "the new function is running as process {}; the old one finishes what it has in \
                      flight",
@@ -97,10 +101,6 @@ impl Watch {
                 Err(error) => warn!("{error}; the old function keeps running"),
             }
         }
-    }
-
-    async fn replace(&self, emulator: &Emulator) -> Result<(), Error> {
-        Ok(emulator.replace(self.origin.executable().await?).await?)
     }
 
     /// Waits until files have changed and then not changed again for a period.
