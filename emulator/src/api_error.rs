@@ -49,8 +49,7 @@ impl ApiError {
     }
 
     pub(crate) fn function_not_found(name: &str, qualifier: Option<&str>) -> Self {
-        let qualifier = qualifier.map_or(String::new(), |qualifier| format!(":{qualifier}"));
-        Self::not_found(format!("Function not found: {}{qualifier}", arn(name)))
+        Self::not_found(format!("Function not found: {}", arn(name, qualifier)))
     }
 
     pub(crate) fn forbidden(message: String) -> Self {

@@ -161,8 +161,8 @@ async fn burst(State(shared): State<Arc<Shared>>, body: Body) -> Result<Response
 /// The last invocations in short, the newest first.
 async fn last_invocations(State(shared): State<Arc<Shared>>) -> Response {
     let invocations = shared.invocations.history.newest_first();
-    let invocations: Vec<_> = invocations.iter().map(|past| summary(past)).collect();
-    json_response(&json!({ "invocations": invocations }))
+    let invocations = invocations.iter().map(|past| summary(past));
+    json_response(&json!({ "invocations": invocations.collect::<Value>() }))
 }
 
 fn summary(past: &Past) -> Value {

@@ -1,5 +1,8 @@
 //! The names by which requests name a function.
 
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery};
+
 use crate::api_error::{ApiError, violation};
 use crate::settings::{ACCOUNT_ID, REGION};
 
@@ -25,7 +28,14 @@ pub(crate) struct FunctionName {
 impl FunctionName {
     /// Reads the name in a request's path and the qualifier in its query, and checks them against AWS's
     /// API model. `action` is what the caller needs permission for.
-    pub(crate) fn read(given: &str, query: &str, action: &str) -> Result<Self, ApiError> {
+    pub(crate) fn read(
+        given: Result<Path<String>, PathRejection>,
+        RawQuery(query): RawQuery,
+        action: &str,
+    ) -> Result<Self, ApiError> {
+        // A name that is not UTF-8 violates the pattern, as an empty one does.
+        let given = &*given.map(|Path(given)| given).unwrap_or_default();
+        let query = query.unwrap_or_default();
         let query = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "Qualifier");
         let query = query.map(|(_, value)| value.into_owned());
         let query = query.filter(|qualifier| !qualifier.is_empty());

@@ -69,7 +69,7 @@ fn read(
     get(
         async move |State(shared): Api,
                     name: Result<Path<String>, PathRejection>,
-                    RawQuery(query): RawQuery| {
+                    query: RawQuery| {
             let settings = &shared.settings;
             let configuration = configuration(settings, name, query, action)?;
             Ok::<_, ApiError>(respond(&describe(settings, &configuration)))
@@ -134,12 +134,9 @@ async fn list_functions(State(shared): Api, RawQuery(query): RawQuery) -> Respon
     let all = form_urlencoded::parse(query.as_bytes())
         .any(|(key, value)| key == "FunctionVersion" && value == "ALL");
     let settings = &shared.settings;
-    let mut functions = vec![describe_version(settings, LATEST)];
+    let mut functions = vec![describe_version(settings, None)];
     if all {
-        let mut published = describe_version(settings, PUBLISHED);
-        let arn = arn(&settings.function_name);
-        published["FunctionArn"] = format!("{arn}:{PUBLISHED}").into();
-        functions.push(published);
+        functions.push(describe_version(settings, Some(PUBLISHED)));
     }
     respond(&json!({ "Functions": functions }))
 }
@@ -160,28 +157,22 @@ fn architecture() -> &'static str {
 fn configuration(
     settings: &Settings,
     name: Result<Path<String>, PathRejection>,
-    query: Option<String>,
+    query: RawQuery,
     action: &str,
 ) -> Result<Value, ApiError> {
-    // A name that is not UTF-8 violates the pattern, as an empty one does.
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    let FunctionName { name, qualifier } =
-        FunctionName::read(&name, &query.unwrap_or_default(), action)?;
-    let version = qualifier.as_deref().unwrap_or(LATEST);
-    if name != settings.function_name || ![LATEST, PUBLISHED].contains(&version) {
-        return Err(ApiError::function_not_found(&name, qualifier.as_deref()));
+    let FunctionName { name, qualifier } = FunctionName::read(name, query, action)?;
+    let qualifier = qualifier.as_deref();
+    if name != settings.function_name || !matches!(qualifier, None | Some(LATEST | PUBLISHED)) {
+        return Err(ApiError::function_not_found(&name, qualifier));
     }
-    let mut configuration = describe_version(settings, version);
-    if let Some(qualifier) = qualifier {
-        configuration["FunctionArn"] = format!("{}:{qualifier}", arn(&name)).into();
-    }
+    let mut configuration = describe_version(settings, qualifier);
     configuration["State"] = "Active".into();
     configuration["LastUpdateStatus"] = "Successful".into();
     Ok(configuration)
 }
 
 /// What `ListFunctions` says of a version.
-fn describe_version(settings: &Settings, version: &str) -> Value {
+fn describe_version(settings: &Settings, qualifier: Option<&str>) -> Value {
     let metadata = fs::metadata(&settings.bootstrap).ok();
     let modified = metadata.as_ref().and_then(|file| file.modified().ok());
     let text = |text: &OsStr| text.to_string_lossy().into_owned();
@@ -189,8 +180,8 @@ fn describe_version(settings: &Settings, version: &str) -> Value {
         (settings.environment.iter()).map(|(name, value)| (text(name), Value::from(text(value))));
     json!({
         "FunctionName": settings.function_name,
-        "FunctionArn": arn(&settings.function_name),
-        "Version": version,
+        "FunctionArn": arn(&settings.function_name, qualifier),
+        "Version": qualifier.unwrap_or(LATEST),
         "Description": "",
         "Runtime": "provided.al2023",
         "Handler": settings.handler(),

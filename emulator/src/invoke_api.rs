@@ -29,7 +29,7 @@ use crate::http::{AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, value_of};
 use crate::invocation::{InvokeError, InvokeRequest, Reply};
 use crate::invocations::PendingReply;
 use crate::origin;
-use crate::settings::{PUBLISHED, Settings, arn};
+use crate::settings::{PUBLISHED, arn};
 use crate::shared::Shared;
 
 /// The largest payload of invocation type `Event`, in bytes: 1 MB.
@@ -68,7 +68,7 @@ pub(crate) fn submit(
     shared.invocations.submit(InvokeRequest {
         request_id,
         event,
-        function_arn: header_value(arn(&shared.settings.function_name)),
+        function_arn: header_value(arn(&shared.settings.function_name, None)),
         trace_id,
         client_context: None,
         asynchronous: false,
@@ -83,15 +83,12 @@ pub(crate) fn note_refusal(shared: &Shared, request_id: Uuid, event: &Bytes, err
     }
 }
 
-/// The ARN by which a request invokes the function.
-fn invoked_arn(settings: &Settings, name: &str, query: &str) -> Result<HeaderValue, ApiError> {
-    let FunctionName { name, qualifier } =
-        FunctionName::read(name, query, "lambda:InvokeFunction")?;
-    let arn = arn(&name);
-    match qualifier.as_deref() {
-        _ if name != settings.function_name => {}
-        None => return Ok(header_value(arn)),
-        Some(PUBLISHED) => return Ok(header_value(format_args!("{arn}:{PUBLISHED}"))),
+/// The ARN by which a request invokes the function, if it names it.
+fn invoked_arn(own_name: &str, named: &FunctionName) -> Result<HeaderValue, ApiError> {
+    let (name, qualifier) = (&*named.name, named.qualifier.as_deref());
+    match qualifier {
+        _ if name != own_name => {}
+        None | Some(PUBLISHED) => return Ok(header_value(arn(name, qualifier))),
         Some("$LATEST") => {
             return Err(ApiError::invalid_parameter(
                 "Managed Instances run published versions: invoke $LATEST.PUBLISHED.",
@@ -100,8 +97,8 @@ fn invoked_arn(settings: &Settings, name: &str, query: &str) -> Result<HeaderVal
         Some(_) => {}
     }
     // Without a qualifier, AWS names the version that it looked for.
-    let qualifier = qualifier.as_deref().unwrap_or("$LATEST");
-    Err(ApiError::function_not_found(&name, Some(qualifier)))
+    let looked_for = qualifier.or(Some("$LATEST"));
+    Err(ApiError::function_not_found(name, looked_for))
 }
 
 /// Checks a payload. An empty one becomes `{}`.
@@ -179,7 +176,7 @@ async fn no_such_operation(
 async fn invoke(
     State(shared): State<Arc<Shared>>,
     name: Result<Path<String>, PathRejection>,
-    RawQuery(query): RawQuery,
+    query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -187,12 +184,10 @@ async fn invoke(
     // have sent everything.
     let body = body::read(body, MAX_PAYLOAD, shared.settings.read_timeout).await;
     let event = body.as_ref().cloned().unwrap_or_default();
-    // A name that is not UTF-8 violates the pattern, as an empty one does.
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    let query = query.unwrap_or_default();
     let request_id = Uuid::new_v4();
     let invoked = async {
-        let function_arn = invoked_arn(&shared.settings, &name, &query)?;
+        let named = FunctionName::read(name, query, "lambda:InvokeFunction")?;
+        let function_arn = invoked_arn(&shared.settings.function_name, &named)?;
         let request = read(request_id, function_arn, &headers, body)?;
         if headers
             .get(INVOCATION_TYPE)

@@ -208,7 +208,8 @@ fn function_name(bootstrap: &Path) -> String {
     name.take(64).collect()
 }
 
-/// The ARN of a function of this account and Region, without a qualifier.
-pub(crate) fn arn(function_name: &str) -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{function_name}")
+/// The ARN of a function of this account and Region, or of a version of it.
+pub(crate) fn arn(function_name: &str, qualifier: Option<&str>) -> String {
+    let qualifier = qualifier.map_or(String::new(), |qualifier| format!(":{qualifier}"));
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{function_name}{qualifier}")
 }
