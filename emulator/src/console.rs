@@ -190,11 +190,8 @@ fn summary(past: &Past) -> Value {
 
 fn excerpt(text: &[u8]) -> String {
     // No character takes more than four bytes.
-    let start = &text[..text.len().min(4 * EXCERPT)];
-    String::from_utf8_lossy(start)
-        .chars()
-        .take(EXCERPT)
-        .collect()
+    let start = String::from_utf8_lossy(&text[..text.len().min(4 * EXCERPT)]);
+    start.chars().take(EXCERPT).collect()
 }
 
 /// One of the last invocations, with its whole event and reply and its log lines.

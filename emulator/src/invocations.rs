@@ -449,9 +449,7 @@ impl PendingReply {
 impl Drop for PendingReply {
     /// An event whose caller goes away before a worker takes it is not handed out.
     fn drop(&mut self) {
-        if self.receiver.is_terminated()
-            || matches!(self.receiver.try_recv(), Err(TryRecvError::Closed))
-        {
+        if let Err(TryRecvError::Closed) = self.receiver.try_recv() {
             return;
         }
         let mut state = self.invocations.state();

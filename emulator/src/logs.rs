@@ -207,10 +207,9 @@ impl Logs {
     /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
         let lines = lock(&self.lines);
-        let skipped = first.saturating_sub(lines.forgotten);
-        let kept = lines.kept.iter().map(|(line, _)| Arc::clone(line));
-        kept.skip(usize::try_from(skipped).unwrap_or(usize::MAX))
-            .collect()
+        let skipped = usize::try_from(first.saturating_sub(lines.forgotten));
+        let kept = lines.kept.iter().skip(skipped.unwrap_or(usize::MAX));
+        kept.map(|(line, _)| Arc::clone(line)).collect()
     }
 
     /// The lines that name an invocation, as far as they are kept. Nothing else tells whose a line is:

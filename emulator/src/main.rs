@@ -106,10 +106,9 @@ fn variable(text: &str) -> Result<(OsString, OsString), String> {
 fn function_name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("it must be 1 to 64 letters, digits, '-' and '_'".to_owned())
+        return Ok(text.to_owned());
     }
+    Err("it must be 1 to 64 letters, digits, '-' and '_'".to_owned())
 }
 
 #[tokio::main]
@@ -149,24 +148,19 @@ fn say(line: &str) {
     let _ = StandardError.write_all(format!("{line}\n").as_bytes());
 }
 
-/// What has been started with a command line.
-enum Started {
-    /// Whether the invocation has succeeded.
-    Invoked(bool),
-    Serving(Box<Emulator>, Option<Watch>),
-}
-
 /// Returns whether it has succeeded.
 async fn run(cli: Cli) -> Result<bool, Error> {
     let mut end = signals()?;
-    let started = tokio::select! {
+    let (emulator, event, watch) = tokio::select! {
         started = start(cli) => started?,
         _ = end.recv() => return Ok(false),
     };
-    let (emulator, watch) = match started {
-        Started::Invoked(succeeded) => return Ok(succeeded),
-        Started::Serving(emulator, watch) => (emulator, watch),
-    };
+    if let Some(event) = event {
+        return tokio::select! {
+            succeeded = invoke(emulator, event) => succeeded,
+            _ = end.recv() => Ok(false),
+        };
+    }
     let watching = async {
         match watch {
             Some(watch) => watch.run(&emulator).await,
@@ -185,7 +179,8 @@ async fn run(cli: Cli) -> Result<bool, Error> {
     Ok(true)
 }
 
-async fn start(cli: Cli) -> Result<Started, Error> {
+/// Starts the function. Returns the event to invoke it with, or what to watch while it serves.
+async fn start(cli: Cli) -> Result<(Emulator, Option<Vec<u8>>, Option<Watch>), Error> {
     for path in cli.watch.iter().flatten() {
         let cannot_watch = |error| format!("cannot watch {}: {error}", path.display());
         fs::metadata(path).map_err(cannot_watch)?;
@@ -238,13 +233,12 @@ async fn start(cli: Cli) -> Result<Started, Error> {
     settings.echo = true;
     settings.attach = cli.attach;
     let emulator = Emulator::start(settings.clone()).await?;
-    if let Some(event) = event {
-        return Ok(Started::Invoked(invoke(emulator, event).await?));
+    if event.is_none() {
+        let invitation = invitation(&emulator, &settings);
+        // It serves even if standard output is closed, or full and nobody reads it.
+        spawn_blocking(move || stdout().write_all(invitation.as_bytes()));
     }
-    let invitation = invitation(&emulator, &settings);
-    // It serves even if standard output is closed, or full and nobody reads it.
-    spawn_blocking(move || stdout().write_all(invitation.as_bytes()));
-    Ok(Started::Serving(Box::new(emulator), watch))
+    Ok((emulator, event, watch))
 }
 
 fn read_event(event: &str) -> Result<Vec<u8>, Error> {

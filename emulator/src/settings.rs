@@ -76,8 +76,7 @@ pub struct Settings {
     #[arg(skip = Duration::from_secs(20))]
     pub read_timeout: Duration,
     /// Where to serve the Runtime API to a function that somebody else starts, for example in a
-    /// debugger. The bootstrap is not run then. Such a function may be started again: it is taken for
-    /// another process when it polls after all its connections have been closed.
+    /// debugger, and may start again. The bootstrap is not run then.
     #[arg(skip)]
     pub attach: Option<SocketAddr>,
     /// Where to serve the Invoke API and the console; port 0 is any free port
