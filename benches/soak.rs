@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::fs;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -67,7 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let duration = Duration::from_secs(seconds);
     let mut settings = Settings::new(emulator::build_function()?);
-    settings.max_concurrency = NonZeroU16::new(CONCURRENCY);
+    settings.max_concurrency = CONCURRENCY;
     settings.queue = CONCURRENCY.into();
     let emulator = Arc::new(Emulator::start(settings).await?);
 

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{env, process, thread};
@@ -71,7 +70,7 @@ async fn no_two_threads_write_one_cache_line_per_invocation() {
         format!("--log-file={}", fifo.display()).into(),
         emulator::build_function().unwrap().into(),
     ];
-    settings.max_concurrency = NonZeroU16::new(WORKERS);
+    settings.max_concurrency = WORKERS;
     settings.init_timeout = Duration::from_mins(2);
     settings.timeout = Duration::from_mins(2);
     settings.queue = WORKERS.into();

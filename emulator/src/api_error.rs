@@ -1,7 +1,5 @@
 //! Errors of the Lambda API, in the shapes of AWS's API model.
 
-use std::time::Duration;
-
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -11,7 +9,7 @@ use uuid::Uuid;
 use crate::http::{AMZN_REQUEST_ID, header_value, json_response};
 use crate::invocation::InvokeError;
 use crate::logs::one_line;
-use crate::settings::{ACCOUNT_ID, arn};
+use crate::settings::arn;
 
 const AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
@@ -32,9 +30,9 @@ impl ApiError {
         }
     }
 
-    pub(crate) fn invalid_parameter(message: &str) -> Self {
+    pub(crate) fn invalid_parameter(message: impl Into<String>) -> Self {
         let error_type = "InvalidParameterValueException";
-        Self::new(StatusCode::BAD_REQUEST, error_type, message.to_owned())
+        Self::new(StatusCode::BAD_REQUEST, error_type, message.into())
     }
 
     /// Some members violate constraints of the API model.
@@ -51,40 +49,21 @@ impl ApiError {
     }
 
     pub(crate) fn function_not_found(name: &str, qualifier: Option<&str>) -> Self {
-        let qualifier = qualifier.map_or(String::new(), |qualifier| format!(":{qualifier}"));
-        Self::not_found(format!("Function not found: {}{qualifier}", arn(name)))
+        Self::not_found(format!("Function not found: {}", arn(name, qualifier)))
     }
 
-    fn forbidden(message: String) -> Self {
+    pub(crate) fn forbidden(message: String) -> Self {
         Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
-    }
-
-    /// The resource belongs to another account.
-    pub(crate) fn access_denied(action: &str, resource: &str) -> Self {
-        Self::forbidden(format!(
-            "User: arn:aws:iam::{ACCOUNT_ID}:user/local is not authorized to perform: {action} on \
-             resource: {resource} because no resource-based policy allows the {action} action"
-        ))
-    }
-
-    /// A request that a web page of another origin may have sent.
-    pub(crate) fn foreign_page() -> Self {
-        let message = "Web pages of other origins may not send this request. Use localhost or an IP \
-                       address in place of the host's name";
-        Self::forbidden(message.to_owned())
-    }
-
-    /// A body is not complete within `limit`.
-    pub(crate) fn timed_out(limit: Duration) -> Self {
-        let seconds = limit.as_secs();
-        let message = format!("The body was not complete within {seconds} seconds");
-        let status = StatusCode::REQUEST_TIMEOUT;
-        Self::new(status, "RequestTimeoutException", message)
     }
 
     pub(crate) fn unknown_operation(status: StatusCode, message: String) -> Self {
         Self::new(status, "UnknownOperationException", message)
     }
+}
+
+/// What a member violates, for [`ApiError::validation`].
+pub(crate) fn violation(value: &str, member: &str, constraint: &str) -> String {
+    format!("Value '{value}' at '{member}' failed to satisfy constraint: {constraint}")
 }
 
 impl From<InvokeError> for ApiError {
@@ -107,29 +86,19 @@ impl From<InvokeError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self {
-            status,
-            error_type,
-            message,
-        } = self;
-        let source = if status.is_server_error() {
-            "Service"
-        } else {
-            "User"
-        };
+        let (status, error_type, message) = (self.status, self.error_type, self.message);
         // AWS's model spells the message in two ways, and not every error has a type.
         let body = match error_type {
-            "ResourceNotFoundException" | "ServiceException" => {
-                json!({ "Type": source, "Message": message })
-            }
+            "ServiceException" => json!({ "Type": "Service", "Message": message }),
+            "ResourceNotFoundException" => json!({ "Type": "User", "Message": message }),
             "AccessDeniedException" => json!({ "Message": message }),
             "ValidationException" => json!({ "message": message }),
             "TooManyRequestsException" => json!({
                 "Reason": "ConcurrentInvocationLimitExceeded",
-                "Type": source,
+                "Type": "User",
                 "message": message,
             }),
-            _ => json!({ "Type": source, "message": message }),
+            _ => json!({ "Type": "User", "message": message }),
         };
         // Throttling is normal, and can hit thousands of callers at once: do not log it.
         if status != StatusCode::TOO_MANY_REQUESTS {
@@ -137,7 +106,7 @@ impl IntoResponse for ApiError {
             warn!("Lambda API: {} {error_type}: {message}", status.as_u16());
         }
         let headers = [
-            (AMZN_REQUEST_ID, header_value(&Uuid::new_v4().to_string())),
+            (AMZN_REQUEST_ID, header_value(Uuid::new_v4())),
             (AMZN_ERROR_TYPE, HeaderValue::from_static(error_type)),
         ];
         (status, headers, json_response(&body)).into_response()

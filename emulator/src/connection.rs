@@ -1,38 +1,48 @@
-//! The function's connections to the Runtime API. Their numbers tell workers apart, and a fault can
-//! break them.
+//! The function's connections to the Runtime API, which a fault can break.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::http::accept;
 use crate::lock::lock;
 
-/// Accepts connections that can be made to break, and numbers them from 1.
-pub(crate) struct BreakableListener {
-    pub(crate) tcp: TcpListener,
-    pub(crate) accepted: u64,
-    pub(crate) open: Arc<OpenConnections>,
-}
-
-/// The connections of a function that somebody else starts. Nothing but their end shows that it has
-/// ended.
+/// The connections of a function. Nothing but their end shows that one has ended that somebody else
+/// starts.
 #[derive(Default)]
-pub(crate) struct OpenConnections {
-    count: AtomicUsize,
+pub(crate) struct Connections {
+    open: AtomicUsize,
     /// Whether all have been closed.
     all_closed: AtomicBool,
 }
 
-impl OpenConnections {
+impl Connections {
+    /// Serves a router for ever. Its handlers find the [`Connection`] among the extensions.
+    pub(crate) async fn serve(self: &Arc<Self>, listener: &TcpListener, router: &Router) {
+        loop {
+            let (tcp, _) = accept(listener).await;
+            self.open.fetch_add(1, Ordering::Relaxed);
+            let stream = BreakableStream {
+                tcp,
+                connection: Connection::default(),
+                all: Arc::clone(self),
+            };
+            let service = router.clone().layer(Extension(stream.connection.clone()));
+            let service = TowerToHyperService::new(service);
+            let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(served);
+        }
+    }
+
     /// Whether there was a moment since the last call at which all had been closed. There may be new ones
     /// by now.
     pub(crate) fn were_all_closed(&self) -> bool {
@@ -40,51 +50,20 @@ impl OpenConnections {
     }
 }
 
-impl Listener for BreakableListener {
-    type Io = BreakableStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (BreakableStream, SocketAddr) {
-        let (tcp, address) = accept(&self.tcp).await;
-        self.accepted += 1;
-        self.open.count.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection {
-            number: self.accepted,
-            breakage: Arc::new(Mutex::new(Breakage::None)),
-        };
-        let open = Arc::clone(&self.open);
-        let stream = BreakableStream {
-            tcp,
-            connection,
-            open,
-        };
-        (stream, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
-}
-
 /// A connection of the function to the Runtime API.
-#[derive(Clone)]
-pub(crate) struct Connection {
-    pub(crate) number: u64,
-    breakage: Arc<Mutex<Breakage>>,
-}
+#[derive(Clone, Default)]
+pub(crate) struct Connection(Arc<Mutex<Breakage>>);
 
 /// What happens to a connection at the next write.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Breakage {
+    #[default]
     None,
-    /// The connection is reset.
     Reset,
     /// A quarter of the response is written, and nothing after it: a part of the head, because the
     /// body is short.
     CutInHead,
-    /// The response's head is written, and nothing after it.
     CutAfterHead,
-    /// The response is written, and nothing after it.
     CutAfterResponse,
     /// It has happened: nothing is read or written any more.
     Broken,
@@ -92,30 +71,24 @@ pub(crate) enum Breakage {
 
 impl Connection {
     pub(crate) fn break_with(&self, breakage: Breakage) {
-        *lock(&self.breakage) = breakage;
+        *lock(&self.0) = breakage;
     }
 
     pub(crate) fn is_broken(&self) -> bool {
-        *lock(&self.breakage) == Breakage::Broken
+        *lock(&self.0) == Breakage::Broken
     }
 }
 
-impl Connected<IncomingStream<'_, BreakableListener>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, BreakableListener>) -> Self {
-        stream.io().connection.clone()
-    }
-}
-
-pub(crate) struct BreakableStream {
+struct BreakableStream {
     tcp: TcpStream,
     connection: Connection,
-    open: Arc<OpenConnections>,
+    all: Arc<Connections>,
 }
 
 impl Drop for BreakableStream {
     fn drop(&mut self) {
-        if self.open.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.open.all_closed.store(true, Ordering::Relaxed);
+        if self.all.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.all.all_closed.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -123,7 +96,7 @@ impl Drop for BreakableStream {
 impl BreakableStream {
     /// How many of these bytes to write now.
     fn writable(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut breakage = lock(&self.connection.breakage);
+        let mut breakage = lock(&self.connection.0);
         let length = match *breakage {
             Breakage::None => return Ok(bytes.len()),
             Breakage::Broken => return Err(io::ErrorKind::BrokenPipe.into()),

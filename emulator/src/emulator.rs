@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::iter;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -15,19 +16,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::console::{self, Console};
-use crate::environment::{Environment, Shared};
-use crate::faults::{Fault, Faults};
+use crate::console;
+use crate::environment::Environment;
+use crate::faults::Fault;
 use crate::function_url;
 use crate::functions_api;
 use crate::http::{listen, serve};
 use crate::invocation::{InvokeError, Reply};
-use crate::invocations::Invocations;
-use crate::invoke_api::{self, InvokeApi};
-use crate::logs::Logs;
+use crate::invoke_api;
 use crate::memory;
 use crate::other_service;
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::start_error::StartError;
 use crate::supervisor::{Replacement, Supervisor};
 
@@ -40,10 +40,6 @@ const LAST_REPLIES: Duration = Duration::from_secs(5);
 pub struct Emulator {
     shared: Arc<Shared>,
     variables: Vec<(OsString, OsString)>,
-    invoke_api: Arc<InvokeApi>,
-    invoke_address: SocketAddr,
-    function_url_address: SocketAddr,
-    pid: watch::Receiver<Option<u32>>,
     replacements: mpsc::Sender<Replacement>,
     terminate: oneshot::Sender<()>,
     supervisor: JoinSet<Option<ExitStatus>>,
@@ -62,77 +58,55 @@ impl Emulator {
     ///
     /// If an address is in use or the bootstrap cannot be run, and if before its first poll the
     /// function ends, reports an error, or exceeds [`Settings::init_timeout`].
-    pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let (invoke_listener, invoke_address) =
-            listen("Invoke API", settings.invoke_address).await?;
-        let (function_url_listener, function_url_address) =
-            listen("function URL", settings.function_url_address).await?;
-
-        let logs = Arc::new(Logs::new(settings.echo));
-        let invocations = Arc::new(Invocations::new(&settings, Arc::clone(&logs)));
-        let shared = Arc::new(Shared {
-            invocations: Arc::clone(&invocations),
-            logs,
-            faults: Faults::default(),
-        });
+    pub async fn start(mut settings: Settings) -> Result<Self, StartError> {
+        let (invoke_listener, address) = listen("Invoke API", settings.invoke_address).await?;
+        settings.invoke_address = address;
+        let (url_listener, address) = listen("function URL", settings.function_url_address).await?;
+        settings.function_url_address = address;
+        let shared = Arc::new(Shared::new(settings.clone()));
         let (environment, variables) = match settings.attach {
-            Some(address) => Environment::attach(&settings, address, &shared).await?,
+            Some(address) => Environment::attach(address, &shared).await?,
             None => (Environment::start(&settings, &shared).await?, Vec::new()),
         };
+        shared.pid.send_replace(environment.pid());
 
-        let (pid_sender, pid) = watch::channel(environment.pid());
-        let (stop_listening, _) = watch::channel(());
-        let invoke_api = Arc::new(InvokeApi::new(&settings, Arc::clone(&invocations)));
-        let console = Arc::new(Console::new(
-            &settings,
-            Arc::clone(&invoke_api),
-            Arc::clone(&shared),
-            pid.clone(),
-        ));
         let invoke_router = Router::new()
-            .merge(invoke_api::router(Arc::clone(&invoke_api)))
-            .merge(functions_api::router(
-                settings.clone(),
-                function_url_address,
-            ))
-            .merge(console::router(Arc::clone(&console)))
+            .merge(invoke_api::router())
+            .merge(functions_api::router())
+            .merge(console::router())
             .fallback(invoke_api::unknown_path)
             .method_not_allowed_fallback(invoke_api::wrong_method)
             .layer(middleware::from_fn(other_service::refuse));
-        let function_url_router =
-            function_url::router(Arc::clone(&invoke_api), function_url_address.port());
+        let (stop_listening, _) = watch::channel(());
         let mut servers = JoinSet::new();
         for (listener, router) in [
             (invoke_listener, invoke_router),
-            (function_url_listener, function_url_router),
+            (url_listener, function_url::router()),
         ] {
+            let router = router.with_state(Arc::clone(&shared));
             let stop = stop_listening.subscribe();
             servers.spawn(serve(listener, router, settings.read_timeout, stop));
         }
         let mut background = JoinSet::new();
+        let invocations = Arc::clone(&shared.invocations);
         background.spawn(async move { invocations.enforce_deadlines().await });
-        background.spawn(async move { console.observe().await });
+        background.spawn(console::observe(Arc::clone(&shared)));
 
         let (terminate, terminated) = oneshot::channel();
         let (replacements, requests) = mpsc::channel(1);
         let supervisor = Supervisor {
             settings,
             shared: Arc::clone(&shared),
-            pid: pid_sender,
+            requests,
+            current: Some(environment),
             draining: JoinSet::new(),
         };
-        let mut supervisors = JoinSet::new();
-        supervisors.spawn(supervisor.run(environment, requests, terminated));
         Ok(Self {
             shared,
             variables,
-            invoke_api,
-            invoke_address,
-            function_url_address,
-            pid,
             replacements,
             terminate,
-            supervisor: supervisors,
+            supervisor: iter::once(supervisor.run(terminated)).collect(),
             stop_listening,
             servers,
             _background: background,
@@ -142,13 +116,13 @@ impl Emulator {
     /// Where the Invoke API and the console are served.
     #[must_use]
     pub fn invoke_address(&self) -> SocketAddr {
-        self.invoke_address
+        self.shared.settings.invoke_address
     }
 
     /// Where the function URL is served.
     #[must_use]
     pub fn function_url_address(&self) -> SocketAddr {
-        self.function_url_address
+        self.shared.settings.function_url_address
     }
 
     /// With [`Settings::attach`], the variables with which to start the function.
@@ -160,7 +134,7 @@ impl Emulator {
     /// The function's process, or `None` while it has ended and not been started again.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        *self.pid.borrow()
+        *self.shared.pid.borrow()
     }
 
     /// The memory that the function's processes take, in bytes. What they share counts once.
@@ -171,14 +145,11 @@ impl Emulator {
 
     /// Waits until the process is another than `pid` and has polled.
     pub async fn wait_for_restart(&self, pid: u32) -> u32 {
-        let mut current = self.pid.clone();
+        let mut current = self.shared.pid.subscribe();
         let is_other = |current: &Option<u32>| current.is_some_and(|current| current != pid);
         let other = current.wait_for(is_other).await;
-        match other.ok().and_then(|other| *other) {
-            Some(other) => other,
-            // The supervisor has ended, which only `terminate` makes it do.
-            None => std::future::pending().await,
-        }
+        // The sender is in `self`, so this cannot fail.
+        other.ok().and_then(|other| *other).unwrap_or(pid)
     }
 
     /// Starts another executable in place of the current one. From its first poll on it gets all
@@ -190,14 +161,9 @@ impl Emulator {
     /// then goes on.
     pub async fn replace(&self, bootstrap: impl Into<PathBuf>) -> Result<(), StartError> {
         let (outcome, replaced) = oneshot::channel();
-        let bootstrap = bootstrap.into();
-        let request = Replacement { bootstrap, outcome };
-        let _ = self.replacements.send(request).await;
-        match replaced.await {
-            Ok(outcome) => outcome,
-            // The supervisor has ended, which only `terminate` makes it do.
-            Err(_) => std::future::pending().await,
-        }
+        // Only `terminate` ends the supervisor, so neither of them can fail.
+        let _ = self.replacements.send((bootstrap.into(), outcome)).await;
+        replaced.await.unwrap_or(Ok(()))
     }
 
     /// Invokes the function, as a caller of the Invoke API does. An empty payload becomes `{}`.
@@ -206,7 +172,7 @@ impl Emulator {
     ///
     /// If the payload is not JSON or larger than 6 MB, or all workers are busy and the queue is full.
     pub async fn invoke(&self, payload: impl Into<Bytes>) -> Result<Reply, InvokeError> {
-        self.invoke_api.invoke(payload.into()).await
+        invoke_api::invoke_with(&self.shared, payload.into()).await
     }
 
     /// The lines that the function has printed to standard output and standard error, oldest first.
@@ -260,30 +226,19 @@ impl Emulator {
     ///
     /// Callers whose events are in flight get the reply, or the error that the function has exited.
     /// Callers whose events wait get an error.
-    pub async fn terminate(mut self) -> Option<ExitStatus> {
+    pub async fn terminate(self) -> Option<ExitStatus> {
         self.shared.invocations.terminate();
         let _ = self.terminate.send(());
-        let status = self
-            .supervisor
-            .join_next()
-            .await
-            .and_then(Result::ok)
-            .flatten();
+        let status = self.supervisor.join_all().await.pop().flatten();
         drop(self.stop_listening);
         // A caller that does not read its reply is left behind.
-        let _ = timeout(LAST_REPLIES, async {
-            while self.servers.join_next().await.is_some() {}
-        })
-        .await;
+        let _ = timeout(LAST_REPLIES, self.servers.join_all()).await;
         status
     }
 }
 
 impl fmt::Debug for Emulator {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Emulator")
-            .field("pid", &self.pid())
-            .finish_non_exhaustive()
+        write!(formatter, "Emulator {{ pid: {:?} }}", self.pid())
     }
 }

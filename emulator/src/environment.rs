@@ -6,45 +6,29 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{self, Path};
+use std::path;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::extensions::Extensions;
-use crate::faults::Faults;
 use crate::http::listen;
-use crate::invocations::Invocations;
-use crate::logs::Logs;
 use crate::process::Process;
-use crate::runtime_api::{self, RuntimeApi};
+use crate::runtime_api;
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::start_error::{StartError, exit_reason};
 use crate::workers::Init;
 
 /// The variables of the emulator's own environment that the function gets as well: needed to run
 /// anything at all, or useful for debugging.
-const INHERITED: [&str; 5] = [
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "AWS_LAMBDA_LOG_LEVEL",
-    "RUST_BACKTRACE",
-];
-
-/// What all execution environments of an emulator share.
-pub(crate) struct Shared {
-    pub(crate) invocations: Arc<Invocations>,
-    pub(crate) logs: Arc<Logs>,
-    pub(crate) faults: Faults,
-}
+const INHERITED: &str = "PATH HOME TMPDIR AWS_LAMBDA_LOG_LEVEL RUST_BACKTRACE";
 
 /// One execution environment, or all of them in turn if somebody else starts the function.
 pub(crate) struct Environment {
@@ -53,7 +37,6 @@ pub(crate) struct Environment {
     process: Option<Process>,
     has_ended: bool,
     extensions: Arc<Extensions>,
-    termination_grace: Duration,
     shared: Arc<Shared>,
     /// Each ends when every process of the function has closed its standard output or error.
     readers: JoinSet<()>,
@@ -66,17 +49,15 @@ impl Environment {
         settings: &Settings,
         shared: &Arc<Shared>,
     ) -> Result<Self, StartError> {
-        let cannot_run = |error: io::Error| StartError::Bootstrap {
-            path: settings.bootstrap.clone(),
-            reason: error.to_string(),
-        };
+        let cannot_run =
+            |error: io::Error| StartError::cannot_run(&settings.bootstrap, &error.to_string());
         // Each environment has a port of its own, so that no process talks to another's Runtime API.
         let (listener, address) = listen("Runtime API", ([127, 0, 0, 1], 0).into()).await?;
         let first_line = shared.logs.count();
         let process = Process::start(command(settings, address)?);
         let mut process = process.await.map_err(cannot_run)?;
         let output = process.take_output().map_err(cannot_run)?;
-        let (mut environment, mut init) = Self::new(settings, shared, listener, Some(process));
+        let (mut environment, mut init) = Self::new(shared, listener, Some(process));
         let extensions = Arc::clone(&environment.extensions);
         for pipe in output {
             let reader = shared.logs.attach(pipe, environment.number);
@@ -88,60 +69,54 @@ impl Environment {
             lines.split_off(lines.len().saturating_sub(3))
         };
         let limit = settings.init_timeout;
-        let timed_out = async {
-            if limit.is_zero() {
-                std::future::pending::<()>().await;
-            }
-            tokio::time::sleep(limit).await;
-        };
         tokio::select! {
             biased;
             Ok(outcome) = &mut init => match outcome {
                 Ok(()) => Ok(environment),
-                Err(body) => Err(StartError::Init { body }),
+                Err(body) => Err(StartError::reported(body)),
             },
-            status = environment.exited() => {
-                Err(StartError::Exited { status, last_lines: last_lines() })
+            status = environment.exited() => Err(StartError::exited(status, &last_lines())),
+            () = sleep(limit), if !limit.is_zero() => {
+                let extension = extensions.unready();
+                Err(StartError::timed_out(limit, extension.as_deref(), &last_lines()))
             }
-            () = timed_out => Err(StartError::TimedOut {
-                limit,
-                extension: extensions.unready(),
-                last_lines: last_lines(),
-            }),
         }
     }
 
     /// Serves the Runtime API to a function that somebody else starts, and starts again. Returns the
     /// variables with which to start it as well.
     pub(crate) async fn attach(
-        settings: &Settings,
         address: SocketAddr,
         shared: &Arc<Shared>,
     ) -> Result<(Self, Vec<(OsString, OsString)>), StartError> {
         let (listener, address) = listen("Runtime API", address).await?;
         let directory = env::current_dir().unwrap_or_default();
-        let (environment, _) = Self::new(settings, shared, listener, None);
-        Ok((environment, variables(settings, &directory, address)))
+        let (environment, _) = Self::new(shared, listener, None);
+        Ok((environment, shared.settings.variables(&directory, address)))
     }
 
     fn new(
-        settings: &Settings,
         shared: &Arc<Shared>,
         listener: TcpListener,
         process: Option<Process>,
     ) -> (Self, oneshot::Receiver<Init>) {
         let (number, init) = shared.invocations.start_environment();
-        let extensions = Arc::new(Extensions::new(settings));
-        let api = RuntimeApi::new(shared, &extensions, number, process.is_none());
+        let extensions = Arc::new(Extensions::new(Arc::clone(shared)));
+        let runtime_api = runtime_api::serve(
+            listener,
+            Arc::clone(shared),
+            Arc::clone(&extensions),
+            number,
+            process.is_none(),
+        );
         let environment = Self {
             number,
             process,
             has_ended: false,
             extensions,
-            termination_grace: settings.termination_grace,
             shared: Arc::clone(shared),
             readers: JoinSet::new(),
-            _runtime_api: std::iter::once(runtime_api::serve(listener, api)).collect(),
+            _runtime_api: std::iter::once(runtime_api).collect(),
         };
         (environment, init)
     }
@@ -173,10 +148,15 @@ impl Environment {
         (self.shared.invocations).environment_ended(self.number, reason);
     }
 
-    /// Waits until nothing is in flight here, after another environment has replaced this one.
-    pub(crate) fn drained(&self) -> impl Future<Output = ()> + use<> {
+    /// Ends the function as soon as nothing is in flight here, after another environment has replaced
+    /// this one.
+    pub(crate) async fn drain(mut self) {
         let (number, invocations) = (self.number, Arc::clone(&self.shared.invocations));
-        async move { invocations.wait_until_drained(number).await }
+        tokio::select! {
+            () = invocations.wait_until_drained(number) => {}
+            _ = self.exited() => {}
+        }
+        self.terminate().await;
     }
 
     /// Ends the function: with SIGTERM to each of its processes if it has an extension, and with
@@ -191,7 +171,7 @@ impl Environment {
                     process.exited().await;
                     while self.readers.join_next().await.is_some() {}
                 };
-                let _ = timeout(self.termination_grace, ended).await;
+                let _ = timeout(self.shared.settings.termination_grace, ended).await;
             }
             process.signal(Signal::SIGKILL);
         }
@@ -212,56 +192,33 @@ impl Drop for Environment {
 /// Python of a virtual environment is one.
 fn command(settings: &Settings, runtime_api: SocketAddr) -> Result<Command, StartError> {
     let given = &settings.bootstrap;
-    let fail = |reason: String| StartError::Bootstrap {
-        path: given.clone(),
-        reason,
-    };
-    let failed = |error: io::Error| fail(error.to_string());
-    let current = || env::current_dir().map_err(failed);
-    let (executable, directory) = if given.components().count() == 1 && !given.exists() {
-        (given.clone(), current()?)
-    } else {
-        let executable = path::absolute(given).map_err(failed)?;
-        let metadata = fs::metadata(&executable).map_err(failed)?;
-        if metadata.is_dir() {
-            let reason = "it is a directory; give the path of the executable in it";
-            return Err(fail(reason.to_owned()));
+    let fail = |reason: &str| StartError::cannot_run(given, reason);
+    let failed = |error: io::Error| fail(&error.to_string());
+    let executable = path::absolute(given).map_err(failed)?;
+    let is_in_path = given.components().count() == 1 && !given.exists();
+    if !is_in_path {
+        let file = fs::metadata(&executable).map_err(failed)?;
+        if file.is_dir() {
+            return Err(fail(
+                "it is a directory; give the path of the executable in it",
+            ));
         }
-        if metadata.permissions().mode() & 0o111 == 0 {
-            return Err(fail("it is not executable; try chmod +x".to_owned()));
+        if file.permissions().mode() & 0o111 == 0 {
+            return Err(fail("it is not executable; try chmod +x"));
         }
-        let directory = match executable.parent() {
-            Some(own) if settings.arguments.is_empty() => own.to_owned(),
-            _ => current()?,
-        };
-        (executable, directory)
+    }
+    let is_interpreter = is_in_path || !settings.arguments.is_empty();
+    let directory = match executable.parent() {
+        Some(own) if !is_interpreter => own.to_owned(),
+        _ => env::current_dir().map_err(failed)?,
     };
-    let inherited = INHERITED.iter();
-    let mut command = Command::new(executable);
+    let inherited = INHERITED.split(' ');
+    let mut command = Command::new(if is_in_path { given } else { &executable });
     command
         .args(&settings.arguments)
         .env_clear()
         .envs(inherited.filter_map(|name| Some((name, env::var_os(name)?))))
-        .envs(variables(settings, &directory, runtime_api))
+        .envs(settings.variables(&directory, runtime_api))
         .current_dir(&directory);
     Ok(command)
-}
-
-/// The variables that make a process the function.
-fn variables(
-    settings: &Settings,
-    task_root: &Path,
-    runtime_api: SocketAddr,
-) -> Vec<(OsString, OsString)> {
-    let mut variables = vec![
-        ("LAMBDA_TASK_ROOT".into(), task_root.into()),
-        (
-            "AWS_LAMBDA_RUNTIME_API".into(),
-            runtime_api.to_string().into(),
-        ),
-    ];
-    let lambda = settings.lambda_environment().into_iter();
-    variables.extend(lambda.map(|(name, value)| (name.into(), value.into())));
-    variables.extend(settings.environment.iter().cloned());
-    variables
 }

@@ -1,6 +1,9 @@
 //! The names by which requests name a function.
 
-use crate::api_error::ApiError;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery};
+
+use crate::api_error::{ApiError, violation};
 use crate::settings::{ACCOUNT_ID, REGION};
 
 /// `NamespacedFunctionName` of AWS's API model: a name, a partial or a full ARN, each with or without
@@ -16,11 +19,73 @@ const QUALIFIER: &str = r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+";
 const MAX_QUALIFIER: usize = 128;
 
 /// What a request names.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FunctionName {
     /// Without account and Region.
     pub(crate) name: String,
     pub(crate) qualifier: Option<String>,
+}
+
+impl FunctionName {
+    /// Reads the name in a request's path and the qualifier in its query, and checks them against AWS's
+    /// API model. `action` is what the caller needs permission for.
+    pub(crate) fn read(
+        given: Result<Path<String>, PathRejection>,
+        RawQuery(query): RawQuery,
+        action: &str,
+    ) -> Result<Self, ApiError> {
+        // A name that is not UTF-8 violates the pattern, as an empty one does.
+        let given = &*given.map(|Path(given)| given).unwrap_or_default();
+        let query = query.unwrap_or_default();
+        let query = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "Qualifier");
+        let query = query.map(|(_, value)| value.into_owned());
+        let query = query.filter(|qualifier| !qualifier.is_empty());
+        let parts = parts(given);
+        let mut violations = violations("functionName", given, MAX_NAME, NAME, parts.is_some());
+        if let Some(query) = &query {
+            let matches = consists_of(query, "-_$") || is_version(query);
+            let wrong = self::violations("qualifier", query, MAX_QUALIFIER, QUALIFIER, matches);
+            violations.extend(wrong);
+        }
+        let Some(parts) = parts.filter(|_| violations.is_empty()) else {
+            return Err(ApiError::validation(&violations));
+        };
+        if let Some(region) = parts.region.filter(|region| *region != REGION) {
+            return Err(ApiError::not_found(format!(
+                "Functions from '{region}' are not reachable in this region ('{REGION}')"
+            )));
+        }
+        if parts.account.is_some_and(|account| account != ACCOUNT_ID) {
+            return Err(ApiError::forbidden(format!(
+                "User: arn:aws:iam::{ACCOUNT_ID}:user/local is not authorized to perform: {action} on \
+                 resource: {given} because no resource-based policy allows the {action} action"
+            )));
+        }
+        let qualifier = parts.qualifier.map(str::to_owned);
+        if qualifier.is_some() && query.is_some() && qualifier != query {
+            return Err(ApiError::invalid_parameter(
+                "The derived qualifier from the function name does not match the specified \
+                 qualifier.",
+            ));
+        }
+        Ok(Self {
+            name: parts.name.to_owned(),
+            qualifier: qualifier.or(query),
+        })
+    }
+}
+
+/// What a value violates that may have `max` bytes, and must match a pattern.
+fn violations(member: &str, value: &str, max: usize, pattern: &str, matches: bool) -> Vec<String> {
+    let mut constraints = Vec::new();
+    if value.len() > max {
+        let constraint = format!("Member must have length less than or equal to {max}");
+        constraints.push(violation(value, member, &constraint));
+    }
+    if !matches {
+        let constraint = format!("Member must satisfy regular expression pattern: {pattern}");
+        constraints.push(violation(value, member, &constraint));
+    }
+    constraints
 }
 
 /// The parts of a name, an ARN or a part of one.
@@ -29,74 +94,6 @@ struct Parts<'a> {
     account: Option<&'a str>,
     name: &'a str,
     qualifier: Option<&'a str>,
-}
-
-impl FunctionName {
-    /// Reads the name in a request's path and the qualifier in its query. `action` is what the caller
-    /// needs permission for.
-    pub(crate) fn read(given: &str, query: &str, action: &str) -> Result<Self, ApiError> {
-        let query = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "Qualifier");
-        let query = query.map(|(_, value)| value.into_owned());
-        let query = query.filter(|qualifier| !qualifier.is_empty());
-        let Parts {
-            region,
-            account,
-            name,
-            qualifier,
-        } = validated(given, query.as_deref())?;
-        if let Some(region) = region.filter(|region| *region != REGION) {
-            return Err(ApiError::not_found(format!(
-                "Functions from '{region}' are not reachable in this region ('{REGION}')"
-            )));
-        }
-        if account.is_some_and(|account| account != ACCOUNT_ID) {
-            return Err(ApiError::access_denied(action, given));
-        }
-        if let (Some(one), Some(other)) = (qualifier, &query)
-            && one != other
-        {
-            return Err(ApiError::invalid_parameter(
-                "The derived qualifier from the function name does not match the specified \
-                 qualifier.",
-            ));
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            qualifier: qualifier.map(str::to_owned).or(query),
-        })
-    }
-}
-
-/// Checks a name and a qualifier against AWS's API model. Returns the parts of the name.
-fn validated<'a>(name: &'a str, qualifier: Option<&str>) -> Result<Parts<'a>, ApiError> {
-    let parts = parts(name);
-    let mut violations = Vec::new();
-    let mut check = |value: &str, member: &str, max: usize, pattern: &str, matches: bool| {
-        let mut violate = |constraint: String| {
-            violations.push(format!(
-                "Value '{value}' at '{member}' failed to satisfy constraint: {constraint}"
-            ));
-        };
-        if value.len() > max {
-            violate(format!(
-                "Member must have length less than or equal to {max}"
-            ));
-        }
-        if !matches {
-            violate(format!(
-                "Member must satisfy regular expression pattern: {pattern}"
-            ));
-        }
-    };
-    check(name, "functionName", MAX_NAME, NAME, parts.is_some());
-    if let Some(qualifier) = qualifier {
-        let matches = consists_of(qualifier, "-_$") || is_version(qualifier);
-        check(qualifier, "qualifier", MAX_QUALIFIER, QUALIFIER, matches);
-    }
-    match parts {
-        Some(parts) if violations.is_empty() => Ok(parts),
-        _ => Err(ApiError::validation(&violations)),
-    }
 }
 
 /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html> names these forms; the pattern
@@ -116,13 +113,11 @@ fn parts(given: &str) -> Option<Parts<'_>> {
         [account, "function", rest @ ..] => (None, Some(*account), rest),
         rest => (None, None, rest),
     };
+    let (&name, rest) = rest.split_first()?;
+    let qualifier = rest.first().copied();
     let is_account = |account: &str| account.len() == 12 && consists_of(account, "");
-    let (name, qualifier) = match rest {
-        [name] => (*name, None),
-        [name, qualifier] => (*name, Some(*qualifier)),
-        _ => return None,
-    };
-    let is_valid = consists_of(name, "-_.")
+    let is_valid = rest.len() <= 1
+        && consists_of(name, "-_.")
         && account.is_none_or(is_account)
         && qualifier.is_none_or(|part| consists_of(part, "-_") || is_version(part));
     is_valid.then_some(Parts {

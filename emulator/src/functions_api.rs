@@ -3,7 +3,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::SocketAddr;
 use std::path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,25 +21,17 @@ use crate::api_error::ApiError;
 use crate::function_name::FunctionName;
 use crate::http::{AMZN_REQUEST_ID, header_value, json_response};
 use crate::origin;
-use crate::settings::{ACCOUNT_ID, MEMORY_MIB, PUBLISHED, REGION, Settings, arn};
+use crate::settings::{MEMORY_MIB, PUBLISHED, Settings, arn};
+use crate::shared::Shared;
 
 const LATEST: &str = "$LATEST";
 
-/// The name of the one capacity provider.
-const CAPACITY_PROVIDER: &str = "local";
+/// The one capacity provider.
+const CAPACITY_PROVIDER: &str = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:local";
 
-struct FunctionsApi {
-    settings: Settings,
-    function_url: SocketAddr,
-    revision_id: Uuid,
-}
+const ROLE: &str = "arn:aws:iam::123456789012:role/local";
 
-pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
-    let api = FunctionsApi {
-        settings,
-        function_url,
-        revision_id: Uuid::new_v4(),
-    };
+pub(crate) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/2015-03-31/functions", get(list_functions))
         .route("/2015-03-31/functions/", get(list_functions))
@@ -66,28 +57,28 @@ pub(crate) fn router(settings: Settings, function_url: SocketAddr) -> Router {
         )
         // The configuration may hold secrets, in the environment variables.
         .route_layer(middleware::from_fn(origin::only_own_page))
-        .with_state(Arc::new(api))
 }
 
-type Api = State<Arc<FunctionsApi>>;
+type Api = State<Arc<Shared>>;
 
 /// An operation that describes the version that a request names, given its configuration.
 fn read(
     action: &'static str,
-    describe: fn(&FunctionsApi, &Value) -> Value,
-) -> MethodRouter<Arc<FunctionsApi>> {
+    describe: fn(&Settings, &Value) -> Value,
+) -> MethodRouter<Arc<Shared>> {
     get(
-        async move |State(api): Api,
+        async move |State(shared): Api,
                     name: Result<Path<String>, PathRejection>,
-                    RawQuery(query): RawQuery| {
-            let configuration = api.configuration(name, query, action)?;
-            Ok::<_, ApiError>(respond(&describe(&api, &configuration)))
+                    query: RawQuery| {
+            let settings = &shared.settings;
+            let configuration = configuration(settings, name, query, action)?;
+            Ok::<_, ApiError>(respond(&describe(settings, &configuration)))
         },
     )
 }
 
-fn function(api: &FunctionsApi, configuration: &Value) -> Value {
-    let bootstrap = &api.settings.bootstrap;
+fn function(settings: &Settings, configuration: &Value) -> Value {
+    let bootstrap = &settings.bootstrap;
     // A file URL holds an absolute path.
     let path = path::absolute(bootstrap).unwrap_or_else(|_| bootstrap.clone());
     let location = format!("file://{}", path.display());
@@ -97,10 +88,10 @@ fn function(api: &FunctionsApi, configuration: &Value) -> Value {
     })
 }
 
-fn function_url_config(api: &FunctionsApi, configuration: &Value) -> Value {
+fn function_url_config(settings: &Settings, configuration: &Value) -> Value {
     let modified = &configuration["LastModified"];
     json!({
-        "FunctionUrl": format!("http://{}/", api.function_url),
+        "FunctionUrl": format!("http://{}/", settings.function_url_address),
         "FunctionArn": configuration["FunctionArn"],
         "AuthType": "NONE",
         "InvokeMode": "BUFFERED",
@@ -110,7 +101,7 @@ fn function_url_config(api: &FunctionsApi, configuration: &Value) -> Value {
 }
 
 /// There is always exactly one execution environment.
-fn function_scaling_config(_: &FunctionsApi, configuration: &Value) -> Value {
+fn function_scaling_config(_: &Settings, configuration: &Value) -> Value {
     let scaling = json!({ "MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 1 });
     json!({
         "FunctionArn": configuration["FunctionArn"],
@@ -120,51 +111,39 @@ fn function_scaling_config(_: &FunctionsApi, configuration: &Value) -> Value {
 }
 
 async fn get_capacity_provider(
-    State(api): Api,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    let arn = capacity_provider_arn();
-    let is_it = name == CAPACITY_PROVIDER || name == arn;
-    if !is_it || api.settings.max_concurrency.is_none() {
+    if name != "local" && name != CAPACITY_PROVIDER {
         let message = format!("Capacity provider not found: {name}");
         return Err(ApiError::not_found(message));
     }
     Ok(respond(&json!({
         "CapacityProvider": {
-            "CapacityProviderArn": arn,
+            "CapacityProviderArn": CAPACITY_PROVIDER,
             "State": "Active",
             "VpcConfig": { "SubnetIds": [], "SecurityGroupIds": [] },
-            "PermissionsConfig": { "CapacityProviderOperatorRoleArn": role_arn() },
+            "PermissionsConfig": { "CapacityProviderOperatorRoleArn": ROLE },
             "InstanceRequirements": { "Architectures": [architecture()] },
         },
     })))
 }
 
-async fn list_functions(State(api): Api, RawQuery(query): RawQuery) -> Response {
+async fn list_functions(State(shared): Api, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let all = form_urlencoded::parse(query.as_bytes())
         .any(|(key, value)| key == "FunctionVersion" && value == "ALL");
-    let mut functions = vec![api.version(LATEST)];
-    if all && api.settings.version() == PUBLISHED {
-        let mut published = api.version(PUBLISHED);
-        published["FunctionArn"] = qualified_arn(&api.settings.function_name, PUBLISHED).into();
-        functions.push(published);
+    let settings = &shared.settings;
+    let mut functions = vec![describe_version(settings, None)];
+    if all {
+        functions.push(describe_version(settings, Some(PUBLISHED)));
     }
     respond(&json!({ "Functions": functions }))
 }
 
 fn respond(body: &Value) -> Response {
-    let request_id = header_value(&Uuid::new_v4().to_string());
+    let request_id = header_value(Uuid::new_v4());
     ([(AMZN_REQUEST_ID, request_id)], json_response(body)).into_response()
-}
-
-fn capacity_provider_arn() -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:capacity-provider:{CAPACITY_PROVIDER}")
-}
-
-fn role_arn() -> String {
-    format!("arn:aws:iam::{ACCOUNT_ID}:role/local")
 }
 
 fn architecture() -> &'static str {
@@ -174,84 +153,61 @@ fn architecture() -> &'static str {
     }
 }
 
-fn qualified_arn(name: &str, qualifier: &str) -> String {
-    format!("{}:{qualifier}", arn(name))
+/// The configuration of the version that a request names.
+fn configuration(
+    settings: &Settings,
+    name: Result<Path<String>, PathRejection>,
+    query: RawQuery,
+    action: &str,
+) -> Result<Value, ApiError> {
+    let FunctionName { name, qualifier } = FunctionName::read(name, query, action)?;
+    let qualifier = qualifier.as_deref();
+    if name != settings.function_name || !matches!(qualifier, None | Some(LATEST | PUBLISHED)) {
+        return Err(ApiError::function_not_found(&name, qualifier));
+    }
+    let mut configuration = describe_version(settings, qualifier);
+    configuration["State"] = "Active".into();
+    configuration["LastUpdateStatus"] = "Successful".into();
+    Ok(configuration)
 }
 
-impl FunctionsApi {
-    /// The configuration of the version that a request names.
-    fn configuration(
-        &self,
-        name: Result<Path<String>, PathRejection>,
-        query: Option<String>,
-        action: &str,
-    ) -> Result<Value, ApiError> {
-        // A name that is not UTF-8 violates the pattern, as an empty one does.
-        let name = name.map(|Path(name)| name).unwrap_or_default();
-        let FunctionName { name, qualifier } =
-            FunctionName::read(&name, &query.unwrap_or_default(), action)?;
-        let version = match qualifier.as_deref() {
-            None | Some(LATEST) => LATEST,
-            Some(PUBLISHED) => PUBLISHED,
-            Some(_) => "",
-        };
-        let exists = name == self.settings.function_name
-            && (version == LATEST || version == self.settings.version());
-        if !exists {
-            return Err(ApiError::function_not_found(&name, qualifier.as_deref()));
-        }
-        let mut configuration = self.version(version);
-        if let Some(qualifier) = qualifier {
-            configuration["FunctionArn"] = qualified_arn(&name, &qualifier).into();
-        }
-        configuration["State"] = "Active".into();
-        configuration["LastUpdateStatus"] = "Successful".into();
-        Ok(configuration)
-    }
-
-    /// What `ListFunctions` says of a version.
-    fn version(&self, version: &str) -> Value {
-        let settings = &self.settings;
-        let metadata = fs::metadata(&settings.bootstrap).ok();
-        let modified = metadata.as_ref().and_then(|file| file.modified().ok());
-        let text = |text: &OsStr| text.to_string_lossy().into_owned();
-        let variables = (settings.environment.iter())
-            .map(|(name, value)| (text(name), Value::from(text(value))));
-        let mut configuration = json!({
-            "FunctionName": settings.function_name,
-            "FunctionArn": arn(&settings.function_name),
-            "Version": version,
-            "Description": "",
-            "Runtime": "provided.al2023",
-            "Handler": settings.handler(),
-            "Role": role_arn(),
-            "PackageType": "Zip",
-            "CodeSize": metadata.map_or(0, |file| file.len()),
-            "LastModified": DateTime::<Utc>::from(modified.unwrap_or(SystemTime::UNIX_EPOCH))
-                .format("%Y-%m-%dT%H:%M:%S.000%z")
-                .to_string(),
-            "RevisionId": self.revision_id.to_string(),
-            "MemorySize": MEMORY_MIB,
-            // The API model allows 1 to 5400 seconds.
-            "Timeout": match settings.timeout.as_secs() {
-                0 if settings.timeout.is_zero() => 5400,
-                seconds => seconds.clamp(1, 5400),
+/// What `ListFunctions` says of a version.
+fn describe_version(settings: &Settings, qualifier: Option<&str>) -> Value {
+    let metadata = fs::metadata(&settings.bootstrap).ok();
+    let modified = metadata.as_ref().and_then(|file| file.modified().ok());
+    let text = |text: &OsStr| text.to_string_lossy().into_owned();
+    let variables =
+        (settings.environment.iter()).map(|(name, value)| (text(name), Value::from(text(value))));
+    json!({
+        "FunctionName": settings.function_name,
+        "FunctionArn": arn(&settings.function_name, qualifier),
+        "Version": qualifier.unwrap_or(LATEST),
+        "Description": "",
+        "Runtime": "provided.al2023",
+        "Handler": settings.handler(),
+        "Role": ROLE,
+        "PackageType": "Zip",
+        "CodeSize": metadata.map_or(0, |file| file.len()),
+        "LastModified": DateTime::<Utc>::from(modified.unwrap_or(SystemTime::UNIX_EPOCH))
+            .format("%Y-%m-%dT%H:%M:%S.000%z")
+            .to_string(),
+        "MemorySize": MEMORY_MIB,
+        // The API model allows 1 to 5400 seconds.
+        "Timeout": match settings.timeout.as_secs() {
+            0 if settings.timeout.is_zero() => 5400,
+            seconds => seconds.clamp(1, 5400),
+        },
+        "EphemeralStorage": { "Size": 512 },
+        "Architectures": [architecture()],
+        "Environment": { "Variables": variables.collect::<Map<_, _>>() },
+        "TracingConfig": { "Mode": "PassThrough" },
+        "LoggingConfig": { "LogFormat": "JSON", "LogGroup": settings.log_group() },
+        "CapacityProviderConfig": {
+            "LambdaManagedInstancesCapacityProviderConfig": {
+                "CapacityProviderArn": CAPACITY_PROVIDER,
+                "PerExecutionEnvironmentMaxConcurrency": settings.max_concurrency,
+                "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
             },
-            "EphemeralStorage": { "Size": 512 },
-            "Architectures": [architecture()],
-            "Environment": { "Variables": variables.collect::<Map<_, _>>() },
-            "TracingConfig": { "Mode": "PassThrough" },
-            "LoggingConfig": { "LogFormat": "JSON", "LogGroup": settings.log_group() },
-        });
-        if let Some(workers) = settings.max_concurrency {
-            configuration["CapacityProviderConfig"] = json!({
-                "LambdaManagedInstancesCapacityProviderConfig": {
-                    "CapacityProviderArn": capacity_provider_arn(),
-                    "PerExecutionEnvironmentMaxConcurrency": workers,
-                    "ExecutionEnvironmentMemoryGiBPerVCpu": 2.0,
-                },
-            });
-        }
-        configuration
-    }
+        },
+    })
 }

@@ -40,9 +40,10 @@ impl Past {
         self.event.len() + reply.map_or(0, |reply| reply.payload.len())
     }
 
-    fn is_like(&self, other: &Self) -> bool {
-        let failed = |past: &Self| past.outcome.as_ref().ok().map(|reply| reply.function_error);
-        failed(self) == failed(other)
+    /// Whether the function failed, if it got the event.
+    fn has_failed(&self) -> Option<bool> {
+        let reply = self.outcome.as_ref().ok();
+        reply.map(|reply| reply.function_error)
     }
 }
 
@@ -64,9 +65,10 @@ impl History {
         });
         let mut kept = lock(&self.0);
         kept.push_back(Arc::clone(&past));
-        if kept.iter().filter(|one| one.is_like(&past)).count() > MAX_INVOCATIONS {
-            let oldest = kept.iter().position(|one| one.is_like(&past));
-            oldest.and_then(|place| kept.remove(place));
+        let newest_first = kept.iter().enumerate().rev();
+        let mut alike = newest_first.filter(|(_, one)| one.has_failed() == past.has_failed());
+        if let Some((place, _)) = alike.nth(MAX_INVOCATIONS) {
+            kept.remove(place);
         }
         while kept.iter().map(|one| one.bytes()).sum::<usize>() > MAX_BYTES {
             kept.pop_front();

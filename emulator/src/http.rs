@@ -1,6 +1,7 @@
 //! What the servers have in common.
 
-use std::io::ErrorKind;
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub(crate) const AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-r
 pub(crate) const AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// A header value, empty if `value` is none.
-pub(crate) fn header_value(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+pub(crate) fn header_value(value: impl Display) -> HeaderValue {
+    HeaderValue::try_from(value.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The value of a header, if it is not empty: some clients send an option that is not set as an empty
@@ -37,14 +38,26 @@ pub(crate) fn value_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<
     headers.get(name).filter(|value| !value.is_empty())
 }
 
+/// The text of a header, empty if there is none.
+pub(crate) fn text(headers: &HeaderMap, name: &HeaderName) -> String {
+    let value = headers.get(name).map(HeaderValue::as_bytes);
+    String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+}
+
 pub(crate) fn json_response(body: &Value) -> Response {
     ([(header::CONTENT_TYPE, JSON)], body.to_string()).into_response()
 }
 
 /// An error of the Runtime API or the Extensions API.
 pub(crate) fn error(status: StatusCode, error_type: &str, message: &str) -> Response {
+    let body = error_body(error_type, message);
+    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// An error that a function reports, or that stands for its reply.
+pub(crate) fn error_body(error_type: &str, message: &str) -> Bytes {
     let body = json!({ "errorMessage": message, "errorType": error_type });
-    (status, json_response(&body)).into_response()
+    body.to_string().into()
 }
 
 /// The response of the Runtime API or the Extensions API to what it accepts.
@@ -55,19 +68,13 @@ pub(crate) fn accepted() -> Response {
 
 /// Listens on an address. Returns the address with its real port as well.
 pub(crate) async fn listen(
-    what: &'static str,
+    what: &str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listen = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    listen.await.map_err(|source| StartError::Listen {
-        what,
-        address,
-        source,
-    })
+    let failed = |error: io::Error| StartError::cannot_listen(what, address, &error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// Accepts the next connection, however long that takes.

@@ -1,5 +1,7 @@
 //! One invocation: what a caller asks for, what the function gets, and what comes of it.
 
+use std::sync::Arc;
+
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -20,11 +22,15 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The function has failed.
-    pub(crate) fn failure(request_id: Uuid, payload: Bytes) -> Self {
+    /// The function has failed, in the words of Lambda.
+    pub(crate) fn failure(request_id: Uuid, error_type: &str, reason: &str) -> Self {
+        let error = json!({
+            "errorType": error_type,
+            "errorMessage": format!("RequestId: {request_id} Error: {reason}"),
+        });
         Self {
             request_id,
-            payload,
+            payload: error.to_string().into(),
             function_error: true,
         }
     }
@@ -73,10 +79,14 @@ pub(crate) struct Dispatch {
     pub(crate) invocation_id: Uuid,
     /// Milliseconds since the epoch.
     pub(crate) deadline_ms: i64,
-    pub(crate) request: InvokeRequest,
+    pub(crate) request: Arc<InvokeRequest>,
 }
 
-pub(crate) type ReplySender = oneshot::Sender<Reply>;
+/// An invocation that has no reply yet.
+pub(crate) struct Invocation {
+    pub(crate) request: Arc<InvokeRequest>,
+    pub(crate) caller: oneshot::Sender<Reply>,
+}
 
 /// What an error of the function says, on one line.
 pub(crate) fn describe(error: &[u8]) -> String {
@@ -87,14 +97,4 @@ pub(crate) fn describe(error: &[u8]) -> String {
             _ => String::from_utf8_lossy(error).into_owned(),
         },
     )
-}
-
-/// An error of the function in the words of Lambda.
-pub(crate) fn error(request_id: Uuid, error_type: &str, reason: &str) -> Bytes {
-    json!({
-        "errorType": error_type,
-        "errorMessage": format!("RequestId: {request_id} Error: {reason}"),
-    })
-    .to_string()
-    .into()
 }

@@ -12,26 +12,19 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::api_error::ApiError;
 use crate::history::History;
-use crate::invocation::{
-    Dispatch, InvokeError, InvokeRequest, Reply, ReplySender, describe, error,
-};
+use crate::invocation::{Dispatch, Invocation, InvokeError, InvokeRequest, Reply, describe};
 use crate::lock::lock;
 use crate::logs::Logs;
 use crate::settings::Settings;
-use crate::workers::{InFlight, Init, OpenPoll, ReplyError, Worker, Workers};
+use crate::start_error::StartError;
+use crate::workers::{InFlight, Init, ReplyError, Workers};
 
 /// A year. It stands for no limit, so that `Instant` arithmetic cannot overflow.
 const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// How many events of invocation type `Event` may wait.
 const MAX_ASYNCHRONOUS: usize = 1_000;
-
-struct Waiting {
-    dispatch: Dispatch,
-    reply: ReplySender,
-}
 
 /// What happened in a period.
 #[derive(Default)]
@@ -47,6 +40,7 @@ pub(crate) struct Activity {
     pub(crate) gone: usize,
 }
 
+#[derive(Default)]
 struct State {
     /// By number. An environment that was replaced stays until its process has ended.
     environments: BTreeMap<u64, Workers>,
@@ -54,7 +48,7 @@ struct State {
     /// The environment that gets the events, once it has polled and until it ends.
     current: Option<u64>,
     /// The events that no worker has taken. Empty while the current environment has an open poll.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Invocation>,
     is_terminated: bool,
     most_polls: usize,
     activity: Activity,
@@ -78,18 +72,10 @@ pub(crate) struct Invocations {
 impl Invocations {
     pub(crate) fn new(settings: &Settings, logs: Arc<Logs>) -> Self {
         Self {
-            state: Mutex::new(State {
-                environments: BTreeMap::new(),
-                newest_environment: 0,
-                current: None,
-                waiting: VecDeque::new(),
-                is_terminated: false,
-                most_polls: 0,
-                activity: Activity::default(),
-            }),
-            polls: watch::Sender::new(0),
+            state: Mutex::default(),
+            polls: watch::Sender::default(),
             drained: Notify::new(),
-            workers: settings.workers(),
+            workers: settings.max_concurrency.into(),
             queue: settings.queue,
             timeout: match settings.timeout {
                 Duration::ZERO => YEAR,
@@ -113,43 +99,35 @@ impl Invocations {
         self: &Arc<Self>,
         request: InvokeRequest,
     ) -> Result<PendingReply, InvokeError> {
-        let (request_id, asynchronous) = (request.request_id, request.asynchronous);
-        let (sender, receiver) = oneshot::channel();
+        let request = Arc::new(request);
+        let (caller, receiver) = oneshot::channel();
         let mut pending = PendingReply {
             invocations: Arc::clone(self),
-            request_id,
-            wait_limit: (!asynchronous).then_some(self.timeout),
+            request: Arc::clone(&request),
+            wait_limit: self.timeout,
             receiver,
         };
         let mut state = self.state();
         if state.is_terminated {
             return Err(InvokeError::Terminated);
         }
-        state.waiting.push_back(Waiting {
-            dispatch: Dispatch {
-                invocation_id: Uuid::new_v4(),
-                deadline_ms: 0,
-                request,
-            },
-            reply: sender,
+        state.waiting.push_back(Invocation {
+            request: Arc::clone(&request),
+            caller,
         });
         self.hand_out(&mut state);
-        let last = state.waiting.back();
-        if last.is_none_or(|last| last.dispatch.request.request_id != request_id) {
+        let Some(ahead) = state.place(&request) else {
             return Ok(pending); // a worker has it
+        };
+        if request.asynchronous && ahead < self.workers + MAX_ASYNCHRONOUS {
+            pending.wait_limit = YEAR;
+        } else if ahead >= self.queue.saturating_add(self.about_to_poll(&state)) {
+            return Err(self.throttle(&mut state, ahead));
+        } else if self.queue == 0 {
+            // It waits only for a worker that is about to poll.
+            pending.wait_limit = self.return_limit;
         }
-        let ahead = state.waiting.len() - 1;
-        if asynchronous && ahead < self.workers + MAX_ASYNCHRONOUS {
-            return Ok(pending);
-        } else if ahead < self.queue.saturating_add(self.about_to_poll(&state)) {
-            if self.queue == 0 {
-                // It waits only for a worker that is about to poll.
-                pending.wait_limit = Some(self.return_limit);
-            }
-            return Ok(pending);
-        }
-        let refused = state.waiting.pop_back();
-        Err(self.throttle(&mut state, refused))
+        Ok(pending)
     }
 
     /// How many workers can be expected to poll within the limit.
@@ -165,27 +143,26 @@ impl Invocations {
 /// What the function asks for.
 impl Invocations {
     /// The next event for a worker. `None` once its execution environment has ended.
-    pub(crate) async fn next(&self, worker: Worker) -> Option<Dispatch> {
-        let mut poll = self.poll(worker)?;
+    pub(crate) async fn next(&self, environment: u64) -> Option<Dispatch> {
+        let mut poll = self.poll(environment)?;
         (&mut poll.receiver).await.ok()
     }
 
-    fn poll(&self, worker: Worker) -> Option<Poll<'_>> {
-        let number = worker.environment;
+    fn poll(&self, environment: u64) -> Option<Poll<'_>> {
         let mut state = self.state();
         let state = &mut *state;
-        let workers = state.environments.get_mut(&number)?;
+        let workers = state.environments.get_mut(&environment)?;
         let (sender, receiver) = oneshot::channel();
-        if workers.polled(OpenPoll { worker, sender }) {
-            state.current = Some(number);
+        if workers.polled(sender) {
+            state.current = Some(environment);
         }
-        if state.current == Some(number) {
+        if state.current == Some(environment) {
             state.most_polls = state.most_polls.max(workers.open_polls());
             self.hand_out(state);
         }
         Some(Poll {
             invocations: self,
-            worker,
+            environment,
             receiver,
         })
     }
@@ -197,91 +174,48 @@ impl Invocations {
             return;
         };
         while workers.open_polls() > 0
-            && let Some(Waiting {
-                mut dispatch,
-                reply,
-            }) = next_in_line(&mut state.waiting)
-            && let Some(poll) = workers.take_poll()
+            && let Some(invocation) = state.waiting.pop_front()
         {
-            dispatch.deadline_ms = (Utc::now() + self.timeout).timestamp_millis();
-            let in_flight = InFlight {
-                worker: poll.worker,
-                invocation_id: dispatch.invocation_id,
-                event: dispatch.request.event.clone(),
-                reply,
-                dispatched: Instant::now(),
-            };
-            let request_id = dispatch.request.request_id;
-            self.logs.expect(request_id);
-            match poll.sender.send(dispatch) {
-                Ok(()) => {
-                    workers.dispatched(request_id, in_flight);
-                    let most_busy = &mut state.activity.most_busy;
-                    *most_busy = workers.in_flight().max(*most_busy);
-                }
-                // The client of that poll has gone away.
-                Err(dispatch) => state.waiting.push_front(Waiting {
-                    dispatch,
-                    reply: in_flight.reply,
-                }),
-            }
+            let deadline = Utc::now() + self.timeout;
+            self.logs.expect(invocation.request.request_id);
+            workers.dispatch(invocation, deadline.timestamp_millis());
         }
+        let most_busy = &mut state.activity.most_busy;
+        *most_busy = workers.in_flight().max(*most_busy);
         self.polls.send_replace(workers.open_polls());
     }
 
     /// Takes an event back that does not reach its worker, and hands it to another poll.
-    pub(crate) fn give_back(&self, worker: Worker, dispatch: Dispatch) {
+    pub(crate) fn give_back(&self, environment: u64, request_id: Uuid) {
         let mut state = self.state();
-        state.take_back(worker, dispatch);
+        state.take_back(environment, request_id);
         self.hand_out(&mut state);
-    }
-
-    /// Whether a reply to this invocation would be accepted.
-    pub(crate) fn check(
-        &self,
-        worker: Worker,
-        request_id: Uuid,
-        invocation_id: Option<&str>,
-    ) -> Result<(), ReplyError> {
-        let state = self.state();
-        let workers = state.environments.get(&worker.environment);
-        workers
-            .ok_or(ReplyError::Unknown)?
-            .check(request_id, invocation_id)
     }
 
     /// Accepts the reply of a worker, or the body of its error.
     pub(crate) fn reply(
         &self,
-        worker: Worker,
-        request_id: Uuid,
+        environment: u64,
         invocation_id: Option<&str>,
-        payload: Bytes,
-        function_error: bool,
+        reply: Reply,
     ) -> Result<(), ReplyError> {
         let mut state = self.state();
-        let is_replaced = state.current != Some(worker.environment);
-        let workers = state.environments.get_mut(&worker.environment);
+        let workers = state.environments.get_mut(&environment);
         let workers = workers.ok_or(ReplyError::Unknown)?;
-        let in_flight = workers.replied(worker, request_id, invocation_id)?;
-        let reply = Reply {
-            request_id,
-            payload,
-            function_error,
-        };
-        self.settle(state, in_flight, reply);
-        if is_replaced {
-            self.drained.notify_waiters();
-        }
+        let in_flight = workers.replied(reply.request_id, invocation_id)?;
+        drop(state);
+        self.settle(in_flight.invocation, Some(in_flight.dispatched), reply);
         Ok(())
     }
 
-    /// Gives the caller the outcome of an invocation that is no longer in flight.
-    fn settle(&self, mut state: MutexGuard<'_, State>, ended: InFlight, reply: Reply) {
-        let duration = ended.dispatched.elapsed();
-        state.activity.durations.push(duration);
+    /// Gives the caller the outcome of an invocation that is no longer in flight, or never was.
+    fn settle(&self, ended: Invocation, dispatched: Option<Instant>, reply: Reply) {
+        let duration = dispatched.map(|dispatched| dispatched.elapsed());
+        let mut state = self.state();
+        state.activity.durations.extend(duration);
         state.activity.function_errors += usize::from(reply.function_error);
         drop(state);
+        let duration = duration.unwrap_or_default();
         let milliseconds = duration.as_secs_f64() * 1e3;
         let request_id = reply.request_id;
         if reply.function_error {
@@ -291,9 +225,11 @@ impl Invocations {
         } else {
             debug!("invocation {request_id} took {milliseconds:.1} ms");
         }
-        (self.history).add(request_id, &ended.event, duration, Ok(reply.clone()));
+        let event = &ended.request.event;
+        (self.history).add(request_id, event, duration, Ok(reply.clone()));
         // A caller that has gone away wants no reply.
-        let _ = ended.reply.send(reply);
+        let _ = ended.caller.send(reply);
+        self.drained.notify_waiters();
     }
 
     /// Handles `POST /init/error`. Returns whether the init phase had not ended before.
@@ -327,8 +263,6 @@ impl Invocations {
     pub(crate) async fn wait_until_drained(&self, environment: u64) {
         loop {
             let drained = self.drained.notified();
-            tokio::pin!(drained);
-            drained.as_mut().enable();
             let is_busy = |workers: &Workers| workers.in_flight() > 0;
             if !(self.state().environments.get(&environment)).is_some_and(is_busy) {
                 return;
@@ -346,25 +280,25 @@ impl Invocations {
             self.polls.send_replace(0);
         }
         drop(state);
-        for (request_id, in_flight) in ended.into_iter().flat_map(Workers::into_in_flight) {
-            let error = error(request_id, "Runtime.ExitError", reason);
-            self.settle(self.state(), in_flight, Reply::failure(request_id, error));
-        }
+        let in_flight = ended.into_iter().flat_map(Workers::into_in_flight);
+        self.fail(in_flight, "Runtime.ExitError", reason);
         self.drained.notify_waiters();
     }
 
-    /// The process could not be started again. Each waiting caller gets the `error` for its request
-    /// id.
-    pub(crate) fn fail_waiting(&self, error: impl Fn(Uuid) -> Bytes) {
-        for Waiting { dispatch, reply } in self.state().waiting.drain(..) {
-            let request = dispatch.request;
-            let request_id = request.request_id;
-            let failure = Reply::failure(request_id, error(request_id));
-            let reason = describe(&failure.payload);
-            warn!("invocation {request_id} failed before the function started: {reason}");
-            let outcome = Ok(failure.clone());
-            (self.history).add(request_id, &request.event, Duration::ZERO, outcome);
-            let _ = reply.send(failure);
+    fn fail(&self, all: impl IntoIterator<Item = InFlight>, error_type: &str, reason: &str) {
+        for failed in all {
+            let request_id = failed.invocation.request.request_id;
+            let failure = Reply::failure(request_id, error_type, reason);
+            self.settle(failed.invocation, Some(failed.dispatched), failure);
+        }
+    }
+
+    /// The process could not be started again: waiting callers are told why.
+    pub(crate) fn fail_waiting(&self, error: &StartError) {
+        let waiting = std::mem::take(&mut self.state().waiting);
+        for invocation in waiting {
+            let failure = error.for_caller(invocation.request.request_id);
+            self.settle(invocation, None, failure);
         }
     }
 
@@ -393,12 +327,7 @@ impl Invocations {
             let oldest = workers.oldest_dispatch();
             next = oldest.map_or(next, |dispatched| next.min(dispatched + limit));
         }
-        for (request_id, in_flight) in due {
-            let reason = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
-            let error = error(request_id, "Sandbox.Timedout", &reason);
-            self.settle(self.state(), in_flight, Reply::failure(request_id, error));
-        }
-        self.drained.notify_waiters();
+        self.fail(due, "Sandbox.Timedout", &timed_out(limit));
         next
     }
 }
@@ -436,22 +365,15 @@ impl Invocations {
         activity
     }
 
-    /// Notes for the console that the function does not get an event.
-    pub(crate) fn note_refusal(&self, request_id: Uuid, event: &Bytes, error: &ApiError) {
-        (self.history).add(request_id, event, Duration::ZERO, Err(error.clone()));
-    }
-
-    fn throttle(&self, state: &mut State, refused: Option<Waiting>) -> InvokeError {
+    /// Refuses the event at this place of the line.
+    fn throttle(&self, state: &mut State, place: usize) -> InvokeError {
         state.activity.throttled += 1;
-        if let Some(Waiting { dispatch, .. }) = refused {
-            let request = dispatch.request;
-            let (request_id, workers) = (request.request_id, self.workers);
+        if let Some(refused) = state.waiting.remove(place) {
+            let (request_id, workers) = (refused.request.request_id, self.workers);
             warn!("invocation {request_id} was throttled: it found none of {workers} workers free");
-            self.note_refusal(
-                request_id,
-                &request.event,
-                &InvokeError::TooManyRequests.into(),
-            );
+            let event = &refused.request.event;
+            let outcome = Err(InvokeError::TooManyRequests.into());
+            (self.history).add(request_id, event, Duration::ZERO, outcome);
         }
         InvokeError::TooManyRequests
     }
@@ -463,65 +385,55 @@ impl State {
     }
 
     /// The place of an event in the line.
-    fn place(&self, request_id: Uuid) -> Option<usize> {
-        (self.waiting.iter()).position(|waiting| waiting.dispatch.request.request_id == request_id)
+    fn place(&self, request: &Arc<InvokeRequest>) -> Option<usize> {
+        let is_it = |waiting: &Invocation| Arc::ptr_eq(&waiting.request, request);
+        self.waiting.iter().rposition(is_it)
     }
 
     /// Puts an event back in line that did not reach the worker it was handed to.
-    fn take_back(&mut self, worker: Worker, mut dispatch: Dispatch) {
-        let Some(workers) = self.environments.get_mut(&worker.environment) else {
-            return;
-        };
-        let request_id = dispatch.request.request_id;
-        if let Some(in_flight) = workers.event_lost(worker, request_id) {
-            dispatch.invocation_id = Uuid::new_v4();
-            self.waiting.push_front(Waiting {
-                dispatch,
-                reply: in_flight.reply,
-            });
+    fn take_back(&mut self, environment: u64, request_id: Uuid) {
+        let workers = self.environments.get_mut(&environment);
+        let taken = workers.and_then(|workers| workers.take_in_flight(request_id));
+        // A caller that has gone away wants no reply.
+        if let Some(InFlight { invocation, .. }) = taken
+            && !invocation.caller.is_closed()
+        {
+            self.waiting.push_front(invocation);
         }
     }
 }
 
-/// The first event in line whose caller still waits.
-fn next_in_line(line: &mut VecDeque<Waiting>) -> Option<Waiting> {
-    loop {
-        let waiting = line.pop_front()?;
-        if !waiting.reply.is_closed() {
-            return Some(waiting);
-        }
-    }
+/// What a caller is told whose invocation has taken too long.
+pub(crate) fn timed_out(limit: Duration) -> String {
+    format!("Task timed out after {:.2} seconds", limit.as_secs_f64())
 }
 
 /// A reply that has not come yet.
 pub(crate) struct PendingReply {
     invocations: Arc<Invocations>,
-    request_id: Uuid,
+    request: Arc<InvokeRequest>,
     /// How long the event may wait for a worker.
-    wait_limit: Option<Duration>,
+    wait_limit: Duration,
     receiver: oneshot::Receiver<Reply>,
 }
 
 impl PendingReply {
     pub(crate) async fn reply(mut self) -> Result<Reply, InvokeError> {
-        while let Some(limit) = self.wait_limit {
-            match timeout(limit, &mut self.receiver).await {
+        loop {
+            match timeout(self.wait_limit, &mut self.receiver).await {
                 Ok(reply) => return reply.map_err(|_| InvokeError::Terminated),
                 Err(_) => self.throttle_if_waiting()?,
             }
         }
-        (&mut self.receiver)
-            .await
-            .map_err(|_| InvokeError::Terminated)
     }
 
     /// Refuses the event if it is still in line after the time limit.
     fn throttle_if_waiting(&mut self) -> Result<(), InvokeError> {
         let invocations = &self.invocations;
         let mut state = invocations.state();
-        let Some(place) = state.place(self.request_id) else {
+        let Some(place) = state.place(&self.request) else {
             // A worker has it, but may still turn out to be gone, which puts the event back in line.
-            self.wait_limit = Some(invocations.timeout);
+            self.wait_limit = invocations.timeout;
             return Ok(());
         };
         // A process that is starting has no worker yet, but soon will.
@@ -530,25 +442,23 @@ impl PendingReply {
         if is_about_to_be_taken {
             return Ok(());
         }
-        let refused = state.waiting.remove(place);
-        Err(invocations.throttle(&mut state, refused))
+        Err(invocations.throttle(&mut state, place))
     }
 }
 
 impl Drop for PendingReply {
     /// An event whose caller goes away before a worker takes it is not handed out.
     fn drop(&mut self) {
-        if self.receiver.is_terminated()
-            || matches!(self.receiver.try_recv(), Err(TryRecvError::Closed))
-        {
+        if let Err(TryRecvError::Closed) = self.receiver.try_recv() {
             return;
         }
         let mut state = self.invocations.state();
-        if let Some(place) = state.place(self.request_id) {
+        if let Some(place) = state.place(&self.request) {
             state.waiting.remove(place);
         }
         if !state.is_terminated {
-            warn!("the caller of invocation {} has gone away", self.request_id);
+            let request_id = self.request.request_id;
+            warn!("the caller of invocation {request_id} has gone away");
         }
     }
 }
@@ -556,7 +466,7 @@ impl Drop for PendingReply {
 /// An open `/next`.
 struct Poll<'a> {
     invocations: &'a Invocations,
-    worker: Worker,
+    environment: u64,
     receiver: oneshot::Receiver<Dispatch>,
 }
 
@@ -566,15 +476,14 @@ impl Drop for Poll<'_> {
         if self.receiver.is_terminated() {
             return;
         }
-        let invocations = self.invocations;
-        let mut state = invocations.state();
+        let mut state = self.invocations.state();
         // An event that was sent before can still be received.
         self.receiver.close();
         if let Ok(dispatch) = self.receiver.try_recv() {
-            state.take_back(self.worker, dispatch);
-        } else if let Some(workers) = state.environments.get_mut(&self.worker.environment) {
-            workers.poll_closed(self.worker);
+            state.take_back(self.environment, dispatch.request.request_id);
+        } else if let Some(workers) = state.environments.get_mut(&self.environment) {
+            workers.poll_closed();
         }
-        invocations.hand_out(&mut state);
+        self.invocations.hand_out(&mut state);
     }
 }

@@ -55,7 +55,7 @@
 //! | the Telemetry API | a subscription gets 202 `Telemetry.NotSupported` and a warning |
 //! | the Logs API | a subscription gets a 404, as in RIE, and a warning |
 //! | external extensions | only internal ones can register; events get 403 `Extension.InvalidEventType` |
-//! | errors that an extension reports | a warning; AWS would end the execution environment |
+//! | errors that an extension reports | a 404 and a warning; AWS would end the execution environment |
 //! | retries and destinations of asynchronous invocations | a failure is a warning that says so |
 //! | CORS settings of a function URL | preflight requests go to the function, with a warning |
 //! | TLS | function URL events have no `x-amzn-tls-version` and `x-amzn-tls-cipher-suite` |
@@ -80,10 +80,11 @@
 //! the function ─► runtime_api.rs, with faults.rs              ─┘
 //! ```
 //!
-//! `emulator.rs` puts all this together; `functions_api.rs` serves other operations of Lambda's API, and
-//! `extensions.rs` the Extensions API. `supervisor.rs` starts one `environment.rs` after another, with a `process.rs` and a Runtime API
-//! each. `settings.rs` has the function's variables, `logs.rs` what it prints, `history.rs` what the
-//! console shows. `main.rs` is the command line: `cargo_build.rs` builds, `watch.rs` watches.
+//! `emulator.rs` puts all this together, and `shared.rs` is what they share; `functions_api.rs` serves
+//! other operations of Lambda's API, and `extensions.rs` the Extensions API. `supervisor.rs` starts one
+//! `environment.rs` after another, with a `process.rs` and a Runtime API each. `settings.rs` has the
+//! function's variables, `logs.rs` what it prints, `history.rs` what the console shows. `main.rs` is the
+//! command line: `cargo_build.rs` builds, `watch.rs` watches.
 
 mod api_error;
 mod body;
@@ -110,6 +111,7 @@ mod other_service;
 mod process;
 mod runtime_api;
 mod settings;
+mod shared;
 mod standard_error;
 mod start_error;
 mod supervisor;

@@ -17,8 +17,7 @@ use crate::standard_error::StandardError;
 /// Lines are kept up to this many bytes. The oldest are dropped first.
 const MAX_RETAINED: usize = 4 * 1024 * 1024;
 
-/// Lines without a request id are kept a second time, up to this many bytes: lines of invocations do
-/// not push them out.
+/// How many bytes of lines without a request id the console shows.
 const MAX_OUTPUT: usize = 2 * MAX_LINE;
 
 /// How many request ids are known. A line with an older one counts as a line without.
@@ -30,13 +29,11 @@ const MAX_LINE: usize = 64 * 1024;
 /// The memory that a line takes in addition to its bytes, roughly.
 const LINE_OVERHEAD: usize = 48;
 
-/// How many bytes a pipe holds on Linux.
-const PIPE_CAPACITY: usize = 64 * 1024;
-
-/// How many bytes to read from a pipe at once.
+/// How many bytes to read from a pipe at once: an eighth of what it holds on Linux.
 const READ_SIZE: usize = 8 * 1024;
 
 /// The lines that the function printed, to standard output and standard error alike.
+#[derive(Default)]
 pub(crate) struct Logs {
     lines: Mutex<Lines>,
     /// How many lines there have been.
@@ -48,43 +45,34 @@ pub(crate) struct Logs {
 
 #[derive(Default)]
 struct Lines {
-    all: Kept,
-    /// Those without a request id.
-    output: Kept,
-    /// Oldest first.
+    /// The last lines, and whether each names no invocation.
+    kept: VecDeque<(Arc<str>, bool)>,
+    bytes: usize,
+    forgotten: u64,
+    /// How many lines there have been that name no invocation.
+    nameless: u64,
+    /// Of invocations, oldest first.
     request_ids: VecDeque<Uuid>,
 }
 
 impl Lines {
     /// Whether a line names no invocation.
-    fn names_none(&self, line: &str) -> bool {
+    fn is_nameless(&self, line: &str) -> bool {
         // It is usually one of the newest.
         !request_ids(line).any(|id| self.request_ids.iter().rev().any(|known| *known == id))
     }
-}
 
-/// The last lines.
-#[derive(Default)]
-struct Kept {
-    lines: VecDeque<Arc<str>>,
-    bytes: usize,
-    forgotten: u64,
-}
-
-impl Kept {
-    fn push(&mut self, line: Arc<str>, most: usize) {
+    fn push(&mut self, line: Arc<str>) {
         self.bytes += line.len() + LINE_OVERHEAD;
-        self.lines.push_back(line);
-        while self.bytes > most
-            && let Some(oldest) = self.lines.pop_front()
+        let is_nameless = self.is_nameless(&line);
+        self.nameless += u64::from(is_nameless);
+        self.kept.push_back((line, is_nameless));
+        while self.bytes > MAX_RETAINED
+            && let Some((oldest, _)) = self.kept.pop_front()
         {
             self.bytes -= oldest.len() + LINE_OVERHEAD;
             self.forgotten += 1;
         }
-    }
-
-    fn count(&self) -> u64 {
-        self.forgotten + self.lines.len() as u64
     }
 }
 
@@ -99,21 +87,11 @@ struct Pipe {
     drains: AtomicUsize,
 }
 
-/// Whether more can come out of a pipe.
-#[derive(PartialEq, Eq)]
-enum More {
-    Now,
-    Later,
-    Never,
-}
-
 impl Logs {
     pub(crate) fn new(echo: bool) -> Self {
         Self {
-            lines: Mutex::default(),
-            count: watch::Sender::new(0),
-            pipes: Mutex::default(),
-            echo: AtomicBool::new(echo),
+            echo: echo.into(),
+            ..Self::default()
         }
     }
 
@@ -149,10 +127,12 @@ impl Logs {
         Ok(async move {
             while pipe.receiver.readable().await.is_ok() {
                 // Whoever drains the pipe comes first: the lock alone would not let them in.
-                if pipe.drains.load(Ordering::Relaxed) == 0
-                    && logs.read(&pipe, |buffer| pipe.receiver.try_read(buffer)) == More::Never
-                {
-                    break;
+                if pipe.drains.load(Ordering::Relaxed) == 0 {
+                    match logs.read(&pipe, |buffer| pipe.receiver.try_read(buffer)) {
+                        Ok(0) => break,
+                        Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
+                        _ => {}
+                    }
                 }
                 // A function that prints without pause is always readable.
                 yield_now().await;
@@ -167,9 +147,9 @@ impl Logs {
             pipe.drains.fetch_add(1, Ordering::Relaxed);
             // Not more than a pipe holds: a function that prints faster than this reads would keep it
             // here for ever.
-            for _ in 0..PIPE_CAPACITY / READ_SIZE {
+            for _ in 0..8 {
                 let read = |buffer: &mut [u8]| Ok(nix::unistd::read(&pipe.receiver, buffer)?);
-                if self.read(pipe, read) != More::Now {
+                if !matches!(self.read(pipe, read), Ok(1..)) {
                     break;
                 }
             }
@@ -178,20 +158,17 @@ impl Logs {
     }
 
     /// Reads once from a pipe.
-    fn read(&self, pipe: &Pipe, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> More {
+    fn read(
+        &self,
+        pipe: &Pipe,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let mut partial = lock(&pipe.partial);
         let mut buffer = [0; READ_SIZE];
-        let length = match read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return More::Now,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return More::Later,
-            Ok(0) | Err(_) => {
-                if !partial.is_empty() {
-                    self.push(&std::mem::take(&mut *partial));
-                }
-                return More::Never;
-            }
-            Ok(length) => length,
-        };
+        let length = read(&mut buffer)?;
+        if length == 0 && !partial.is_empty() {
+            self.push(&std::mem::take(&mut *partial));
+        }
         for piece in buffer[..length].split_inclusive(|&byte| byte == b'\n') {
             partial.extend_from_slice(piece);
             if piece.ends_with(b"\n") || partial.len() >= MAX_LINE {
@@ -199,7 +176,7 @@ impl Logs {
                 partial.clear();
             }
         }
-        More::Now
+        Ok(length)
     }
 
     fn push(&self, line: &[u8]) {
@@ -209,11 +186,8 @@ impl Logs {
             echo(&line);
         }
         let mut lines = lock(&self.lines);
-        if lines.names_none(&line) {
-            lines.output.push(Arc::clone(&line), MAX_OUTPUT);
-        }
-        lines.all.push(line, MAX_RETAINED);
-        self.count.send_replace(lines.all.count());
+        lines.push(line);
+        self.count.send_modify(|count| *count += 1);
     }
 
     /// Notes that lines with this request id belong to an invocation.
@@ -233,9 +207,9 @@ impl Logs {
     /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
         let lines = lock(&self.lines);
-        let skipped = first.saturating_sub(lines.all.forgotten);
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        lines.all.lines.iter().skip(skipped).cloned().collect()
+        let skipped = usize::try_from(first.saturating_sub(lines.forgotten));
+        let kept = lines.kept.iter().skip(skipped.unwrap_or(usize::MAX));
+        kept.map(|(line, _)| Arc::clone(line)).collect()
     }
 
     /// The lines that name an invocation, as far as they are kept. Nothing else tells whose a line is:
@@ -250,18 +224,24 @@ impl Logs {
 
     /// The last lines that name no invocation.
     pub(crate) fn output(&self) -> Vec<Arc<str>> {
-        let unfinished = self.unfinished();
+        let mut newest = self.unfinished();
         let lines = lock(&self.lines);
-        let names_none = |line: &&Arc<str>| lines.names_none(line);
-        let unfinished = unfinished.iter().filter(names_none);
-        (lines.output.lines.iter().chain(unfinished).cloned()).collect()
+        newest.retain(|line| lines.is_nameless(line));
+        let nameless = lines.kept.iter().rev().filter(|(_, nameless)| *nameless);
+        let mut room = MAX_OUTPUT;
+        newest.extend(nameless.map_while(|(line, _)| {
+            room = room.checked_sub(line.len() + LINE_OVERHEAD)?;
+            Some(Arc::clone(line))
+        }));
+        newest.reverse();
+        newest
     }
 
     /// How many lines there have been that name no invocation, and how many bytes are not a line yet:
     /// whenever [`output`](Self::output) changes, so do these.
     pub(crate) fn output_count(&self) -> (u64, usize) {
         let unfinished = self.unfinished().iter().map(|line| line.len()).sum();
-        (lock(&self.lines).output.count(), unfinished)
+        (lock(&self.lines).nameless, unfinished)
     }
 
     /// What has been printed without the end of a line.

@@ -5,15 +5,16 @@ mod watch;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::future::pending;
 use std::io::{self, Read, Write, stdin, stdout};
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::panic;
 use std::path::PathBuf;
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use emulator::{Build, Emulator, Settings, StandardError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,16 +31,52 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 ///
 /// Without a command it serves the Invoke API, a console and a function URL until Ctrl-C.
 #[derive(Parser)]
-#[command(name = "cargo local", bin_name = "cargo local", version)]
+#[command(
+    name = "cargo local",
+    bin_name = "cargo local",
+    version,
+    next_help_heading = "Function"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
     build: Build,
-    #[command(flatten)]
-    function: FunctionArgs,
-    #[command(flatten)]
-    serve: ServeArgs,
+    /// The function's executable, in place of one that is built here; `-- ARGUMENTS` at the end of the
+    /// line are passed to it, as in `--bootstrap python3 -- -m awslambdaric app.handler`
+    #[arg(long, global = true, value_name = "PATH",
+          conflicts_with_all = ["package", "bin", "example", "features"])]
+    bootstrap: Option<PathBuf>,
+    /// The name to invoke the function by: 1 to 64 letters, digits, `-` and `_` [default: that of the
+    /// executable; that of its folder if it is called `bootstrap`, or of the current folder if it has
+    /// arguments, or with `--attach`]
+    #[arg(long, global = true, value_name = "NAME", value_parser = function_name)]
+    function_name: Option<String>,
+    /// An environment variable for the function; without a value, the caller's own; may be repeated
+    #[arg(long, global = true, value_name = "NAME[=VALUE]", value_parser = variable)]
+    env: Vec<(OsString, OsString)>,
+    /// A file of environment variables for the function, `NAME=VALUE` a line; may be repeated. A value
+    /// with spaces needs quotes, and `$NAME` stands for a variable except in single quotes
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// A line for each invocation, with its duration
+    #[arg(long, short, global = true)]
+    verbose: bool,
+    /// Start no function: print the variables with which to start it by hand or in a debugger, and wait
+    /// for it, each time it is started
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "127.0.0.1:9002",
+          conflicts_with_all = ["bootstrap", "watch", "package", "bin", "example", "features"])]
+    attach: Option<SocketAddr>,
+    /// Replace the running function, built anew, when its sources, its `--bootstrap` or one of these
+    /// files and folders change
+    #[arg(long, value_name = "PATH", num_args = 0..)]
+    watch: Option<Vec<PathBuf>>,
+    /// Arguments for `--bootstrap`
+    #[arg(last = true, global = true)]
+    arguments: Vec<OsString>,
 }
 
 #[derive(Subcommand)]
@@ -54,90 +91,33 @@ enum Command {
     },
 }
 
-#[derive(Args)]
-#[command(next_help_heading = "Function")]
-struct FunctionArgs {
-    /// The function's executable, in place of one that is built here; `-- ARGUMENTS` at the end of the
-    /// line are passed to it, as in `--bootstrap python3 -- -m awslambdaric app.handler`
-    #[arg(long, global = true, value_name = "PATH",
-          conflicts_with_all = ["package", "bin", "example", "features"])]
-    bootstrap: Option<PathBuf>,
-    /// The name to invoke the function by: 1 to 64 letters, digits, `-` and `_` [default: that of the
-    /// executable; that of its folder if it is called `bootstrap`, or of the current folder if it has
-    /// arguments, or with `--attach`]
-    #[arg(long, global = true, value_name = "NAME", value_parser = function_name)]
-    function_name: Option<String>,
-    /// How many invocations the function handles at once (`AWS_LAMBDA_MAX_CONCURRENCY`)
-    #[arg(long, global = true, value_name = "N", default_value = "8",
-          value_parser = clap::value_parser!(u16).range(1..=1600))]
-    concurrency: u16,
-    /// How long an invocation may take, in seconds; 0 for no limit, to attach a debugger
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "10",
-          value_parser = clap::value_parser!(u64).range(0..=5400))]
-    timeout: u64,
-    /// How many events may wait while all workers are busy, instead of being throttled
-    #[arg(long, global = true, value_name = "N", default_value = "0")]
-    queue: usize,
-    /// An environment variable for the function; without a value, the caller's own; may be repeated
-    #[arg(long, global = true, value_name = "NAME[=VALUE]", value_parser = variable)]
-    env: Vec<(OsString, OsString)>,
-    /// A file of environment variables for the function, `NAME=VALUE` a line; may be repeated. A value
-    /// with spaces needs quotes, and `$NAME` stands for a variable except in single quotes
-    #[arg(long, global = true, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// A line for each invocation, with its duration
-    #[arg(long, short, global = true)]
-    verbose: bool,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Serving")]
-struct ServeArgs {
-    /// Where to serve the Invoke API and the console
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
-    listen: SocketAddr,
-    /// Where to serve the function URL
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
-    function_url: SocketAddr,
-    /// Start no function: print the variables with which to start it by hand or in a debugger, and wait
-    /// for it, each time it is started
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true,
-          default_missing_value = "127.0.0.1:9002",
-          conflicts_with_all = ["bootstrap", "watch", "package", "bin", "example", "features"])]
-    attach: Option<SocketAddr>,
-    /// Replace the running function, built anew, when its sources, its `--bootstrap` or one of these
-    /// files and folders change
-    #[arg(long, value_name = "PATH", num_args = 0..)]
-    watch: Option<Vec<PathBuf>>,
-}
-
 fn variable(text: &str) -> Result<(OsString, OsString), String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.into())),
         None => (text, env::var_os(text)),
     };
-    match value {
-        _ if name.is_empty() => Err("it must be NAME=VALUE or NAME".to_owned()),
-        Some(value) => Ok((name.into(), value)),
-        None => Err(format!(
-            "{name} is not set here; give it a value: {name}=VALUE"
-        )),
+    if name.is_empty() {
+        return Err("it must be NAME=VALUE or NAME".to_owned());
     }
+    let not_set = || format!("{name} is not set here; give it a value: {name}=VALUE");
+    Ok((name.into(), value.ok_or_else(not_set)?))
 }
 
 fn function_name(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("it must be 1 to 64 letters, digits, '-' and '_'".to_owned())
+        return Ok(text.to_owned());
     }
+    Err("it must be 1 to 64 letters, digits, '-' and '_'".to_owned())
 }
 
 #[tokio::main]
 async fn main() {
-    let (cli, arguments) = parse(env::args_os().collect());
-    let level = if cli.function.verbose {
+    // Cargo runs `cargo-local local …`.
+    let is_cargos = |(place, argument): &(usize, OsString)| *place == 1 && argument == "local";
+    let own = env::args_os().enumerate().filter(|one| !is_cargos(one));
+    let cli = Cli::parse_from(own.map(|(_, argument)| argument));
+    let level = if cli.verbose {
         LevelFilter::DEBUG
     } else {
         LevelFilter::INFO
@@ -154,7 +134,7 @@ async fn main() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
-    let succeeded = run(cli, arguments).await.unwrap_or_else(|error| {
+    let succeeded = run(cli).await.unwrap_or_else(|error| {
         say(&format!("error: {error}"));
         false
     });
@@ -163,159 +143,32 @@ async fn main() {
     process::exit(i32::from(!succeeded))
 }
 
-/// Reads the command line, without what follows `--`: that is the function's.
-fn parse(mut own: Vec<OsString>) -> (Cli, Vec<OsString>) {
-    // Cargo runs `cargo-local local …`.
-    if own.get(1).is_some_and(|argument| argument == "local") {
-        own.remove(1);
-    }
-    let end = own.iter().position(|argument| argument == "--");
-    let mut arguments = own.split_off(end.unwrap_or(own.len()));
-    arguments.drain(..arguments.len().min(1));
-    (Cli::parse_from(own), arguments)
-}
-
 fn say(line: &str) {
     // One write, so that no line of the function gets between. It never fails.
     let _ = StandardError.write_all(format!("{line}\n").as_bytes());
 }
 
 /// Returns whether it has succeeded.
-async fn run(mut cli: Cli, arguments: Vec<OsString>) -> Result<bool, Error> {
+async fn run(cli: Cli) -> Result<bool, Error> {
     let mut end = signals()?;
-    let paths = cli.serve.watch.take();
-    for path in paths.iter().flatten() {
-        let cannot_watch = |error| format!("cannot watch {}: {error}", path.display());
-        fs::metadata(path).map_err(cannot_watch)?;
-    }
-    let prepare = async {
-        let origin = match (cli.function.bootstrap.take(), cli.serve.attach) {
-            (Some(path), _) => Origin::Bootstrap(path),
-            (None, Some(_)) => Origin::Bootstrap(env::current_dir()?),
-            (None, None) => {
-                let target = spawn_blocking(move || cli.build.find()).await??;
-                Origin::Built(Box::new(target))
-            }
-        };
-        let watch = paths.map(|paths| Watch::new(origin.clone(), paths));
-        let settings = settings(cli.function, arguments, &origin).await?;
-        Ok::<_, Error>((settings, watch))
-    };
-    let (settings, watch) = tokio::select! {
-        prepared = prepare => prepared?,
+    let (emulator, event, watch) = tokio::select! {
+        started = start(cli) => started?,
         _ = end.recv() => return Ok(false),
     };
-    match cli.command {
-        Some(Command::Invoke { .. }) if cli.serve.attach.is_some() => {
-            Err("--attach serves until Ctrl-C: leave out `invoke`".into())
-        }
-        Some(Command::Invoke { event }) => tokio::select! {
-            succeeded = invoke(settings, event) => succeeded,
+    if let Some(event) = event {
+        return tokio::select! {
+            succeeded = invoke(emulator, event) => succeeded,
             _ = end.recv() => Ok(false),
-        },
-        None => serve(settings, cli.serve, watch, end).await,
+        };
     }
-}
-
-/// Builds the function, if need be.
-async fn settings(
-    function: FunctionArgs,
-    arguments: Vec<OsString>,
-    origin: &Origin,
-) -> Result<Settings, Error> {
-    let mut settings = Settings::new(origin.executable().await?);
-    if let Some(name) = function.function_name {
-        settings.function_name = name;
-    } else if !arguments.is_empty() {
-        settings.function_name = Settings::new(env::current_dir()?).function_name;
-    }
-    settings.arguments = arguments;
-    settings.max_concurrency = NonZeroU16::new(function.concurrency);
-    settings.timeout = Duration::from_secs(function.timeout);
-    if settings.timeout.is_zero() {
-        settings.init_timeout = Duration::ZERO;
-    }
-    settings.queue = function.queue;
-    for file in function.env_file {
-        let cannot_read = |error| format!("cannot read {}: {error}", file.display());
-        for variable in dotenvy::from_path_iter(&file).map_err(cannot_read)? {
-            let (name, value) = variable.map_err(cannot_read)?;
-            settings.environment.push((name.into(), value.into()));
+    let watching = async {
+        match watch {
+            Some(watch) => watch.run(&emulator).await,
+            None => pending().await,
         }
-    }
-    settings.environment.extend(function.env);
-    settings.events = Some(match origin {
-        Origin::Built(target) => target.directory().join("events"),
-        Origin::Bootstrap(_) => env::current_dir()?.join("events"),
-    });
-    settings.echo = true;
-    Ok(settings)
-}
-
-async fn invoke(settings: Settings, event: String) -> Result<bool, Error> {
-    let event = spawn_blocking(move || read_event(&event)).await??;
-    let emulator = Emulator::start(settings).await?;
-    let reply = emulator.invoke(event).await;
-    // What the function prints at its end does not belong to the invocation.
-    emulator.stop_echo();
-    emulator.terminate().await;
-    let reply = reply?;
-    let mut line = Vec::from(reply.payload);
-    line.push(b'\n');
-    spawn_blocking(move || {
-        let mut out = stdout().lock();
-        out.write_all(&line)?;
-        out.flush()
-    })
-    .await??;
-    Ok(!reply.function_error)
-}
-
-fn read_event(event: &str) -> Result<Vec<u8>, Error> {
-    let mut payload = Vec::new();
-    match event.strip_prefix('@') {
-        Some(path) => {
-            payload = fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
-        }
-        None if event == "-" => {
-            let read = stdin().read_to_end(&mut payload);
-            read.map_err(|error| format!("cannot read standard input: {error}"))?;
-        }
-        None => payload.extend_from_slice(event.as_bytes()),
-    }
-    Ok(payload)
-}
-
-async fn serve(
-    mut settings: Settings,
-    serve: ServeArgs,
-    watch: Option<Watch>,
-    mut end: mpsc::Receiver<()>,
-) -> Result<bool, Error> {
-    settings.invoke_address = serve.listen;
-    settings.function_url_address = serve.function_url;
-    settings.attach = serve.attach;
-    // One that fits on a line of a shell.
-    let mut examples = settings.examples().into_iter().map(|(_, event)| event);
-    let example = examples.find(|event| !event.contains(['\n', '\'']));
-    let example = example.unwrap_or("{}".to_owned());
-    let function_name = settings.function_name.clone();
-    let emulator = tokio::select! {
-        emulator = Emulator::start(settings) => emulator?,
-        _ = end.recv() => return Ok(false),
-    };
-    let invitation = invitation(&emulator, &function_name, &example);
-    // It serves even if standard output is closed, or full and nobody reads it.
-    let invite = spawn_blocking(move || stdout().write_all(invitation.as_bytes()));
-    let run = async {
-        let _ = invite.await;
-        if let Some(watch) = watch {
-            watch.run(&emulator).await;
-        }
-        std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = run => {}
+        () = watching => {}
         _ = end.recv() => {}
     }
     tokio::select! {
@@ -326,8 +179,102 @@ async fn serve(
     Ok(true)
 }
 
-fn invitation(emulator: &Emulator, function_name: &str, example: &str) -> String {
+/// Starts the function. Returns the event to invoke it with, or what to watch while it serves.
+async fn start(cli: Cli) -> Result<(Emulator, Option<Vec<u8>>, Option<Watch>), Error> {
+    for path in cli.watch.iter().flatten() {
+        let cannot_watch = |error| format!("cannot watch {}: {error}", path.display());
+        fs::metadata(path).map_err(cannot_watch)?;
+    }
+    let mut settings = cli.settings;
+    let event = match cli.command {
+        Some(Command::Invoke { .. }) if cli.attach.is_some() => {
+            return Err("--attach serves until Ctrl-C: leave out `invoke`".into());
+        }
+        Some(Command::Invoke { event }) => {
+            settings.invoke_address.set_port(0);
+            settings.function_url_address.set_port(0);
+            Some(spawn_blocking(move || read_event(&event)).await??)
+        }
+        None => None,
+    };
+    let current = env::current_dir()?;
+    let (origin, directory) = match (cli.bootstrap, cli.attach) {
+        (Some(path), _) => (Origin::Bootstrap(path), current.clone()),
+        (None, Some(_)) => (Origin::Bootstrap(current.clone()), current.clone()),
+        (None, None) => {
+            let target = spawn_blocking(move || cli.build.find()).await??;
+            let directory = target.directory().to_owned();
+            (Origin::Built(Arc::new(target)), directory)
+        }
+    };
+    let watch = (cli.watch).map(|paths| Watch::new(origin.clone(), paths));
+    settings.bootstrap = origin.executable().await?;
+    settings.function_name = cli.function_name.unwrap_or_else(|| {
+        let named_after = if cli.arguments.is_empty() {
+            &settings.bootstrap
+        } else {
+            &current
+        };
+        Settings::new(named_after).function_name
+    });
+    settings.arguments = cli.arguments;
+    if settings.timeout.is_zero() {
+        settings.init_timeout = Duration::ZERO;
+    }
+    for file in cli.env_file {
+        let cannot_read = |error| format!("cannot read {}: {error}", file.display());
+        for variable in dotenvy::from_path_iter(&file).map_err(cannot_read)? {
+            let (name, value) = variable.map_err(cannot_read)?;
+            settings.environment.push((name.into(), value.into()));
+        }
+    }
+    settings.environment.extend(cli.env);
+    settings.events = Some(directory.join("events"));
+    settings.echo = true;
+    settings.attach = cli.attach;
+    let emulator = Emulator::start(settings.clone()).await?;
+    if event.is_none() {
+        let invitation = invitation(&emulator, &settings);
+        // It serves even if standard output is closed, or full and nobody reads it.
+        spawn_blocking(move || stdout().write_all(invitation.as_bytes()));
+    }
+    Ok((emulator, event, watch))
+}
+
+fn read_event(event: &str) -> Result<Vec<u8>, Error> {
+    let (from, read) = match event.strip_prefix('@') {
+        Some(path) => (path, fs::read(path)),
+        None if event == "-" => {
+            let mut payload = Vec::new();
+            let read = stdin().read_to_end(&mut payload);
+            ("standard input", read.map(|_| payload))
+        }
+        None => return Ok(event.into()),
+    };
+    read.map_err(|error| format!("cannot read {from}: {error}").into())
+}
+
+/// Prints the reply. Returns whether the function has succeeded.
+async fn invoke(emulator: Emulator, event: Vec<u8>) -> Result<bool, Error> {
+    let reply = emulator.invoke(event).await;
+    // What the function prints at its end does not belong to the invocation.
+    emulator.stop_echo();
+    emulator.terminate().await;
+    let reply = reply?;
+    let line = [&reply.payload[..], b"\n"].concat();
+    spawn_blocking(move || stdout().write_all(&line)).await??;
+    Ok(!reply.function_error)
+}
+
+fn invitation(emulator: &Emulator, settings: &Settings) -> String {
     let (invoke, url) = (emulator.invoke_address(), emulator.function_url_address());
+    let function_name = &settings.function_name;
+    let examples = settings.examples().into_iter();
+    // One that fits on a line of a shell.
+    let example = examples
+        .map(|(_, event)| event)
+        .find(|event| !event.contains(['\n', '\'']));
+    let example = example.unwrap_or("{}".to_owned());
     let started = match emulator.pid() {
         Some(process) => format!("{function_name} is running as process {process}. "),
         None => format!("Start {function_name} with\n\n{}\n", exports(emulator)),

@@ -7,12 +7,9 @@ pub(crate) fn of_tree(root: u32) -> u64 {
     let (mut bytes, mut left) = (0, vec![root]);
     while let Some(pid) = left.pop() {
         bytes += proportional(pid).unwrap_or_default();
-        for thread in fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-        {
-            let children =
-                thread.and_then(|thread| fs::read_to_string(thread.path().join("children")));
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children"));
             let children = children.unwrap_or_default();
             left.extend(children.split_whitespace().flat_map(str::parse::<u32>));
         }

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::api_error::ApiError;
-use crate::http::error;
+use crate::http::{error, text};
 
 /// Browsers send it with every request. Nothing else does.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -26,11 +26,8 @@ pub(crate) async fn only_own_page(request: Request, next: Next) -> Result<Respon
 pub(crate) async fn no_page(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let is_from_page = headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
-    if is_from_page
-        || headers
-            .get(header::HOST)
-            .is_some_and(|host| !is_local(&text(host)))
-    {
+    let has_host = headers.contains_key(header::HOST);
+    if is_from_page || (has_host && !is_local(&text(headers, &header::HOST))) {
         let message = "The Runtime API serves the function alone, by localhost or an IP address";
         return error(StatusCode::FORBIDDEN, "Forbidden", message);
     }
@@ -42,18 +39,16 @@ pub(crate) async fn no_page(request: Request, next: Next) -> Response {
 /// `Host` must be localhost or an IP address: any other name may be one that an attacker's DNS server
 /// resolves to this machine. `Origin`, if there is one, must be the same server.
 pub(crate) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
-    let host = headers.get(header::HOST).map(text).unwrap_or_default();
-    let origin = headers.get(header::ORIGIN).map(text);
-    let is_own = origin.is_none_or(|origin| origin == format!("http://{host}"));
+    let host = text(headers, &header::HOST);
+    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+    let own = format!("http://{host}");
+    let is_own = origin.is_none_or(|origin| origin.eq_ignore_ascii_case(own.as_bytes()));
     if is_own && is_local(&host) {
-        Ok(())
-    } else {
-        Err(ApiError::foreign_page())
+        return Ok(());
     }
-}
-
-fn text(value: &HeaderValue) -> String {
-    value.to_str().unwrap_or_default().to_ascii_lowercase()
+    let message = "Web pages of other origins may not send this request. Use localhost or an IP \
+                   address in place of the host's name";
+    Err(ApiError::forbidden(message.to_owned()))
 }
 
 fn is_local(host: &str) -> bool {
@@ -62,5 +57,5 @@ fn is_local(host: &str) -> bool {
         _ => host,
     };
     let address = name.trim_start_matches('[').trim_end_matches(']');
-    name == "localhost" || address.parse::<IpAddr>().is_ok()
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }

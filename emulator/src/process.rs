@@ -25,7 +25,6 @@ pub(crate) struct Process {
     child: Child,
     id: Pid,
     group: Pid,
-    ended: Option<ExitStatus>,
     _guard: (Child, Option<ChildStdin>),
 }
 
@@ -44,7 +43,6 @@ impl Process {
             child,
             id,
             group,
-            ended: None,
             _guard: (guard, input),
         })
     }
@@ -62,11 +60,8 @@ impl Process {
 
     /// Waits until the process itself has ended.
     pub(crate) async fn exited(&mut self) -> ExitStatus {
-        if let Some(status) = self.ended {
-            return status;
-        }
         // `wait` fails only for a process that is not our child.
-        *(self.ended).insert(self.child.wait().await.unwrap_or_default())
+        self.child.wait().await.unwrap_or_default()
     }
 
     /// Sends a signal to the whole group.

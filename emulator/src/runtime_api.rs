@@ -2,33 +2,31 @@
 //!
 //! Statuses and error bodies are RIE's.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
+use axum::{Extension, Router};
 use http_body_util::BodyExt;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::body::{self, MAX_PAYLOAD};
-use crate::connection::{BreakableListener, Breakage, Connection, OpenConnections};
-use crate::environment::Shared;
+use crate::connection::{Breakage, Connection, Connections};
 use crate::extensions::{self, Extensions};
 use crate::faults::Fault;
-use crate::http::{JSON, accepted, error, header_value};
+use crate::http::{JSON, accepted, error, error_body, header_value};
+use crate::invocation::Reply;
 use crate::lock::lock;
 use crate::origin;
-use crate::workers::{ReplyError, Worker};
+use crate::shared::Shared;
+use crate::workers::ReplyError;
 
 /// RIE takes replies of 6 MiB and 100 bytes; the real service names the same number.
 const MAX_REPLY: usize = MAX_PAYLOAD + 100;
@@ -52,39 +50,21 @@ const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-clien
 const RESPONSE_MODE: HeaderName = HeaderName::from_static("lambda-runtime-function-response-mode");
 
 /// The Runtime API of one execution environment.
-pub(crate) struct RuntimeApi {
+struct RuntimeApi {
     shared: Arc<Shared>,
     extensions: Arc<Extensions>,
     /// The execution environment's number.
-    environment: AtomicU64,
+    environment: Mutex<u64>,
     /// Whether somebody else starts the function, and starts it again.
     is_attached: bool,
-    connections: Arc<OpenConnections>,
-    /// Held while it is decided whether a request comes from another process.
-    decision: Mutex<()>,
+    connections: Arc<Connections>,
 }
 
 type Api = State<Arc<RuntimeApi>>;
 
 impl RuntimeApi {
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        extensions: &Arc<Extensions>,
-        environment: u64,
-        is_attached: bool,
-    ) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            extensions: Arc::clone(extensions),
-            environment: environment.into(),
-            is_attached,
-            connections: Arc::default(),
-            decision: Mutex::default(),
-        }
-    }
-
     fn environment(&self) -> u64 {
-        self.environment.load(Ordering::Relaxed)
+        *lock(&self.environment)
     }
 
     /// Begins another execution environment if a request comes from another process than those before:
@@ -95,17 +75,16 @@ impl RuntimeApi {
         let is_reply = *request.method() == Method::POST && path.contains("/invocation/");
         let is_registration = path.ends_with("/register");
         // No request goes on in an execution environment that another is about to end.
-        let _decision = lock(&self.decision);
+        let mut environment = lock(&self.environment);
         let all_closed = self.connections.were_all_closed() && !is_reply;
         let registers_again = is_registration && self.extensions.has(request.headers());
         if !all_closed && !registers_again {
             return;
         }
-        let (invocations, old) = (&self.shared.invocations, self.environment());
+        let (invocations, old) = (&self.shared.invocations, *environment);
         if invocations.is_current(old) {
             info!("the function has been started again");
-            let (new, _) = invocations.start_environment();
-            self.environment.store(new, Ordering::Relaxed);
+            (*environment, _) = invocations.start_environment();
             self.extensions.reset();
             invocations.environment_ended(old, "Runtime exited without providing a reason");
         } else if is_registration {
@@ -113,31 +92,24 @@ impl RuntimeApi {
             self.extensions.reset();
         }
     }
-
-    fn worker(&self, connection: &Connection) -> Worker {
-        Worker {
-            environment: self.environment(),
-            connection: connection.number,
-        }
-    }
 }
 
-/// Serves the Runtime API for ever.
-pub(crate) async fn serve(listener: TcpListener, api: RuntimeApi) {
-    let listener = BreakableListener {
-        tcp: listener,
-        accepted: 0,
-        open: Arc::clone(&api.connections),
-    };
-    let router = router(Arc::new(api));
-    let service = router.into_make_service_with_connect_info::<Connection>();
-    // It never returns.
-    let _ = axum::serve(listener, service).await;
-}
-
-fn router(api: Arc<RuntimeApi>) -> Router {
-    let invocation = "/2018-06-01/runtime/invocation";
-    let extensions = extensions::router(Arc::clone(&api.extensions));
+/// Serves the Runtime API of an execution environment for ever.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    extensions: Arc<Extensions>,
+    environment: u64,
+    is_attached: bool,
+) {
+    let connections = Arc::new(Connections::default());
+    let api = Arc::new(RuntimeApi {
+        shared,
+        extensions: Arc::clone(&extensions),
+        environment: environment.into(),
+        is_attached,
+        connections: Arc::clone(&connections),
+    });
     let watch = async |State(api): Api, request: Request, next: Next| {
         if api.is_attached {
             api.notice_restart(&request);
@@ -145,33 +117,39 @@ fn router(api: Arc<RuntimeApi>) -> Router {
         next.run(request).await
     };
     let watch = middleware::from_fn_with_state(Arc::clone(&api), watch);
-    Router::new()
-        // A HEAD request would take an event and not get it.
-        .route(
-            &format!("{invocation}/next"),
-            get(next_invocation).head(wrong_method),
+    let no_such_request = |status: StatusCode| {
+        async move |method: Method, uri: Uri| {
+            warn!("Runtime API: no such request: {method} {uri}");
+            error(status, "NotFound", "No such method and path")
+        }
+    };
+    let wrong_method = no_such_request(StatusCode::METHOD_NOT_ALLOWED);
+    let router = Router::new()
+        .nest(
+            "/2018-06-01",
+            Router::new()
+                // A HEAD request would take an event and not get it.
+                .route(
+                    "/runtime/invocation/next",
+                    get(next_invocation).head(wrong_method),
+                )
+                .route("/runtime/invocation/{id}/response", post(post_reply))
+                .route("/runtime/invocation/{id}/error", post(post_reply))
+                .route("/runtime/init/error", post(post_init_error))
+                .route("/ping", get(async || "pong")),
         )
-        .route(
-            &format!("{invocation}/{{request_id}}/response"),
-            post(post_reply),
-        )
-        .route(
-            &format!("{invocation}/{{request_id}}/error"),
-            post(post_reply),
-        )
-        .route("/2018-06-01/runtime/init/error", post(post_init_error))
-        .route("/2018-06-01/ping", get(async || "pong"))
         .with_state(api)
-        .merge(extensions)
-        .fallback(unknown_path)
+        .merge(extensions::router(extensions))
+        .fallback(no_such_request(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(origin::no_page))
-        .layer(watch)
+        .layer(watch);
+    connections.serve(&listener, &router).await;
 }
 
 async fn next_invocation(
     State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+    Extension(connection): Extension<Connection>,
 ) -> Response {
     if connection.is_broken() {
         // A poll behind a post whose fault broke the connection. Nobody would see the event.
@@ -183,41 +161,36 @@ async fn next_invocation(
         None => {}
     }
     api.extensions.wait_until_ready().await;
-    let worker = api.worker(&connection);
-    let Some(dispatch) = api.shared.invocations.next(worker).await else {
-        return error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Ended",
-            "This execution environment has ended",
-        );
+    let (invocations, environment) = (&api.shared.invocations, api.environment());
+    let Some(dispatch) = invocations.next(environment).await else {
+        let message = "This execution environment has ended";
+        return error(StatusCode::SERVICE_UNAVAILABLE, "Ended", message);
     };
     match api.shared.faults.take(Fault::is_of_event) {
         Some(Fault::EventWithoutHeaders) => {
-            let payload = dispatch.request.event.clone();
-            api.shared.invocations.give_back(worker, dispatch);
-            return payload.into_response();
+            invocations.give_back(environment, dispatch.request.request_id);
+            return dispatch.request.event.clone().into_response();
         }
         Some(Fault::EventHeadCut) => {
-            api.shared.invocations.give_back(worker, dispatch);
+            invocations.give_back(environment, dispatch.request.request_id);
             return broken(Breakage::CutInHead, &connection);
         }
         Some(_) => connection.break_with(Breakage::CutAfterHead),
         None => {}
     }
     let request = dispatch.request;
-    let mut response = Response::new(Body::from(request.event));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, JSON);
-    headers.insert(REQUEST_ID, header_value(&request.request_id.to_string()));
-    headers.insert(
-        INVOCATION_ID,
-        header_value(&dispatch.invocation_id.to_string()),
-    );
-    headers.insert(DEADLINE_MS, dispatch.deadline_ms.into());
-    headers.insert(FUNCTION_ARN, request.function_arn);
-    headers.insert(TRACE_ID, request.trace_id);
-    if let Some(client_context) = request.client_context {
-        headers.insert(CLIENT_CONTEXT, client_context);
+    let headers = [
+        (header::CONTENT_TYPE, JSON),
+        (REQUEST_ID, header_value(request.request_id)),
+        (INVOCATION_ID, header_value(dispatch.invocation_id)),
+        (DEADLINE_MS, dispatch.deadline_ms.into()),
+        (FUNCTION_ARN, request.function_arn.clone()),
+        (TRACE_ID, request.trace_id.clone()),
+    ];
+    let mut response = (headers, request.event.clone()).into_response();
+    if let Some(client_context) = &request.client_context {
+        let headers = response.headers_mut();
+        headers.insert(CLIENT_CONTEXT, client_context.clone());
     }
     response
 }
@@ -225,7 +198,7 @@ async fn next_invocation(
 /// Handles `POST …/response` and `POST …/error`.
 async fn post_reply(
     State(api): Api,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+    Extension(connection): Extension<Connection>,
     Path(request_id): Path<String>,
     uri: Uri,
     headers: HeaderMap,
@@ -235,7 +208,7 @@ async fn post_reply(
     match fault {
         Some(Fault::PostStatus(status)) => {
             // A body that is not read would end the connection.
-            let _ = body::discard(body, READ_TIMEOUT).await;
+            let _ = body::read(body, 0, READ_TIMEOUT).await;
             return injected(status);
         }
         Some(Fault::PostReset) => return broken(Breakage::Reset, &connection),
@@ -248,11 +221,9 @@ async fn post_reply(
         Some(Fault::PollDiscarded) => connection.break_with(Breakage::CutAfterResponse),
         _ => {}
     }
-    let worker = api.worker(&connection);
     let function_error = uri.path().ends_with("/error");
-    let mut response = api
-        .accept(worker, &request_id, &headers, body, function_error)
-        .await;
+    let accepted = api.accept(&request_id, &headers, body, function_error);
+    let mut response = accepted.await;
     if fault == Some(Fault::PostClose) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
@@ -270,79 +241,59 @@ impl RuntimeApi {
     /// Accepts a reply, or tells the caller and the function why not.
     async fn accept(
         &self,
-        worker: Worker,
         request_id: &str,
         headers: &HeaderMap,
         body: Body,
         function_error: bool,
     ) -> Response {
-        let invocations = &self.shared.invocations;
+        let (invocations, environment) = (&self.shared.invocations, self.environment());
         // No invocation has the nil UUID.
         let id = Uuid::try_parse(request_id).unwrap_or_default();
         let invocation_id = headers.get(INVOCATION_ID);
         let invocation_id = invocation_id.map(|id| id.to_str().unwrap_or_default());
         let reply = |payload, function_error, response| {
-            let accepted = invocations.reply(worker, id, invocation_id, payload, function_error);
+            let reply = Reply {
+                request_id: id,
+                payload,
+                function_error,
+            };
+            let accepted = invocations.reply(environment, invocation_id, reply);
             accepted.map_or_else(|error| refused(&error), |()| response)
         };
-        let mode = headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes);
-        if let Some(message) = unsupported(mode)
+        let mode = headers.get(RESPONSE_MODE).filter(|mode| !mode.is_empty());
+        if let Some(mode) = mode
             && !function_error
         {
+            let message = if mode == "streaming" {
+                "The function streams its response, which cargo local does not support: return the \
+                 response in one piece"
+            } else {
+                "Invalid function response mode"
+            };
             warn!("Runtime API: {message}");
-            let response = bad_request("InvalidFunctionResponseMode", message);
             // The caller is told at once: a stream may last longer than the invocation.
-            let error_type = "Runtime.InvalidResponseModeHeader";
-            let response = reply(payload(error_type, message), true, response);
-            let _ = body::discard(body, STREAM_TIMEOUT).await;
+            let told = error_body("Runtime.InvalidResponseModeHeader", message);
+            let response = bad_request("InvalidFunctionResponseMode", message);
+            let response = reply(told, true, response);
+            let _ = body::read(body, 0, STREAM_TIMEOUT).await;
             return response;
         }
-        // The body of a reply that will be refused is not kept.
         let limit = if function_error { MAX_ERROR } else { MAX_REPLY };
-        let is_wanted = invocations.check(worker, id, invocation_id).is_ok();
-        match body::read(body, if is_wanted { limit } else { 0 }, READ_TIMEOUT).await {
+        match body::read(body, limit, READ_TIMEOUT).await {
             Ok(payload) => reply(payload, function_error, accepted()),
-            Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE => {
-                reply(too_large(limit), true, refused_size(limit))
+            Err(refused) if refused.status == StatusCode::PAYLOAD_TOO_LARGE => {
+                let what = format!("maximum allowed payload size ({limit} bytes).");
+                // The words of the real service.
+                let message = format!("Response payload size exceeded {what}");
+                let told = error_body("Function.ResponseSizeTooLarge", &message);
+                let message = format!("Exceeded {what}");
+                let response = error(refused.status, "RequestEntityTooLarge", &message);
+                reply(told, true, response)
             }
             // The function may post it again, on another connection.
-            Err(_) => {
-                let message = "HTTP request detected as truncated";
-                bad_request("TruncatedHTTPRequest", message)
-            }
+            Err(_) => bad_request("TruncatedHTTPRequest", "HTTP request detected as truncated"),
         }
     }
-}
-
-/// What is wrong with the response mode that a function asks for.
-fn unsupported(mode: Option<&[u8]>) -> Option<&'static str> {
-    match mode {
-        None | Some(b"") => None,
-        Some(b"streaming") => Some(
-            "The function streams its response, which cargo local does not support: return the \
-             response in one piece",
-        ),
-        Some(_) => Some("Invalid function response mode"),
-    }
-}
-
-/// The error that a caller gets in place of a reply that is refused.
-fn payload(error_type: &str, message: &str) -> Bytes {
-    let error = json!({ "errorType": error_type, "errorMessage": message });
-    error.to_string().into()
-}
-
-/// What the caller gets if the reply is too large, in the words of the real service.
-fn too_large(limit: usize) -> Bytes {
-    let message =
-        format!("Response payload size exceeded maximum allowed payload size ({limit} bytes).");
-    payload("Function.ResponseSizeTooLarge", &message)
-}
-
-fn refused_size(limit: usize) -> Response {
-    let message = format!("Exceeded maximum allowed payload size ({limit} bytes).");
-    let status = StatusCode::PAYLOAD_TOO_LARGE;
-    error(status, "RequestEntityTooLarge", &message)
 }
 
 fn refused(refusal: &ReplyError) -> Response {
@@ -371,19 +322,6 @@ async fn post_init_error(State(api): Api, body: Body) -> Response {
         "State transition from Ready to InitError failed for runtime. \
          Error: State transition is not allowed",
     )
-}
-
-async fn unknown_path(method: Method, uri: Uri) -> Response {
-    no_such_request(StatusCode::NOT_FOUND, &method, &uri)
-}
-
-async fn wrong_method(method: Method, uri: Uri) -> Response {
-    no_such_request(StatusCode::METHOD_NOT_ALLOWED, &method, &uri)
-}
-
-fn no_such_request(status: StatusCode, method: &Method, uri: &Uri) -> Response {
-    warn!("Runtime API: no such request: {method} {uri}");
-    error(status, "NotFound", "No such method and path")
 }
 
 /// A response that does not arrive whole.

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU16;
 use std::path::{self, Path, PathBuf};
 use std::time::Duration;
+
+use clap::builder::TypedValueParser;
+use clap::{Args, Parser, value_parser};
 
 /// The account that every local function belongs to.
 pub(crate) const ACCOUNT_ID: &str = "123456789012";
@@ -31,46 +33,72 @@ const LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/ru
     /var/task:/var/task/lib:/opt/lib";
 
 /// What to run, and how.
-#[derive(Clone, Debug)]
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Function")]
 pub struct Settings {
     /// The function's executable.
+    #[arg(skip)]
     pub bootstrap: PathBuf,
     /// Arguments of the executable. Lambda passes none.
+    #[arg(skip)]
     pub arguments: Vec<OsString>,
     /// Environment variables for the function. They override the variables that Lambda sets.
+    #[arg(skip)]
     pub environment: Vec<(OsString, OsString)>,
     /// The name by which callers invoke the function: 1 to 64 of `[a-zA-Z0-9-_]`.
+    #[arg(skip)]
     pub function_name: String,
-    /// `AWS_LAMBDA_MAX_CONCURRENCY`. `None` leaves the variable unset, as on ordinary Lambda.
-    pub max_concurrency: Option<NonZeroU16>,
-    /// How long an invocation may take. Zero means no limit, so that a debugger can stop the
-    /// function; the function is then told a deadline in a year.
+    /// How many invocations the function handles at once (`AWS_LAMBDA_MAX_CONCURRENCY`)
+    #[arg(long = "concurrency", global = true, value_name = "N", default_value = "8",
+          value_parser = value_parser!(u16).range(1..=1600))]
+    pub max_concurrency: u16,
+    /// How long an invocation may take, in seconds; 0 for no limit, to attach a debugger
+    ///
+    /// Without a limit, the function is told a deadline in a year.
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "10",
+          value_parser = value_parser!(u64).range(0..=5400).map(Duration::from_secs))]
     pub timeout: Duration,
     /// How long the function may take to poll for the first time. Zero means no limit.
+    #[arg(skip = Duration::from_secs(130))]
     pub init_timeout: Duration,
     /// How long the function may take to end after SIGTERM, before SIGKILL follows. Only a function with
     /// an extension gets SIGTERM.
+    #[arg(skip = Duration::from_millis(600))] // RIE's
     pub termination_grace: Duration,
-    /// How many events may wait while all workers are busy.
+    /// How many events may wait while all workers are busy, instead of being throttled
+    #[arg(long, global = true, value_name = "N", default_value = "0")]
     pub queue: usize,
     /// How long an event may wait for a worker between its reply and its next poll, which is usually
     /// less than a millisecond. A worker that takes longer counts as gone.
+    #[arg(skip = Duration::from_secs(1))]
     pub return_limit: Duration,
     /// How long a caller may take to send the head of its request, and then its body.
+    #[arg(skip = Duration::from_secs(20))]
     pub read_timeout: Duration,
     /// Where to serve the Runtime API to a function that somebody else starts, for example in a
-    /// debugger. The bootstrap is not run then. Such a function may be started again: it is taken for
-    /// another process when it polls after all its connections have been closed.
+    /// debugger, and may start again. The bootstrap is not run then.
+    #[arg(skip)]
     pub attach: Option<SocketAddr>,
-    /// Where to serve the Invoke API and the console. Port 0 is any free port.
+    /// Where to serve the Invoke API and the console; port 0 is any free port
+    #[arg(long = "listen", default_value = "127.0.0.1:9000")]
     pub invoke_address: SocketAddr,
-    /// Where to serve the function URL. Port 0 is any free port.
+    /// Where to serve the function URL
+    #[arg(long = "function-url", default_value = "127.0.0.1:9001")]
     pub function_url_address: SocketAddr,
     /// A folder with example events for the console. It offers each file `*.json` of at most 64 KB, by
     /// its name.
+    #[arg(skip)]
     pub events: Option<PathBuf>,
     /// Whether to copy what the function prints to standard error.
+    #[arg(skip)]
     pub echo: bool,
+}
+
+/// A command line with nothing but settings, for their defaults.
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    settings: Settings,
 }
 
 impl Settings {
@@ -87,21 +115,9 @@ impl Settings {
             // If its path cannot be made absolute, it cannot be run either.
             function_name: function_name(&path::absolute(&bootstrap).unwrap_or_default()),
             bootstrap,
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            max_concurrency: NonZeroU16::new(8),
-            timeout: Duration::from_secs(10),
-            init_timeout: Duration::from_secs(130),
-            // RIE's.
-            termination_grace: Duration::from_millis(600),
-            queue: 0,
-            return_limit: Duration::from_secs(1),
-            read_timeout: Duration::from_secs(20),
-            attach: None,
             invoke_address: any_port,
             function_url_address: any_port,
-            events: None,
-            echo: false,
+            ..Defaults::parse_from([""]).settings
         }
     }
 
@@ -109,36 +125,18 @@ impl Settings {
     #[must_use]
     pub fn examples(&self) -> Vec<(String, String)> {
         let files = self.events.iter().flat_map(fs::read_dir).flatten();
-        let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
-        paths.retain(|path| {
-            let is_small = |file: fs::Metadata| file.is_file() && file.len() <= MAX_EXAMPLE;
-            path.extension().is_some_and(|kind| kind == "json")
-                && path.metadata().is_ok_and(is_small)
-        });
-        paths.sort_unstable();
-        let example = |path: &PathBuf| {
+        let example = |path: PathBuf| {
+            let file = path.metadata().ok()?;
+            let is_example = path.extension()? == "json" && file.len() <= MAX_EXAMPLE;
+            let text = is_example.then(|| fs::read_to_string(&path).ok())??;
             let name = path.file_stem()?.to_string_lossy().into_owned();
-            let text = fs::read_to_string(path).ok()?;
             Some((name, text.trim_end().to_owned()))
         };
-        paths
-            .iter()
-            .filter_map(example)
-            .take(MAX_EXAMPLES)
-            .collect()
-    }
-
-    /// The version that callers invoke.
-    pub(crate) fn version(&self) -> &'static str {
-        match self.max_concurrency {
-            Some(_) => PUBLISHED,
-            None => "$LATEST",
-        }
-    }
-
-    pub(crate) fn workers(&self) -> usize {
-        self.max_concurrency
-            .map_or(1, |workers| workers.get().into())
+        let paths = files.flatten().map(|file| file.path());
+        let mut examples: Vec<_> = paths.filter_map(example).collect();
+        examples.sort_unstable();
+        examples.truncate(MAX_EXAMPLES);
+        examples
     }
 
     pub(crate) fn log_group(&self) -> String {
@@ -151,43 +149,45 @@ impl Settings {
         handler.map_or("bootstrap".into(), |handler| handler.to_string_lossy())
     }
 
-    /// The variables that Lambda sets, after
-    /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html> and RIE.
-    pub(crate) fn lambda_environment(&self) -> Vec<(&'static str, String)> {
-        let mut variables = vec![
-            ("_HANDLER", self.handler().into_owned()),
-            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-            ("AWS_SESSION_TOKEN", "test".to_owned()),
-            ("AWS_REGION", REGION.to_owned()),
-            ("AWS_DEFAULT_REGION", REGION.to_owned()),
-            ("AWS_LAMBDA_FUNCTION_NAME", self.function_name.clone()),
-            ("AWS_LAMBDA_FUNCTION_VERSION", self.version().to_owned()),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MIB.to_string()),
-            ("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()),
-            ("AWS_LAMBDA_LOG_GROUP_NAME", self.log_group()),
+    /// The variables that make a process the function: those that Lambda sets, after
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html> and RIE, and its own.
+    pub(crate) fn variables(
+        &self,
+        task_root: &Path,
+        runtime_api: SocketAddr,
+    ) -> Vec<(OsString, OsString)> {
+        let lambda = [
+            ("_HANDLER", &*self.handler()),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_SESSION_TOKEN", "test"),
+            ("AWS_REGION", REGION),
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_LAMBDA_FUNCTION_NAME", &self.function_name),
+            ("AWS_LAMBDA_FUNCTION_VERSION", PUBLISHED),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &MEMORY_MIB.to_string()),
+            ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances"),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+            ("AWS_LAMBDA_LOG_GROUP_NAME", &self.log_group()),
+            ("AWS_LAMBDA_LOG_STREAM_NAME", "local/[$LATEST.PUBLISHED]"),
             (
-                "AWS_LAMBDA_LOG_STREAM_NAME",
-                format!("local/[{}]", self.version()),
+                "AWS_LAMBDA_MAX_CONCURRENCY",
+                &self.max_concurrency.to_string(),
             ),
-            ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
+            ("AWS_LAMBDA_RUNTIME_API", &runtime_api.to_string()),
+            ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
             // RIE leaves the address empty, which some X-Ray SDKs refuse to start with.
-            ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000".to_owned()),
-            ("_AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1".to_owned()),
-            ("_AWS_XRAY_DAEMON_PORT", "2000".to_owned()),
-            ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
-            ("LANG", "en_US.UTF-8".to_owned()),
-            ("LD_LIBRARY_PATH", LIBRARY_PATH.to_owned()),
-            ("TZ", ":UTC".to_owned()),
+            ("AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1:2000"),
+            ("_AWS_XRAY_DAEMON_ADDRESS", "127.0.0.1"),
+            ("_AWS_XRAY_DAEMON_PORT", "2000"),
+            ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+            ("LANG", "en_US.UTF-8"),
+            ("LD_LIBRARY_PATH", LIBRARY_PATH),
+            ("TZ", ":UTC"),
         ];
-        let initialization_type = match self.max_concurrency {
-            Some(_) => "lambda-managed-instances",
-            None => "on-demand",
-        };
-        let kind = initialization_type.to_owned();
-        variables.push(("AWS_LAMBDA_INITIALIZATION_TYPE", kind));
-        let workers = self.max_concurrency.map(|workers| workers.to_string());
-        variables.extend(workers.map(|workers| ("AWS_LAMBDA_MAX_CONCURRENCY", workers)));
+        let mut variables = vec![("LAMBDA_TASK_ROOT".into(), task_root.into())];
+        variables.extend(lambda.map(|(name, value)| (name.into(), value.into())));
+        variables.extend(self.environment.iter().cloned());
         variables
     }
 }
@@ -201,21 +201,14 @@ fn function_name(bootstrap: &Path) -> String {
         Some(stem) if stem != "bootstrap" => Some(stem),
         _ => directory.as_deref().and_then(Path::file_name),
     };
-    let name = named_after.unwrap_or_default().to_string_lossy();
+    let name = named_after.unwrap_or("function".as_ref()).to_string_lossy();
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let name: String = name
-        .chars()
-        .map(|c| if allowed(c) { c } else { '-' })
-        .take(64)
-        .collect();
-    if name.is_empty() {
-        "function".to_owned()
-    } else {
-        name
-    }
+    let name = name.chars().map(|c| if allowed(c) { c } else { '-' });
+    name.take(64).collect()
 }
 
-/// The ARN of a function of this account and Region, without a qualifier.
-pub(crate) fn arn(function_name: &str) -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{function_name}")
+/// The ARN of a function of this account and Region, or of a version of it.
+pub(crate) fn arn(function_name: &str, qualifier: Option<&str>) -> String {
+    let qualifier = qualifier.map_or(String::new(), |qualifier| format!(":{qualifier}"));
+    format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{function_name}{qualifier}")
 }

@@ -1,7 +1,8 @@
 //! Standard error that blocks nobody, even if no one reads it.
 
 use std::io::{self, Write};
-use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::mem::take;
+use std::sync::{Condvar, Mutex, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,47 +18,41 @@ const MAX_WAITING: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct StandardError;
 
-#[derive(Default)]
 struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
     waiting: Vec<u8>,
     dropped_lines: usize,
     /// Whether the thread is writing what it took from the queue.
-    writing: bool,
+    is_writing: bool,
 }
 
-static QUEUE: LazyLock<Queue> = LazyLock::new(|| {
-    // Without the thread, the queue fills up and the rest is dropped.
-    let _ = thread::Builder::new()
-        .name("standard error".to_owned())
-        .spawn(|| QUEUE.write_forever());
-    Queue::default()
+static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+    waiting: Vec::new(),
+    dropped_lines: 0,
+    is_writing: false,
 });
+static CHANGED: Condvar = Condvar::new();
+static THREAD: Once = Once::new();
 
 impl StandardError {
     /// Waits until everything is written, for `limit` at most.
     pub fn flush_within(self, limit: Duration) {
-        let unwritten = |state: &mut State| state.writing || !state.waiting.is_empty();
-        let state = lock(&QUEUE.state);
+        let is_unwritten = |queue: &mut Queue| queue.is_writing || !queue.waiting.is_empty();
         // What is not written by then is lost.
-        let _ = QUEUE.changed.wait_timeout_while(state, limit, unwritten);
+        let _ = CHANGED.wait_timeout_while(lock(&QUEUE), limit, is_unwritten);
     }
 }
 
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = lock(&QUEUE.state);
-        if state.dropped_lines > 0 || state.waiting.len() + bytes.len() > MAX_WAITING {
-            state.dropped_lines += bytes.split_inclusive(|&byte| byte == b'\n').count();
+        // Without the thread, the queue fills up and the rest is dropped.
+        THREAD.call_once(|| drop(thread::Builder::new().spawn(write_forever)));
+        let mut queue = lock(&QUEUE);
+        if queue.dropped_lines > 0 || queue.waiting.len() + bytes.len() > MAX_WAITING {
+            queue.dropped_lines += bytes.split_inclusive(|&byte| byte == b'\n').count();
         } else {
-            state.waiting.extend_from_slice(bytes);
+            queue.waiting.extend_from_slice(bytes);
         }
-        QUEUE.changed.notify_all();
+        CHANGED.notify_all();
         Ok(bytes.len())
     }
 
@@ -66,27 +61,23 @@ impl Write for StandardError {
     }
 }
 
-impl Queue {
-    fn write_forever(&self) {
-        loop {
-            let mut state = lock(&self.state);
-            while state.waiting.is_empty() && state.dropped_lines == 0 {
-                state = (self.changed.wait(state)).unwrap_or_else(PoisonError::into_inner);
-            }
-            let mut bytes = std::mem::take(&mut state.waiting);
-            let dropped = std::mem::take(&mut state.dropped_lines);
-            state.writing = true;
-            drop(state);
-            if dropped > 0 {
-                let note = format!(
-                    "cargo local: {dropped} lines are missing here: standard error was not read\n"
-                );
-                bytes.extend_from_slice(note.as_bytes());
-            }
-            // If standard error is closed or its disk is full, there is nowhere to say so.
-            let _ = io::stderr().write_all(&bytes);
-            lock(&self.state).writing = false;
-            self.changed.notify_all();
+fn write_forever() {
+    loop {
+        let is_empty = |queue: &mut Queue| queue.waiting.is_empty() && queue.dropped_lines == 0;
+        let queue = CHANGED.wait_while(lock(&QUEUE), is_empty);
+        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
+        let (mut bytes, dropped) = (take(&mut queue.waiting), take(&mut queue.dropped_lines));
+        queue.is_writing = true;
+        drop(queue);
+        if dropped > 0 {
+            let note = format!(
+                "cargo local: {dropped} lines are missing here: standard error was not read\n"
+            );
+            bytes.extend_from_slice(note.as_bytes());
         }
+        // If standard error is closed or its disk is full, there is nowhere to say so.
+        let _ = io::stderr().write_all(&bytes);
+        lock(&QUEUE).is_writing = false;
+        CHANGED.notify_all();
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,68 +12,82 @@ use bytes::Bytes;
 use nix::sys::signal::Signal;
 use uuid::Uuid;
 
-use crate::invocation;
+use crate::invocation::{Reply, describe};
+use crate::invocations::timed_out;
 
-/// Why the function could not be started.
+/// Why the function could not be started, in words for its user: an address is in use, the bootstrap
+/// cannot be run, or before its first poll the function ended, reported an error or took too long.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address is in use or not this machine's.
-    #[error("cannot listen on {address} for the {what}: {source}; choose another address")]
-    Listen {
-        /// What the address is for.
-        what: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The operating system's error.
-        source: io::Error,
-    },
-    /// The bootstrap cannot be run.
-    #[error("cannot run {}: {reason}", path.display())]
-    Bootstrap {
-        /// The path as it was given.
-        path: PathBuf,
-        /// Why it cannot be run.
-        reason: String,
-    },
-    /// The process ended before its first poll.
-    #[error(
-        "the function ended before its first poll ({status}){}",
-        printed(last_lines)
-    )]
-    Exited {
-        /// How the process ended.
-        status: ExitStatus,
-        /// The last lines that it printed.
-        last_lines: Vec<Arc<str>>,
-    },
-    /// The process reported an error to `/init/error`.
-    #[error("the function could not start: {}", invocation::describe(body))]
-    Init {
-        /// What it reported, usually a JSON object with `errorType` and `errorMessage`.
-        body: Bytes,
-    },
-    /// The process did not poll in time, or an extension that it registered did not ask for its
-    /// first event.
-    #[error(
-        "{} within {} seconds{}",
-        not_done(extension.as_deref()),
-        limit.as_secs_f64(),
-        printed(last_lines)
-    )]
-    TimedOut {
-        /// The time that the function had.
-        limit: Duration,
-        /// The extension that is not ready.
-        extension: Option<String>,
-        /// The last lines that the process printed.
-        last_lines: Vec<Arc<str>>,
-    },
+#[error("{message}")]
+pub struct StartError {
+    message: String,
+    /// What callers are told who waited for the function.
+    error_type: &'static str,
+    reason: String,
+    /// What they are told instead: what the function has reported to `/init/error`.
+    reported: Option<Bytes>,
 }
 
-fn not_done(extension: Option<&str>) -> String {
-    match extension {
-        Some(name) => format!("the function's extension {name:?} did not ask for its first event"),
-        None => "the function did not poll".to_owned(),
+impl StartError {
+    fn new(message: String, error_type: &'static str, reason: String) -> Self {
+        Self {
+            message,
+            error_type,
+            reason,
+            reported: None,
+        }
+    }
+
+    pub(crate) fn cannot_listen(what: &str, address: SocketAddr, error: &io::Error) -> Self {
+        let message =
+            format!("cannot listen on {address} for the {what}: {error}; choose another address");
+        Self::new(message.clone(), "Runtime.InvalidEntrypoint", message)
+    }
+
+    pub(crate) fn cannot_run(bootstrap: &Path, reason: &str) -> Self {
+        let message = format!("cannot run {}: {reason}", bootstrap.display());
+        Self::new(message.clone(), "Runtime.InvalidEntrypoint", message)
+    }
+
+    /// The process ended before its first poll.
+    pub(crate) fn exited(status: ExitStatus, last_lines: &[Arc<str>]) -> Self {
+        let printed = printed(last_lines);
+        let message = format!("the function ended before its first poll ({status}){printed}");
+        Self::new(message, "Runtime.ExitError", exit_reason(status))
+    }
+
+    pub(crate) fn reported(body: Bytes) -> Self {
+        let message = format!("the function could not start: {}", describe(&body));
+        Self {
+            reported: Some(body),
+            ..Self::new(message, "", String::new())
+        }
+    }
+
+    /// The process, or an extension that it registered, was not ready in time.
+    pub(crate) fn timed_out(
+        limit: Duration,
+        extension: Option<&str>,
+        last_lines: &[Arc<str>],
+    ) -> Self {
+        let not_done = match extension {
+            Some(name) => {
+                format!("the function's extension {name:?} did not ask for its first event")
+            }
+            None => "the function did not poll".to_owned(),
+        };
+        let (seconds, printed) = (limit.as_secs_f64(), printed(last_lines));
+        let message = format!("{not_done} within {seconds} seconds{printed}");
+        Self::new(message, "Sandbox.Timedout", timed_out(limit))
+    }
+
+    /// The reply for a caller who waited for the function.
+    pub(crate) fn for_caller(&self, request_id: Uuid) -> Reply {
+        let mut reply = Reply::failure(request_id, self.error_type, &self.reason);
+        if let Some(body) = &self.reported {
+            reply.payload = body.clone();
+        }
+        reply
     }
 }
 
@@ -84,40 +98,16 @@ fn printed(lines: &[Arc<str>]) -> String {
     }
 }
 
-impl StartError {
-    /// The error for a caller who waited for the function.
-    pub(crate) fn for_caller(&self, request_id: Uuid) -> Bytes {
-        match self {
-            Self::Init { body } => body.clone(),
-            Self::Exited { status, .. } => {
-                invocation::error(request_id, "Runtime.ExitError", &exit_reason(*status))
-            }
-            Self::TimedOut { limit, .. } => {
-                let reason = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
-                invocation::error(request_id, "Sandbox.Timedout", &reason)
-            }
-            Self::Listen { .. } | Self::Bootstrap { .. } => {
-                invocation::error(request_id, "Runtime.InvalidEntrypoint", &self.to_string())
-            }
-        }
-    }
-}
-
 /// How a process ended, in the words of Lambda.
 pub(crate) fn exit_reason(status: ExitStatus) -> String {
-    match (status.code(), status.signal().map(Signal::try_from)) {
-        (Some(0), _) => "Runtime exited without providing a reason".to_owned(),
-        (Some(code), _) => format!("Runtime exited with error: exit status {code}"),
-        (_, Some(Ok(signal))) => {
-            let name = match signal {
-                Signal::SIGABRT => "aborted",
-                Signal::SIGKILL => "killed",
-                Signal::SIGSEGV => "segmentation fault",
-                Signal::SIGTERM => "terminated",
-                other => other.as_str(),
-            };
-            format!("Runtime exited with error: signal: {name}")
-        }
-        _ => format!("Runtime exited with error: {status}"),
-    }
+    let how = match (status.code(), status.signal().map(Signal::try_from)) {
+        (Some(0), _) => return "Runtime exited without providing a reason".to_owned(),
+        (Some(code), _) => format!("exit status {code}"),
+        (_, Some(Ok(Signal::SIGABRT))) => "signal: aborted".to_owned(),
+        (_, Some(Ok(Signal::SIGKILL))) => "signal: killed".to_owned(),
+        (_, Some(Ok(Signal::SIGSEGV))) => "signal: segmentation fault".to_owned(),
+        (_, Some(Ok(Signal::SIGTERM))) => "signal: terminated".to_owned(),
+        _ => status.to_string(),
+    };
+    format!("Runtime exited with error: {how}")
 }

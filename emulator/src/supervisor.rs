@@ -1,33 +1,35 @@
 //! Keeps the function running: one execution environment after another.
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::environment::{Environment, Shared};
+use crate::environment::Environment;
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::start_error::StartError;
 
 /// The delay before a function that has ended is started again. It doubles with each failed start.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LAST_BACK_OFF: Duration = Duration::from_secs(5);
 
-/// An executable to run in place of the current one.
-pub(crate) struct Replacement {
-    pub(crate) bootstrap: PathBuf,
-    pub(crate) outcome: oneshot::Sender<Result<(), StartError>>,
-}
+/// An executable to run in place of the current one, and where to say what came of it.
+pub(crate) type Replacement = (PathBuf, oneshot::Sender<Result<(), StartError>>);
 
 pub(crate) struct Supervisor {
+    /// What runs or is to be started again.
     pub(crate) settings: Settings,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) pid: watch::Sender<Option<u32>>,
+    pub(crate) requests: mpsc::Receiver<Replacement>,
+    /// What runs, unless it has ended.
+    pub(crate) current: Option<Environment>,
     /// Replaced environments that finish what they have in flight.
     pub(crate) draining: JoinSet<()>,
 }
@@ -40,76 +42,50 @@ impl Drop for Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the function again whenever it ends, and replaces it on request, until terminated.
-    /// Returns how the last process ended.
-    pub(crate) async fn run(
-        mut self,
-        mut environment: Environment,
-        mut requests: mpsc::Receiver<Replacement>,
-        mut terminated: oneshot::Receiver<()>,
-    ) -> Option<ExitStatus> {
-        loop {
-            tokio::select! {
-                status = environment.exited() => {
-                    self.pid.send_replace(None);
-                    warn!("the function has ended ({status}); starting it again");
-                    environment = tokio::select! {
-                        environment = self.restart(&mut requests) => environment,
-                        _ = &mut terminated => return None,
-                    };
-                    info!("the function is running again");
-                }
-                Some(replacement) = requests.recv() => {
-                    let replaced = tokio::select! {
-                        replaced = self.replace(replacement, Some(&mut environment)) => replaced,
-                        _ = &mut terminated => return environment.terminate().await,
-                    };
-                    if let Some(new) = replaced {
-                        self.drain(std::mem::replace(&mut environment, new));
-                    }
-                }
-                _ = &mut terminated => return environment.terminate().await,
-            }
+    /// Keeps the function running until terminated. Returns how the last process ended.
+    pub(crate) async fn run(mut self, terminated: oneshot::Receiver<()>) -> Option<ExitStatus> {
+        tokio::select! {
+            () = self.supervise() => {}
+            _ = terminated => {}
         }
+        self.current.take()?.terminate().await
     }
 
-    /// Starts the function, or what is asked for in its place, until it polls.
-    async fn restart(&mut self, requests: &mut mpsc::Receiver<Replacement>) -> Environment {
+    /// Starts the function again whenever it ends, and replaces it on request, for ever.
+    async fn supervise(&mut self) {
         let mut back_off = FIRST_BACK_OFF;
         loop {
-            let start = async {
+            let has_ended = self.current.is_none();
+            let restart = async {
                 sleep(back_off).await;
                 Environment::start(&self.settings, &self.shared).await
             };
             tokio::select! {
-                started = start => match started {
+                status = ended(&mut self.current) => {
+                    self.shared.pid.send_replace(None);
+                    self.current = None;
+                    warn!("the function has ended ({status}); starting it again");
+                    back_off = FIRST_BACK_OFF;
+                }
+                started = restart, if has_ended => match started {
                     Ok(environment) => {
-                        self.pid.send_replace(environment.pid());
-                        return environment;
+                        self.shared.pid.send_replace(environment.pid());
+                        self.current = Some(environment);
+                        info!("the function is running again");
                     }
                     Err(error) => {
                         warn!("{error}");
-                        let invocations = &self.shared.invocations;
-                        invocations.fail_waiting(|request_id| error.for_caller(request_id));
+                        self.shared.invocations.fail_waiting(&error);
                         back_off = LAST_BACK_OFF.min(back_off * 2);
                     }
                 },
-                Some(replacement) = requests.recv() => {
-                    if let Some(environment) = self.replace(replacement, None).await {
-                        return environment;
-                    }
-                }
+                Some(replacement) = self.requests.recv() => self.replace(replacement).await,
             }
         }
     }
 
-    /// Starts another executable while the current environment runs. Takes note if that one ends
-    /// meanwhile.
-    async fn replace(
-        &mut self,
-        Replacement { bootstrap, outcome }: Replacement,
-        current: Option<&mut Environment>,
-    ) -> Option<Environment> {
+    /// Starts another executable while the current environment runs, or ends.
+    async fn replace(&mut self, (bootstrap, outcome): Replacement) {
         let settings = Settings {
             bootstrap,
             ..self.settings.clone()
@@ -117,41 +93,30 @@ impl Supervisor {
         let started = {
             let start = Environment::start(&settings, &self.shared);
             tokio::pin!(start);
-            let current_ended = async {
-                if let Some(current) = current {
-                    current.exited().await;
-                    self.pid.send_replace(None);
-                }
-            };
             tokio::select! {
                 started = &mut start => started,
-                () = current_ended => start.await,
+                _ = ended(&mut self.current) => {
+                    self.shared.pid.send_replace(None);
+                    start.await
+                }
             }
         };
-        match started {
-            Ok(environment) => {
-                self.settings = settings;
-                self.pid.send_replace(environment.pid());
-                let _ = outcome.send(Ok(()));
-                Some(environment)
+        let replaced = started.map(|environment| {
+            self.settings = settings;
+            self.shared.pid.send_replace(environment.pid());
+            if let Some(old) = self.current.replace(environment) {
+                while self.draining.try_join_next().is_some() {}
+                self.draining.spawn(old.drain());
             }
-            Err(error) => {
-                let _ = outcome.send(Err(error));
-                None
-            }
-        }
-    }
-
-    /// Ends a replaced environment as soon as nothing is in flight there.
-    fn drain(&mut self, mut environment: Environment) {
-        while self.draining.try_join_next().is_some() {}
-        self.draining.spawn(async move {
-            let drained = environment.drained();
-            tokio::select! {
-                () = drained => {}
-                _ = environment.exited() => {}
-            }
-            environment.terminate().await;
         });
+        let _ = outcome.send(replaced);
+    }
+}
+
+/// Waits until an environment ends, if there is one.
+async fn ended(environment: &mut Option<Environment>) -> ExitStatus {
+    match environment {
+        Some(environment) => environment.exited().await,
+        None => pending().await,
     }
 }

@@ -1,7 +1,9 @@
 //! `--watch`: replaces the running function when its files change.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use emulator::{Emulator, Target, collect_files};
@@ -15,13 +17,13 @@ pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 /// than setting up notifications.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// What a file looked like: its time and length.
-type Stamp = (PathBuf, Option<(SystemTime, u64)>);
+/// What the files look like: the time and length of each.
+type Look = BTreeSet<(PathBuf, Option<(SystemTime, u64)>)>;
 
 /// What a function is started from.
 #[derive(Clone)]
 pub(crate) enum Origin {
-    Built(Box<Target>),
+    Built(Arc<Target>),
     Bootstrap(PathBuf),
 }
 
@@ -40,7 +42,7 @@ pub(crate) struct Watch {
     origin: Origin,
     /// Further files and directories.
     paths: Vec<PathBuf>,
-    seen: Vec<Stamp>,
+    seen: Look,
 }
 
 impl Watch {
@@ -49,13 +51,13 @@ impl Watch {
         let mut watch = Self {
             origin,
             paths,
-            seen: Vec::new(),
+            seen: Look::new(),
         };
         watch.seen = watch.look();
         watch
     }
 
-    fn look(&self) -> Vec<Stamp> {
+    fn look(&self) -> Look {
         let mut files = match &self.origin {
             Origin::Built(target) => target.sources(),
             Origin::Bootstrap(path) => vec![path.clone()],
@@ -63,18 +65,34 @@ impl Watch {
         for path in &self.paths {
             collect_files(path, &mut files);
         }
-        let mut stamps: Vec<_> = files.into_iter().map(stamp).collect();
-        stamps.sort_unstable();
-        stamps
+        let look_at = |file: PathBuf| {
+            let metadata = fs::metadata(&file);
+            let look = metadata.and_then(|metadata| Ok((metadata.modified()?, metadata.len())));
+            (file, look.ok())
+        };
+        files.into_iter().map(look_at).collect()
     }
 
     /// Replaces the function whenever the files change, for ever.
     pub(crate) async fn run(mut self, emulator: &Emulator) {
         loop {
             let now = self.settled_change().await;
-            let files = changed_files(&self.seen, &now);
+            // A file that was edited differs twice.
+            let changed: BTreeSet<_> = (now.symmetric_difference(&self.seen))
+                .filter_map(|(file, _)| file.file_name()?.to_str())
+                .collect();
+            let what = match self.origin {
+                Origin::Built(_) => "building the function",
+                Origin::Bootstrap(_) => "starting the function again",
+            };
+            let changed: Vec<_> = changed.into_iter().collect();
+            info!("{} changed: {what}", changed.join(", "));
             self.seen = now;
-            match self.replace(emulator, &files).await {
+            let replaced = async {
+                let executable = self.origin.executable().await?;
+                Ok::<_, Error>(emulator.replace(executable).await?)
+            };
+            match replaced.await {
                 Ok(()) => info!(
                     "the new function is running as process {}; the old one finishes what it has in \
                      flight",
@@ -85,16 +103,8 @@ impl Watch {
         }
     }
 
-    async fn replace(&self, emulator: &Emulator, files: &str) -> Result<(), Error> {
-        match self.origin {
-            Origin::Built(_) => info!("{files} changed: building the function"),
-            Origin::Bootstrap(_) => info!("{files} changed: starting the function again"),
-        }
-        Ok(emulator.replace(self.origin.executable().await?).await?)
-    }
-
     /// Waits until files have changed and then not changed again for a period.
-    async fn settled_change(&self) -> Vec<Stamp> {
+    async fn settled_change(&self) -> Look {
         let mut last = self.look();
         loop {
             sleep(PERIOD).await;
@@ -105,24 +115,4 @@ impl Watch {
             last = now;
         }
     }
-}
-
-fn stamp(file: PathBuf) -> Stamp {
-    let metadata = fs::metadata(&file);
-    let stamp = metadata.and_then(|metadata| Ok((metadata.modified()?, metadata.len())));
-    (file, stamp.ok())
-}
-
-/// The names of the files that differ.
-fn changed_files(before: &[Stamp], after: &[Stamp]) -> String {
-    let differs = |one: &&Stamp, others: &[Stamp]| others.binary_search(one).is_err();
-    let mut names: Vec<_> = (after.iter().filter(|one| differs(one, before)))
-        .chain(before.iter().filter(|one| differs(one, after)))
-        .filter_map(|(file, _)| file.file_name())
-        .map(|name| name.to_string_lossy())
-        .collect();
-    // A file that was edited is in both lists.
-    names.sort_unstable();
-    names.dedup();
-    names.join(", ")
 }

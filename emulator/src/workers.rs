@@ -1,10 +1,11 @@
-//! The workers of an execution environment: which poll, which have an event, and which are about to
-//! poll.
+//! The workers of an execution environment: how many poll, which events they have, and how many are
+//! about to poll.
 //!
-//! A worker is known by its connection, but it may poll, reply and repeat a reply on different ones. So
-//! which worker does what is sometimes a guess. How many do it is exact.
+//! A worker may poll, reply and repeat a reply on different connections, so nothing tells which of them
+//! does what. How many do it is exact.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,31 +13,16 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::invocation::{Dispatch, ReplySender};
+use crate::invocation::{Dispatch, Invocation};
 
 /// How many timed-out invocations are remembered, to tell a late reply from an unknown one.
 const MAX_LATE: usize = 1_000;
 
-/// Who polls and replies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Worker {
-    /// The number of its execution environment.
-    pub(crate) environment: u64,
-    /// The number of its connection to the Runtime API.
-    pub(crate) connection: u64,
-}
-
+/// An invocation whose event a worker has.
 pub(crate) struct InFlight {
-    pub(crate) worker: Worker,
+    pub(crate) invocation: Invocation,
     pub(crate) invocation_id: Uuid,
-    pub(crate) event: Bytes,
-    pub(crate) reply: ReplySender,
     pub(crate) dispatched: Instant,
-}
-
-pub(crate) struct OpenPoll {
-    pub(crate) worker: Worker,
-    pub(crate) sender: oneshot::Sender<Dispatch>,
 }
 
 /// Why a reply is not accepted.
@@ -53,18 +39,19 @@ pub(crate) enum ReplyError {
 pub(crate) type Init = Result<(), Bytes>;
 
 /// The workers of one execution environment.
+#[derive(Default)]
 pub(crate) struct Workers {
-    /// How many workers there are. The lists below never hold more of them.
+    /// How many workers there are.
     count: usize,
     /// Gets the outcome of the init phase, until that is over.
     init: Option<oneshot::Sender<Init>>,
     /// The open polls, oldest first.
-    polls: VecDeque<OpenPoll>,
+    polls: VecDeque<oneshot::Sender<Dispatch>>,
     in_flight: HashMap<Uuid, InFlight>,
-    /// The workers that neither poll nor have an event, and since when: longest first.
-    returning: VecDeque<(Worker, Instant)>,
-    /// The workers that still have a timed-out event.
-    overdue: Vec<Worker>,
+    /// Since when each worker is awaited that neither polls nor has an event: longest first.
+    awaited: VecDeque<Instant>,
+    /// How many workers still have a timed-out event.
+    overdue: usize,
     /// Timed-out invocations whose reply has not come, oldest first.
     late: VecDeque<Uuid>,
 }
@@ -75,141 +62,113 @@ impl Workers {
         Self {
             count,
             init: Some(init),
-            polls: VecDeque::new(),
-            in_flight: HashMap::new(),
-            returning: VecDeque::new(),
-            overdue: Vec::new(),
-            late: VecDeque::new(),
+            ..Self::default()
         }
     }
 
     /// Ends the init phase. Returns whether it had not ended before.
     pub(crate) fn end_init(&mut self, outcome: Init) -> bool {
-        let Some(init) = self.init.take() else {
-            return false;
-        };
-        let _ = init.send(outcome);
-        true
+        let init = self.init.take();
+        init.map(|init| init.send(outcome)).is_some()
     }
 
-    /// A worker polls, and so neither has an event nor is about to poll. Returns whether this is the
-    /// first poll of all.
-    pub(crate) fn polled(&mut self, poll: OpenPoll) -> bool {
+    /// A worker polls. Returns whether this is the first poll of all.
+    pub(crate) fn polled(&mut self, poll: oneshot::Sender<Dispatch>) -> bool {
         let is_first = self.end_init(Ok(()));
         if is_first {
-            // All are about to poll, on connections that are not known yet.
-            let unknown = Worker {
-                connection: 0,
-                ..poll.worker
-            };
-            for _ in 0..self.count {
-                self.await_poll(unknown);
-            }
+            self.awaited = vec![Instant::now(); self.count].into();
         }
-        self.note_poll(poll.worker);
+        if self.awaited.pop_front().is_none() {
+            self.overdue = self.overdue.saturating_sub(1);
+        }
         self.polls.push_back(poll);
         is_first
     }
 
-    fn note_poll(&mut self, worker: Worker) {
-        let same = |(returning, _): &(Worker, Instant)| *returning == worker;
-        if let Some(place) = self.returning.iter().position(same) {
-            self.returning.remove(place);
-            return;
-        }
-        let has_event = |in_flight: &InFlight| in_flight.worker == worker;
-        // If the event of this connection is still in flight, its worker will repeat the reply on
-        // another connection, and no other worker has come back.
-        if self.remove_overdue(worker) || self.in_flight.values().any(has_event) {
-            return;
-        }
-        // A new connection: the worker that has been away longest has probably opened it.
-        if self.returning.pop_front().is_none() {
-            self.overdue.pop();
-        }
-    }
-
-    /// The oldest poll, for an event.
-    pub(crate) fn take_poll(&mut self) -> Option<OpenPoll> {
-        self.polls.pop_front()
-    }
-
-    /// A poll that was taken has got an event.
-    pub(crate) fn dispatched(&mut self, request_id: Uuid, in_flight: InFlight) {
+    /// Gives an event to the oldest poll, of which there must be one.
+    pub(crate) fn dispatch(&mut self, invocation: Invocation, deadline_ms: i64) {
+        let request = Arc::clone(&invocation.request);
+        let (request_id, invocation_id) = (request.request_id, Uuid::new_v4());
+        let in_flight = InFlight {
+            invocation,
+            invocation_id,
+            dispatched: Instant::now(),
+        };
         self.in_flight.insert(request_id, in_flight);
-    }
-
-    /// The client of this worker's poll has gone away.
-    pub(crate) fn poll_closed(&mut self, worker: Worker) {
-        self.polls.retain(|poll| !poll.sender.is_closed());
-        self.await_poll(worker);
-    }
-
-    /// An event has not reached the worker that it was handed to.
-    pub(crate) fn event_lost(&mut self, worker: Worker, request_id: Uuid) -> Option<InFlight> {
-        let lost = self.in_flight.remove(&request_id);
-        if lost.is_some() {
-            self.await_poll(worker);
+        if let Some(poll) = self.polls.pop_front() {
+            // Its receiver is there: one that goes away takes the poll with it.
+            let _ = poll.send(Dispatch {
+                invocation_id,
+                deadline_ms,
+                request,
+            });
         }
-        lost
+    }
+
+    /// The client of a poll has gone away.
+    pub(crate) fn poll_closed(&mut self) {
+        self.polls.retain(|poll| !poll.is_closed());
+        self.await_poll();
+    }
+
+    /// A worker has the event no more: it has replied, or the event has not reached it.
+    pub(crate) fn take_in_flight(&mut self, request_id: Uuid) -> Option<InFlight> {
+        let taken = self.in_flight.remove(&request_id)?;
+        self.await_poll();
+        Some(taken)
     }
 
     /// A worker replies, and polls before long. Returns what was in flight.
     pub(crate) fn replied(
         &mut self,
-        worker: Worker,
         request_id: Uuid,
         invocation_id: Option<&str>,
     ) -> Result<InFlight, ReplyError> {
-        match self.check(request_id, invocation_id) {
-            Ok(()) => self
-                .event_lost(worker, request_id)
-                .ok_or(ReplyError::Unknown),
-            Err(ReplyError::Late) => {
-                self.late.retain(|late| *late != request_id);
-                if self.remove_overdue(worker) || self.overdue.pop().is_some() {
-                    self.await_poll(worker);
-                }
-                Err(ReplyError::Late)
+        if let Some(in_flight) = self.in_flight.get(&request_id) {
+            // Runtimes older than the header do not echo it.
+            let is_this = |id| Uuid::try_parse(id) == Ok(in_flight.invocation_id);
+            if !invocation_id.is_none_or(is_this) {
+                return Err(ReplyError::Stale);
             }
-            Err(error) => Err(error),
+        } else if let Some(place) = self.late.iter().position(|late| *late == request_id) {
+            self.late.remove(place);
+            if self.overdue > 0 {
+                self.overdue -= 1;
+                self.await_poll();
+            }
+            return Err(ReplyError::Late);
         }
+        self.take_in_flight(request_id).ok_or(ReplyError::Unknown)
     }
 
     /// Takes out the invocations that have taken `limit`. Their workers still have the events.
-    pub(crate) fn time_out(&mut self, limit: Duration, now: Instant) -> Vec<(Uuid, InFlight)> {
+    pub(crate) fn time_out(&mut self, limit: Duration, now: Instant) -> Vec<InFlight> {
         let is_due = |_: &Uuid, in_flight: &mut InFlight| in_flight.dispatched + limit <= now;
         let due: Vec<_> = self.in_flight.extract_if(is_due).collect();
-        for (request_id, in_flight) in &due {
+        for (request_id, _) in &due {
             // If all workers are known without this one, it has lost the event and polled again.
             if self.known() < self.count {
-                self.overdue.push(in_flight.worker);
+                self.overdue += 1;
             }
             self.late.push_back(*request_id);
             if self.late.len() > MAX_LATE {
                 self.late.pop_front();
             }
         }
-        due
+        due.into_iter().map(|(_, in_flight)| in_flight).collect()
     }
 
     /// Notes that a worker has no event any more and will poll.
-    fn await_poll(&mut self, worker: Worker) {
+    fn await_poll(&mut self) {
         // It may have polled already, if it repeated its reply on another connection.
-        if self.known() + self.returning.len() < self.count {
-            self.returning.push_back((worker, Instant::now()));
+        if self.known() + self.awaited.len() < self.count {
+            self.awaited.push_back(Instant::now());
         }
     }
 
-    /// Notes that a worker has no timed-out event any more. Returns whether it had one.
-    fn remove_overdue(&mut self, worker: Worker) -> bool {
-        let place = self.overdue.iter().position(|overdue| *overdue == worker);
-        place.map(|place| self.overdue.swap_remove(place)).is_some()
-    }
-
     /// Takes out everything that is in flight, because the process has ended.
-    pub(crate) fn into_in_flight(self) -> impl Iterator<Item = (Uuid, InFlight)> {
-        self.in_flight.into_iter()
+    pub(crate) fn into_in_flight(self) -> impl Iterator<Item = InFlight> {
+        self.in_flight.into_values()
     }
 }
 
@@ -228,33 +187,15 @@ impl Workers {
         self.in_flight.values().map(|one| one.dispatched).min()
     }
 
-    /// How many can be expected to poll, because they have been away for less than `limit`.
+    /// How many can be expected to poll, because they have been awaited for less than `limit`.
     pub(crate) fn about_to_poll(&self, limit: Duration) -> usize {
-        let is_recent = |(_, since): &&(Worker, Instant)| since.elapsed() < limit;
-        let recent = self.returning.iter().filter(is_recent).count();
+        let is_recent = |since: &&Instant| since.elapsed() < limit;
+        let recent = self.awaited.iter().filter(is_recent).count();
         recent.min(self.count.saturating_sub(self.known()))
     }
 
     /// How many poll or have an event.
     fn known(&self) -> usize {
-        self.polls.len() + self.in_flight.len() + self.overdue.len()
-    }
-
-    /// Whether a reply to this invocation would be accepted.
-    pub(crate) fn check(
-        &self,
-        request_id: Uuid,
-        invocation_id: Option<&str>,
-    ) -> Result<(), ReplyError> {
-        match self.in_flight.get(&request_id) {
-            // Runtimes older than the header do not echo it.
-            Some(in_flight) => match invocation_id.map(Uuid::try_parse) {
-                None => Ok(()),
-                Some(Ok(id)) if id == in_flight.invocation_id => Ok(()),
-                Some(_) => Err(ReplyError::Stale),
-            },
-            None if self.late.contains(&request_id) => Err(ReplyError::Late),
-            None => Err(ReplyError::Unknown),
-        }
+        self.polls.len() + self.in_flight.len() + self.overdue
     }
 }

@@ -187,9 +187,4 @@ TABLE => fibonacci
         assert_eq!(environment[name], value, "{name}");
     }
     assert!(environment.get("CARGO").is_none());
-    // Without concurrency, that of ordinary Lambda.
-    let emulator = start_with(1, |it| it.max_concurrency = None).await;
-    let environment = payload(&call(&emulator, r#"{"environment": {}}"#).await);
-    assert_eq!(environment["AWS_LAMBDA_INITIALIZATION_TYPE"], "on-demand");
-    assert!(environment.get("AWS_LAMBDA_MAX_CONCURRENCY").is_none());
 }

@@ -1,7 +1,6 @@
 //! Generators: this executable as a Lambda function, in one emulator, loads the function in another.
 
 use std::future::ready;
-use std::num::NonZeroU16;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +28,7 @@ impl Generators {
     fn start_with(concurrency: u16, set: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::new(env!("CARGO_BIN_EXE_loadtest"));
         settings.function_name = "generator".into();
-        settings.max_concurrency = NonZeroU16::new(concurrency);
+        settings.max_concurrency = concurrency;
         settings.timeout = Duration::from_mins(15);
         set(&mut settings);
         let runtime = Runtime::new().unwrap();

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn start(workers: u16) -> (Emulator, Client) {
     let mut settings = Settings::new(env!("CARGO_BIN_EXE_function"));
-    settings.max_concurrency = workers.try_into().ok();
+    settings.max_concurrency = workers;
     settings.timeout = PATIENCE;
     settings.return_limit = PATIENCE;
     let emulator = Emulator::start(settings).await.expect("it starts");

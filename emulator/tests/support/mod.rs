@@ -59,7 +59,7 @@ pub(crate) fn patient(bootstrap: &Path) -> Settings {
 
 pub(crate) fn workers(count: u16) -> Settings {
     Settings {
-        max_concurrency: count.try_into().ok(),
+        max_concurrency: count,
         ..function()
     }
 }

@@ -41,7 +41,7 @@ impl Function {
 
     /// Polls for one of so many workers.
     pub(crate) async fn start_workers(count: u16) -> Self {
-        let workers = |settings: &mut Settings| settings.max_concurrency = count.try_into().ok();
+        let workers = |settings: &mut Settings| settings.max_concurrency = count;
         Self::start_with(workers, async |_| {}).await
     }
 

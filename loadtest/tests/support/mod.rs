@@ -330,9 +330,7 @@ pub(crate) fn within<T>(runtime: &Runtime, what: &str, future: impl Future<Outpu
 pub(crate) fn emulator(runtime: &Runtime, mut settings: Settings) -> Emulator {
     // No test depends on how fast a worker polls again.
     settings.return_limit = BOUND;
-    let workers = settings
-        .max_concurrency
-        .map_or(1, |count| count.get().into());
+    let workers = settings.max_concurrency.into();
     let emulator = within(runtime, "the start", Emulator::start(settings)).unwrap();
     let polls = emulator.wait_for_polls(|polls| polls >= workers);
     within(runtime, "every worker's poll", polls);

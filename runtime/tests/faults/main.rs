@@ -1,7 +1,6 @@
 //! What goes wrong around the function costs neither a worker nor a reply: faults, a machine that
 //! stands still, shutdowns under load. With a handler that awaits nothing and with one that awaits.
 
-use std::num::NonZeroU16;
 use std::process::{ExitCode, exit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -97,7 +96,7 @@ async fn start(mode: Mode, change: impl FnOnce(&mut Settings)) -> Arc<Emulator> 
         ("HANDLER".into(), mode.handler.into()),
         ("RUNTIME_API_PIPELINING".into(), mode.pipelining.into()),
     ];
-    settings.max_concurrency = NonZeroU16::new(mode.workers);
+    settings.max_concurrency = mode.workers;
     settings.queue = 2_000;
     settings.return_limit = PATIENCE;
     settings.timeout = PATIENCE;
