@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use crate::body::ROOM;
 use crate::faults::Faults;
 use crate::invocations::Invocations;
 use crate::logs::Logs;
@@ -17,6 +18,8 @@ pub(crate) struct Shared {
     pub(crate) invocations: Arc<Invocations>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) faults: Faults,
+    /// For the bodies of requests.
+    pub(crate) room: Semaphore,
     /// The function's process, if it is ours and has not ended.
     pub(crate) pid: watch::Sender<Option<u32>>,
     /// What has happened in the last minute, oldest first, for the console.
@@ -30,6 +33,7 @@ impl Shared {
             invocations: Arc::new(Invocations::new(&settings, Arc::clone(&logs))),
             logs,
             faults: Faults::default(),
+            room: Semaphore::new(ROOM),
             pid: watch::Sender::default(),
             samples: Mutex::default(),
             settings,
