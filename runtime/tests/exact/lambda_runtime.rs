@@ -1,5 +1,4 @@
-//! What `lambda_runtime` 1.5.0's own loop does. That this one does not is shown here, or in `wire.rs`
-//! and `process.rs`.
+//! What `lambda_runtime` 1.5.0's own loop does. That this one does not is shown here or in `wire.rs`.
 //!
 //! These are the reasons for a loop of our own (DESIGN.md): where one of these tests fails, a
 //! reason is gone.
@@ -85,6 +84,21 @@ fn goes_on_polling_after_sigterm() {
     polls[1].dispatch("late", "{}");
     theirs.post().accept();
     theirs.poll();
+
+    let environment = [
+        ("AWS_LAMBDA_LOG_LEVEL", "DEBUG"),
+        ("RUNTIME_API_PIPELINING", "off"),
+    ];
+    let mut ours = crate::start("direct", &environment);
+    ours.poll().dispatch("in-flight", "{}");
+    let post = ours.post();
+    ours.signal(Signal::SIGTERM);
+    wait_for("our handler of SIGTERM", || {
+        (ours.json_line()["fields"]["message"] == "draining").then_some(())
+    });
+    post.accept();
+    assert_eq!(ours.wait().0.code(), Some(0));
+    ours.assert_no_poll_for(Duration::ZERO);
 }
 
 #[test]

@@ -14,8 +14,6 @@ mod wire;
 use std::env;
 use std::panic::panic_any;
 use std::process::{Command, ExitCode, exit};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -27,7 +25,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 const HANDLERS: [&str; 2] = ["direct", "awaiting"];
-const INFO: (&str, &str) = ("AWS_LAMBDA_LOG_LEVEL", "INFO");
+const NEXT_EXTENSION_EVENT: &str = "GET /2020-01-01/extension/event/next";
 
 /// Is the function in a process that a test starts.
 #[test]
@@ -35,7 +33,6 @@ fn function() {
     let code = match env::var("HANDLER").as_deref() {
         Ok("direct") => lmi_runtime::run(direct),
         Ok("awaiting") => lmi_runtime::run(awaiting),
-        Ok("cloned") => run_with_a_clone_that_panics(),
         Ok("theirs") => lambda_runtime::run(),
         _ => return,
     };
@@ -79,26 +76,6 @@ impl AsRef<[u8]> for PanicsWhenDropped {
     }
 }
 
-/// Cannot be cloned for the first worker, only for its successor.
-#[derive(Default)]
-struct PanicsWhenCloned(Arc<AtomicU32>);
-
-impl Clone for PanicsWhenCloned {
-    fn clone(&self) -> Self {
-        // The first clone is the thread's.
-        assert_ne!(self.0.fetch_add(1, Relaxed), 1, "when cloned");
-        Self(self.0.clone())
-    }
-}
-
-fn run_with_a_clone_that_panics() -> ExitCode {
-    let panics = PanicsWhenCloned::default();
-    lmi_runtime::run(async move |invocation: &Invocation| {
-        let _ = &panics;
-        direct(invocation).await
-    })
-}
-
 fn reply(payload: &str) -> Vec<u8> {
     format!("[{payload}]").into_bytes()
 }
@@ -121,7 +98,10 @@ fn in_every_mode(start: impl Fn(Command) -> Function + Sync, test: impl Fn(Funct
     thread::scope(|scope| {
         for handler in HANDLERS {
             for pipelining in PIPELINING {
-                let environment = [INFO, ("RUNTIME_API_PIPELINING", pipelining)];
+                let environment = [
+                    ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
+                    ("RUNTIME_API_PIPELINING", pipelining),
+                ];
                 let command = command(handler, &environment);
                 let (start, test) = (&start, &test);
                 scope.spawn(move || {

@@ -198,22 +198,6 @@ fn handles_what_is_in_flight_and_what_still_arrives() {
 }
 
 #[test]
-fn posts_again_while_it_shuts_down() {
-    in_every_mode(Function::start, |mut function, _| {
-        function.poll().dispatch("a", "1");
-        let post = function.post();
-        function.while_stopped(|| {
-            function.signal(Signal::SIGTERM);
-            post.close();
-        });
-        let retry = function.post();
-        assert!(!retry.is_followed);
-        retry.accept();
-        assert_eq!(function.wait().0.code(), Some(0));
-    });
-}
-
-#[test]
 fn exits_after_400_ms_whatever_is_in_flight() {
     in_every_mode(with_workers(2), |function, _| {
         let polls = [function.poll(), function.poll()];
