@@ -13,17 +13,24 @@ const ROOM: usize = 512;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: DuplexStream,
-    pub(super) worker: Option<task::Id>,
     /// What has been received and not been used.
     received: Vec<u8>,
+    /// Whether a whole head of a response has been sent.
+    pub(super) has_responded: bool,
+    /// Whether no further request may come, because an event came out of order.
+    pub(super) is_spent: bool,
+    /// What is due of a response that is late.
+    pub(super) owed: &'static str,
 }
 
 impl Connection {
     pub(super) fn accept(connect: Connect) -> Self {
         Self {
-            worker: connect.worker,
             stream: connect.accept(ROOM),
             received: Vec::new(),
+            has_responded: false,
+            is_spent: false,
+            owed: "",
         }
     }
 

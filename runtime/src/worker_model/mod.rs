@@ -57,13 +57,9 @@ impl Then {
     }
 }
 
-/// The response to a poll, or the part of it that is sent before `then`.
+/// The response to a poll, of which the part before the cut is sent before `Then`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct OnPoll {
-    response: Response,
-    cut: Cut,
-    then: Then,
-}
+struct OnPoll(Response, Cut, Then);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Response {
@@ -79,79 +75,52 @@ enum Response {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cut {
     Nowhere,
-    BeforeIt,
-    /// The event follows an interim response.
-    AfterInterim,
     AfterFirstByte,
     InHead,
     AfterHead,
     InPayload,
 }
 
-const fn on_poll(response: Response, cut: Cut, then: Then) -> OnPoll {
-    OnPoll {
-        response,
-        cut,
-        then,
-    }
-}
-
 /// Longer than any deadline.
 const LATE: Then = Then::GoOn(Duration::from_secs(2));
 
-const POLLS: [OnPoll; 18] = [
-    on_poll(Response::Event, Cut::Nowhere, Then::Keep),
-    on_poll(Response::Panic, Cut::Nowhere, Then::Keep),
-    on_poll(Response::Event, Cut::BeforeIt, Then::Close),
-    on_poll(Response::Event, Cut::Nowhere, Then::Close),
-    on_poll(Response::Event, Cut::AfterInterim, LATE),
-    on_poll(Response::Event, Cut::AfterFirstByte, LATE),
-    on_poll(Response::Event, Cut::InHead, LATE),
-    on_poll(Response::Event, Cut::AfterHead, LATE),
-    on_poll(Response::Event, Cut::InPayload, LATE),
-    on_poll(Response::Event, Cut::AfterFirstByte, Then::Close),
-    on_poll(Response::Event, Cut::InHead, Then::Close),
-    on_poll(Response::Event, Cut::AfterHead, Then::Close),
-    on_poll(Response::Event, Cut::InPayload, Then::Close),
-    on_poll(Response::TooLarge, Cut::Nowhere, Then::Close),
-    respond("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"),
-    respond("HTTP/1.1 204 No Content\r\n\r\n"),
-    respond("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
-    respond("nonsense\r\n\r\n"),
+const POLLS: [OnPoll; 17] = [
+    OnPoll(Response::Event, Cut::Nowhere, Then::Keep),
+    OnPoll(Response::Panic, Cut::Nowhere, Then::Keep),
+    NOTHING,
+    OnPoll(Response::Event, Cut::Nowhere, Then::Close),
+    OnPoll(Response::Event, Cut::AfterFirstByte, LATE),
+    OnPoll(Response::Event, Cut::InHead, LATE),
+    OnPoll(Response::Event, Cut::AfterHead, LATE),
+    OnPoll(Response::Event, Cut::InPayload, LATE),
+    OnPoll(Response::Event, Cut::AfterFirstByte, Then::Close),
+    OnPoll(Response::Event, Cut::InHead, Then::Close),
+    OnPoll(Response::Event, Cut::AfterHead, Then::Close),
+    OnPoll(Response::Event, Cut::InPayload, Then::Close),
+    OnPoll(Response::TooLarge, Cut::Nowhere, Then::Close),
+    no_event("HTTP/1.1 500 Error\r\nContent-Length: 0\r\n\r\n"),
+    no_event("HTTP/1.1 204 No Content\r\n\r\n"),
+    no_event("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+    no_event("nonsense\r\n\r\n"),
 ];
+const NOTHING: OnPoll = no_event("");
 
-const fn respond(response: &'static str) -> OnPoll {
-    on_poll(Response::Other(response), Cut::Nowhere, Then::Close)
+const fn no_event(response: &'static str) -> OnPoll {
+    OnPoll(Response::Other(response), Cut::Nowhere, Then::Close)
 }
 
 /// How many of these a poll may meet while its worker is still posting the reply before it.
 const EARLY_POLLS: usize = 3;
 
-/// What a post meets.
+/// What a post meets: how much of it is read, the response, and how many bytes of the response are
+/// sent before `Then`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct OnPost {
-    /// Whether it is read as a whole.
-    is_read: bool,
-    response: &'static str,
-    /// How many bytes of the response are sent before `then`.
-    sent: usize,
-    then: Then,
-}
+struct OnPost(Read, &'static str, usize, Then);
 
-const fn on_post(response: &'static str, sent: usize, then: Then) -> OnPost {
-    OnPost {
-        is_read: true,
-        response,
-        sent,
-        then,
-    }
-}
-
-const fn before_it_is_read(response: &'static str, then: Then) -> OnPost {
-    OnPost {
-        is_read: false,
-        ..on_post(response, response.len(), then)
-    }
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Read {
+    All,
+    Head,
 }
 
 const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}";
@@ -162,35 +131,40 @@ const ACCEPTED_SAYING_CLOSE: &str =
 const TOO_LARGE: &str = "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}";
 const ALL: usize = ACCEPTED.len();
 /// An event comes where the response is due.
-const AN_EVENT: OnPost = on_post("", 0, Then::Keep);
+const AN_EVENT: OnPost = OnPost(Read::All, "", 0, Then::Keep);
 
 const POSTS: [OnPost; 18] = [
-    on_post(ACCEPTED, ALL, Then::Keep),
-    on_post(ACCEPTED, ALL, Then::Close),
-    on_post(
-        ACCEPTED_SAYING_CLOSE,
-        ACCEPTED_SAYING_CLOSE.len(),
-        Then::Close,
+    OnPost(Read::All, ACCEPTED, ALL, Then::Keep),
+    OnPost(Read::All, ACCEPTED, ALL, Then::Close),
+    OnPost(Read::All, ACCEPTED, ALL - 1, Then::Close),
+    OnPost(Read::All, ACCEPTED, ALL - 1, Then::Stall),
+    OnPost(Read::All, ACCEPTED, 11, Then::Close),
+    OnPost(Read::All, ACCEPTED, 9, Then::GoOn(ALMOST_A_STALL)),
+    OnPost(Read::All, ACCEPTED, 0, Then::GoOnUnseen),
+    OnPost(Read::All, ACCEPTED_NAMING_AN_INVOCATION, 0, Then::Stall),
+    respond(ACCEPTED_SAYING_CLOSE, Then::Close),
+    respond("", Then::Close),
+    respond(
+        "HTTP/1.1 400 Bad\r\nContent-Length: 2\r\n\r\n{}",
+        Then::Keep,
     ),
-    on_post(ACCEPTED, 9, Then::GoOn(ALMOST_A_STALL)),
-    on_post(ACCEPTED, 0, Then::GoOnUnseen),
-    on_post(ACCEPTED, 11, Then::Close),
-    on_post(ACCEPTED, ALL - 1, Then::Close),
-    on_post(ACCEPTED, ALL - 1, Then::Stall),
-    on_post(ACCEPTED_NAMING_AN_INVOCATION, 0, Then::Stall),
-    on_post("", 0, Then::Close),
+    respond(
+        "HTTP/1.1 410 Gone\r\nContent-Length: 2\r\n\r\n{}",
+        Then::Keep,
+    ),
+    respond(
+        "HTTP/1.1 500 Error\r\nContent-Length: 2\r\n\r\n{}",
+        Then::Keep,
+    ),
+    respond(TOO_LARGE, Then::Keep),
+    OnPost(Read::Head, TOO_LARGE, TOO_LARGE.len(), Then::Close),
+    OnPost(Read::Head, "", 0, Then::Close),
+    OnPost(Read::Head, "", 0, Then::Stall),
     AN_EVENT,
-    refuse("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}"),
-    refuse("HTTP/1.1 410 Gone\r\nContent-Length: 2\r\n\r\n{}"),
-    refuse(TOO_LARGE),
-    refuse("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n{}"),
-    before_it_is_read("", Then::Close),
-    before_it_is_read(TOO_LARGE, Then::Close),
-    before_it_is_read("", Then::Stall),
 ];
 
-const fn refuse(response: &'static str) -> OnPost {
-    on_post(response, response.len(), Then::Keep)
+const fn respond(response: &'static str, then: Then) -> OnPost {
+    OnPost(Read::All, response, response.len(), then)
 }
 
 /// When the process is told to shut down.
@@ -200,13 +174,6 @@ enum Shutdown {
     BeforeThis,
     /// A moment after this has begun.
     DuringThis,
-}
-
-/// What the function is configured with.
-#[derive(Clone, Copy)]
-struct Configuration {
-    workers: u16,
-    pipelines: bool,
 }
 
 #[test]
@@ -230,9 +197,8 @@ fn explore(workers: u16, surprises: usize, horizon: usize) {
     silence_the_handler();
     let more = env::var("MODEL_STEPS").map_or(0, |steps| steps.parse().unwrap());
     for pipelines in [true, false] {
-        let configuration = Configuration { workers, pipelines };
         let runs = choices::explore(surprises + more, horizon, &async |choices: &mut Choices| {
-            RuntimeApi::run(configuration, horizon, choices).await;
+            RuntimeApi::run(workers, pipelines, horizon, choices).await;
         });
         assert!(runs > 500);
     }

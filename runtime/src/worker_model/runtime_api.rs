@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -19,8 +20,9 @@ use super::choices::Choices;
 use super::connection::{Connection, settle_down};
 use super::log::Log;
 use super::{
-    ACCEPTED_SAYING_CLOSE, ALMOST_A_STALL, AN_EVENT, CONNECTS, Configuration, Cut, EARLY_POLLS,
-    ON_PURPOSE, OnConnect, OnPoll, POLLS, POSTS, Response, STALL_LIMIT, Shutdown, Then,
+    ACCEPTED_SAYING_CLOSE, ALMOST_A_STALL, AN_EVENT, CONNECTS, Cut, EARLY_POLLS, NOTHING,
+    ON_PURPOSE, OnConnect, OnPoll, OnPost, POLLS, POSTS, Read, Response, STALL_LIMIT, Shutdown,
+    Then,
 };
 use crate::pipe::{self, Connect};
 use crate::worker::Workers;
@@ -47,52 +49,21 @@ const DELIVERED_ALREADY: &str = " may have been delivered already requestId";
 const UNDELIVERED: &str = "could not deliver the ";
 const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Something that a worker waits for.
-enum Arrival {
-    Connect(Connect),
-    Request(Request),
+/// Something that a worker waits for: a response, or an attempt to connect.
+struct Arrival {
+    worker: Option<task::Id>,
+    at: Instant,
+    /// Of the request; empty for an attempt to connect.
+    head: String,
+    /// When the request arrived with which it was sent.
+    pipelined_at: Option<Instant>,
+    connection: Result<Connection, Connect>,
 }
 
 impl Arrival {
-    fn worker(&self) -> Option<task::Id> {
-        match self {
-            Self::Connect(connect) => connect.worker,
-            Self::Request(request) => request.peer.connection.worker,
-        }
-    }
-
-    /// Empty for an attempt to connect.
-    fn head(&self) -> &str {
-        match self {
-            Self::Connect(_) => "",
-            Self::Request(request) => &request.head,
-        }
-    }
-
     fn is_poll(&self) -> bool {
-        self.head().starts_with("GET ")
+        self.head.starts_with("GET ")
     }
-}
-
-#[derive(Debug)]
-struct Request {
-    at: Instant,
-    head: String,
-    peer: Peer,
-    /// When the request arrived with which it was sent.
-    pipelined_at: Option<Instant>,
-}
-
-/// A connection, and what is known of it.
-#[derive(Debug)]
-struct Peer {
-    connection: Connection,
-    /// Whether a whole head of a response has been sent.
-    has_responded: bool,
-    /// Whether no further request may come, because an event came out of order.
-    is_spent: bool,
-    /// What is due of a response that is late.
-    owed: &'static str,
 }
 
 /// What has become of an event whose head has arrived whole.
@@ -112,7 +83,7 @@ struct Accepted {
 impl Accepted {
     /// Makes it what this response to a poll makes of it. Returns the response in two parts.
     fn shape(&mut self, on_poll: OnPoll) -> (String, String) {
-        let OnPoll { response, cut, .. } = on_poll;
+        let OnPoll(response, cut, then) = on_poll;
         let mut len = self.payload.len();
         match response {
             Response::Event => {}
@@ -130,19 +101,12 @@ impl Accepted {
             }
         }
         self.is_readable =
-            response != Response::TooLarge && (cut == Cut::Nowhere || on_poll.then != Then::Close);
+            response != Response::TooLarge && (cut == Cut::Nowhere || then != Then::Close);
         self.is_error = !self.is_readable || response == Response::Panic;
-        let interim = if cut == Cut::AfterInterim {
-            INTERIM
-        } else {
-            ""
-        };
         let head = head_of_event(&self.id, len);
-        let mut first = format!("{interim}{head}{}", self.payload);
+        let mut first = format!("{head}{}", self.payload);
         let rest = first.split_off(match cut {
             Cut::Nowhere => first.len(),
-            Cut::BeforeIt => 0,
-            Cut::AfterInterim => interim.len(),
             Cut::AfterFirstByte => 1,
             Cut::InHead => head.len() - 3,
             Cut::AfterHead => head.len(),
@@ -189,13 +153,14 @@ fn reply(payload: &[u8]) -> [Bytes; 4] {
 
 pub(super) struct RuntimeApi<'a> {
     choices: &'a mut Choices,
-    configuration: Configuration,
+    workers: Arc<Workers>,
+    /// How many there are.
+    count: usize,
     /// Whether polls should come with replies.
     pipelines: bool,
-    workers: Arc<Workers>,
     connects: mpsc::UnboundedReceiver<Connect>,
-    requests: mpsc::UnboundedReceiver<Request>,
-    request_sender: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedReceiver<Arrival>,
+    request_sender: mpsc::UnboundedSender<Arrival>,
     waiting: Vec<Arrival>,
     invocations: Vec<Accepted>,
     shutdown_began: Rc<Cell<Option<Instant>>>,
@@ -208,12 +173,11 @@ pub(super) struct RuntimeApi<'a> {
 }
 
 impl<'a> RuntimeApi<'a> {
-    pub(super) async fn run(configuration: Configuration, steps: usize, choices: &'a mut Choices) {
+    pub(super) async fn run(count: u16, pipelines: bool, steps: usize, choices: &'a mut Choices) {
         let log = Log::default();
         let _logging = log.listen();
         let connects = pipe::connects();
-        let Configuration { workers, pipelines } = configuration;
-        let max_concurrency = NonZeroU16::new(workers).unwrap();
+        let max_concurrency = NonZeroU16::new(count).unwrap();
         let workers = Arc::new(Workers::new("host", max_concurrency, pipelines));
         let serving = workers.clone().run::<DuplexStream>(handler, 0, 1);
         let mut running = task::spawn_local(async {
@@ -223,9 +187,9 @@ impl<'a> RuntimeApi<'a> {
         let (request_sender, requests) = mpsc::unbounded_channel();
         let mut this = Self {
             choices,
-            configuration,
-            pipelines,
             workers,
+            count: count.into(),
+            pipelines,
             connects,
             requests,
             request_sender,
@@ -239,7 +203,7 @@ impl<'a> RuntimeApi<'a> {
             outages: 0,
         };
         let mut ended = None;
-        for _ in 0..steps + 4 * usize::from(configuration.workers) {
+        for _ in 0..steps + 4 * this.count {
             tokio::select! {
                 biased;
                 end = &mut running => {
@@ -253,7 +217,7 @@ impl<'a> RuntimeApi<'a> {
             let end = timeout(DRAIN_LIMIT + TICK, &mut running).await;
             ended = Some(end.expect("the shutdown ends").unwrap());
         }
-        this.check(ended, &log);
+        this.check(ended, &log, pipelines && !this.pipelines);
         running.abort();
     }
 
@@ -271,7 +235,7 @@ impl<'a> RuntimeApi<'a> {
         if self.waiting.is_empty() {
             return sleep(TICK).await;
         }
-        self.waiting.sort_by(|a, b| a.head().cmp(b.head()));
+        self.waiting.sort_by(|a, b| a.head.cmp(&b.head));
 
         let mut shutdown = Shutdown::NotNow;
         if !self.is_draining() {
@@ -306,17 +270,28 @@ impl<'a> RuntimeApi<'a> {
 
     async fn respond(&mut self, arrival: Arrival) {
         let is_poll = arrival.is_poll();
-        match arrival {
-            Arrival::Connect(connect) => self.on_connect(connect).await,
-            Arrival::Request(request) if is_poll => self.on_poll(request).await,
-            Arrival::Request(request) => self.on_post(request).await,
+        let Arrival {
+            worker,
+            at,
+            head,
+            pipelined_at,
+            connection,
+        } = arrival;
+        match connection {
+            Err(connect) => self.on_connect(connect).await,
+            Ok(connection) if is_poll => {
+                assert!(head.starts_with("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n"));
+                self.on_poll(worker, at, pipelined_at.is_some(), connection)
+                    .await;
+            }
+            Ok(connection) => self.on_post(at, &head, connection).await,
         }
     }
 
     async fn wait_for_workers(&mut self) {
         loop {
-            let waiting: HashSet<_> = self.waiting.iter().map(Arrival::worker).collect();
-            let patience = if waiting.len() == usize::from(self.configuration.workers) {
+            let waiting: HashSet<_> = self.waiting.iter().map(|arrival| arrival.worker).collect();
+            let patience = if waiting.len() == self.count {
                 settle_down().await;
                 Duration::ZERO
             } else if self.is_draining() {
@@ -327,8 +302,14 @@ impl<'a> RuntimeApi<'a> {
             let arrival = timeout(patience, async {
                 tokio::select! {
                     biased;
-                    Some(connect) = self.connects.recv() => Arrival::Connect(connect),
-                    Some(request) = self.requests.recv() => Arrival::Request(request),
+                    Some(connect) = self.connects.recv() => Arrival {
+                        worker: connect.worker,
+                        at: connect.at,
+                        head: String::new(),
+                        pipelined_at: None,
+                        connection: Err(connect),
+                    },
+                    Some(request) = self.requests.recv() => request,
                 }
             });
             match arrival.await {
@@ -339,14 +320,13 @@ impl<'a> RuntimeApi<'a> {
         }
         let mut things = HashSet::new();
         for arrival in &self.waiting {
-            let is_new = things.insert((arrival.worker(), arrival.is_poll()));
+            let is_new = things.insert((arrival.worker, arrival.is_poll()));
             assert!(is_new, "a worker does two things at once");
-            if let Arrival::Request(poll) = arrival
-                && arrival.is_poll()
-            {
-                let is_late = self.is_after_shutdown(poll.pipelined_at.unwrap_or(poll.at));
-                assert!(!is_late, "a poll after shutdown began");
-            }
+            let is_late = self.is_after_shutdown(arrival.pipelined_at.unwrap_or(arrival.at));
+            assert!(
+                !is_late || !arrival.is_poll(),
+                "a poll after shutdown began"
+            );
         }
     }
 
@@ -375,6 +355,17 @@ impl<'a> RuntimeApi<'a> {
         self.known.entry(worker).or_default()
     }
 
+    /// Chooses what happens. What other workers would wait for takes no time.
+    fn choose<T: Copy + Debug + 'static>(
+        &mut self,
+        from: &[T],
+        takes_time: impl Fn(&T) -> bool,
+    ) -> T {
+        let is_possible = |it: &&T| self.count == 1 || !takes_time(it);
+        let from: Vec<_> = from.iter().filter(is_possible).copied().collect();
+        self.choices.choose(&from)
+    }
+
     async fn on_connect(&mut self, connect: Connect) {
         let (worker, at) = (connect.worker, connect.at);
         let is_to_post = self.in_flight(worker).is_some();
@@ -385,13 +376,12 @@ impl<'a> RuntimeApi<'a> {
             &mut known.next_poll
         };
         assert_in_time(due.take(), at);
-        // What others wait for must not stall.
-        let takes_no_time = if self.configuration.workers > 1 { 3 } else { 5 };
-        match self.choices.choose(&CONNECTS[..takes_no_time]) {
-            OnConnect::Accept => return self.open(connect),
+        let takes_time = |it: &OnConnect| matches!(it, OnConnect::AcceptLate | OnConnect::Stall);
+        match self.choose(&CONNECTS, takes_time) {
+            OnConnect::Accept => return self.receive(worker, Connection::accept(connect), None),
             OnConnect::AcceptLate => {
                 sleep(ALMOST_A_STALL).await;
-                return self.open(connect);
+                return self.receive(worker, Connection::accept(connect), None);
             }
             OnConnect::AcceptAndClose => {
                 drop(Connection::accept(connect));
@@ -415,40 +405,38 @@ impl<'a> RuntimeApi<'a> {
         }
     }
 
-    async fn on_poll(&mut self, mut poll: Request) {
-        assert!(
-            poll.head
-                .starts_with("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n")
-        );
-        let (peer, is_pipelined) = (&mut poll.peer, poll.pipelined_at.is_some());
-        assert!(!peer.is_spent);
-        let worker = peer.connection.worker;
+    async fn on_poll(
+        &mut self,
+        worker: Option<task::Id>,
+        at: Instant,
+        is_pipelined: bool,
+        mut connection: Connection,
+    ) {
+        assert!(!connection.is_spent);
         let is_early = self.in_flight(worker).is_some();
         if !is_early {
-            assert_in_time(self.known(worker).next_poll.take(), poll.at);
+            assert_in_time(self.known(worker).next_poll.take(), at);
         }
-        let mut late = peer.owed;
+        let mut late = connection.owed;
         if late.starts_with("HTTP") {
             // The poll's response may come in its place.
             late = self.choices.choose(&[late, ACCEPTED_SAYING_CLOSE, ""]);
-            peer.is_spent = late.is_empty();
+            connection.is_spent = late.is_empty();
         }
-        peer.owed = "";
+        connection.owed = "";
         let mut on_poll = if late == ACCEPTED_SAYING_CLOSE {
-            POLLS[2]
+            NOTHING
         } else {
-            let takes_no_time = self.configuration.workers > 1;
-            let choices = POLLS[..if is_early { EARLY_POLLS } else { POLLS.len() }].iter();
-            let choices = choices.filter(|poll| !takes_no_time || !poll.then.takes_time());
-            self.choices.choose(&choices.copied().collect::<Vec<_>>())
+            let polls = &POLLS[..if is_early { EARLY_POLLS } else { POLLS.len() }];
+            self.choose(polls, |poll| poll.2.takes_time())
         };
-        if peer.is_spent
-            && let Response::Other(response) = on_poll.response
+        if connection.is_spent
+            && let Response::Other(response) = on_poll.0
             && response.starts_with("HTTP")
         {
             // It passes for the late response.
             late = response;
-            on_poll = POLLS[2];
+            on_poll = NOTHING;
         }
         let mut event = self.next_event(worker);
         let (first, rest) = event.shape(on_poll);
@@ -457,29 +445,27 @@ impl<'a> RuntimeApi<'a> {
         if is_accepted {
             self.invocations.push(event);
         }
-        peer.connection.send(late).await;
+        connection.send(late).await;
         if is_pipelined && first.is_empty() {
             self.note_dropped_poll(worker);
         } else if is_pipelined {
             self.known(worker).dropped_polls = 0;
         }
-        peer.connection.send(&first).await;
-        if on_poll.then != Then::Close {
-            if let Then::GoOn(later) = on_poll.then {
+        connection.send(&first).await;
+        if on_poll.2 != Then::Close {
+            if let Then::GoOn(later) = on_poll.2 {
                 sleep(later).await;
-                peer.connection.send(&rest).await;
+                connection.send(&rest).await;
             }
-            peer.has_responded = true;
-            return self.receive(poll.peer, None);
+            connection.has_responded = true;
+            return self.receive(worker, connection, None);
         }
-        let (may_be_closed, is_spent) = (peer.has_responded || is_pipelined, peer.is_spent);
-        drop(poll);
-        if is_readable && !is_spent {
+        if is_readable && !connection.is_spent {
             // After an event out of order, the connection would not be used again.
             let index = self.in_flight(worker).unwrap();
             self.invocations[index].attempts += 1;
         }
-        if first.is_empty() && may_be_closed {
+        if first.is_empty() && (connection.has_responded || is_pipelined) {
             // A kept connection may close at any time.
             if !is_early {
                 self.known(worker).next_poll = Some(due_now());
@@ -489,11 +475,9 @@ impl<'a> RuntimeApi<'a> {
         }
     }
 
-    async fn on_post(&mut self, mut post: Request) {
-        let connection = &mut post.peer.connection;
-        assert!(!post.peer.is_spent);
-        let (id, resource) = post
-            .head
+    async fn on_post(&mut self, at: Instant, head: &str, mut connection: Connection) {
+        assert!(!connection.is_spent);
+        let (id, resource) = head
             .strip_prefix("POST /2018-06-01/runtime/invocation/")
             .and_then(|head| head.split_once(' ')?.0.split_once('/'))
             .unwrap();
@@ -508,35 +492,35 @@ impl<'a> RuntimeApi<'a> {
         let is_last = invocation.attempts == 2;
         let (worker, is_readable) = (invocation.worker, invocation.is_readable);
         let reply = reply(invocation.payload.as_bytes()).concat();
-        let may_be_followed = !is_last && is_readable && !self.is_after_shutdown(post.at);
+        let may_be_followed = !is_last && is_readable && !self.is_after_shutdown(at);
 
-        let takes_no_time = self.configuration.workers > 1;
-        let choices = POSTS.iter().filter(|post| {
-            let is_possible = !is_last || **post != AN_EVENT; // without a poll on this connection
-            is_possible && (!takes_no_time || !post.then.takes_time())
-        });
-        let on_post = self.choices.choose(&choices.copied().collect::<Vec<_>>());
-        let is_read = on_post.is_read || is_error; // an error is short
+        // Without a poll on this connection, no event can come.
+        let posts = &POSTS[..POSTS.len() - usize::from(is_last)];
+        let on_post = self.choose(posts, |post| post.3.takes_time());
+        let OnPost(read, response, sent, then) = on_post;
+        let is_read = read == Read::All || is_error; // an error is short
         let mut is_followed = false;
         if is_read {
-            let (_, len) = post.head.split_once("content-length: ").unwrap();
+            let (_, len) = head.split_once("content-length: ").unwrap();
             let body = connection.receive_exact(len.trim_end().parse().unwrap());
             let is_right = body.await == reply || is_error;
             assert!(is_right, "the reply to another invocation");
             is_followed = connection.is_followed().await;
             // Of several workers, one may stop the others from pipelining at any time.
             let expected = self.pipelines && may_be_followed;
-            assert!(is_followed == expected || self.configuration.workers > 1);
+            assert!(is_followed == expected || self.count > 1);
             assert!(!is_followed || may_be_followed);
         }
         if on_post == AN_EVENT {
-            return self.send_event_instead(post, is_followed).await;
+            return self
+                .send_event_instead(worker, connection, is_followed)
+                .await;
         }
-        let (first, rest) = on_post.response.split_at(on_post.sent);
+        let (first, rest) = response.split_at(sent);
         connection.send(first).await;
         let mut is_kept = true;
         let mut due = None;
-        match on_post.then {
+        match then {
             Then::Keep => {}
             Then::Close => is_kept = false,
             Then::GoOn(later) => {
@@ -566,20 +550,20 @@ impl<'a> RuntimeApi<'a> {
                 if is_read {
                     assert_eq!(connection.is_given_up().await, !stays_open);
                 }
-                post.peer.owed = rest;
+                connection.owed = rest;
                 is_kept = is_followed;
             }
         }
         if is_kept {
-            post.peer.has_responded = !first.is_empty() || on_post.then != Then::Stall;
-            self.receive(post.peer, is_followed.then_some(post.at));
+            connection.has_responded = !first.is_empty() || then != Then::Stall;
+            self.receive(worker, connection, is_followed.then_some(at));
         } else if is_followed {
             self.note_dropped_poll(worker);
         }
 
-        let status = match on_post.then {
+        let status = match then {
             Then::Close | Then::Stall if !first.contains("\r\n\r\n") => "none",
-            _ => &on_post.response[9..12],
+            _ => &response[9..12],
         };
         let line = match status {
             "202" => "",
@@ -596,20 +580,23 @@ impl<'a> RuntimeApi<'a> {
 
     /// Sends an event where the response to a post is due. It is the response to the poll that
     /// follows, if one does.
-    async fn send_event_instead(&mut self, mut post: Request, is_followed: bool) {
-        let worker = post.peer.connection.worker;
+    async fn send_event_instead(
+        &mut self,
+        worker: Option<task::Id>,
+        mut connection: Connection,
+        is_followed: bool,
+    ) {
         if is_followed {
-            let poll = post.peer.connection.receive_head().await;
-            poll.expect("a poll");
+            connection.receive_head().await.expect("a poll");
             self.known(worker).dropped_polls = 0;
         }
         let event = self.next_event(worker);
         let head = head_of_event(&event.id, event.payload.len());
         let response = format!("{INTERIM}{head}{}", event.payload);
         self.invocations.push(event);
-        post.peer.connection.send(&response).await;
-        post.peer.is_spent = true;
-        self.receive(post.peer, None);
+        connection.send(&response).await;
+        connection.is_spent = true;
+        self.receive(worker, connection, None);
     }
 
     /// The worker is done with this invocation.
@@ -649,35 +636,32 @@ impl<'a> RuntimeApi<'a> {
         }
     }
 
-    fn open(&self, connect: Connect) {
-        let peer = Peer {
-            connection: Connection::accept(connect),
-            has_responded: false,
-            is_spent: false,
-            owed: "",
-        };
-        self.receive(peer, None);
-    }
-
     /// Waits for a request on this connection, while others go on.
-    fn receive(&self, mut peer: Peer, pipelined_at: Option<Instant>) {
+    fn receive(
+        &self,
+        worker: Option<task::Id>,
+        mut connection: Connection,
+        pipelined_at: Option<Instant>,
+    ) {
         let requests = self.request_sender.clone();
         task::spawn_local(async move {
-            if let Some(head) = peer.connection.receive_head().await {
-                let _ = requests.send(Request {
+            if let Some(head) = connection.receive_head().await {
+                let _ = requests.send(Arrival {
+                    worker,
                     at: Instant::now(),
                     head,
-                    peer,
                     pipelined_at,
+                    connection: Ok(connection),
                 });
             }
         });
     }
 
     /// Asserts that all is as promised in the end.
-    fn check(&self, ended: Option<Instant>, log: &Log) {
+    fn check(&self, ended: Option<Instant>, log: &Log, has_stopped: bool) {
         let began = self.shutdown_began.get();
         let mut is_cut_short = false;
+        assert_eq!(began.is_some(), ended.is_some());
         if let (Some(began), Some(ended)) = (began, ended) {
             let took = (ended - began).saturating_sub(self.stood_still);
             assert!(took <= DRAIN_LIMIT + TICK, "{took:?}");
@@ -701,12 +685,11 @@ impl<'a> RuntimeApi<'a> {
             let unreadable = count("the event is unreadable");
             assert_eq!(unreadable, usize::from(!invocation.is_readable));
         }
-        let has_stopped = self.configuration.pipelines && !self.pipelines;
         let informed = log.count(None, "drops pipelined polls");
         // Of several workers, each may see it. In a drain, none may.
-        let is_certain = self.configuration.workers == 1 && began.is_none();
+        let is_certain = self.count == 1 && began.is_none();
         assert!(informed == usize::from(has_stopped) || !is_certain);
-        assert!(informed <= usize::from(has_stopped) || self.configuration.workers > 1);
+        assert!(informed <= usize::from(has_stopped) || self.count > 1);
         if began.is_none() {
             let lines = log.count(None, "cannot get an invocation");
             assert_eq!(lines, self.outages, "of one line for each outage");
