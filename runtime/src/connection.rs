@@ -198,7 +198,10 @@ impl<S: Socket> Connection<S> {
         if !polling.may_poll() {
             return Ok(false);
         }
-        let mut stream = self.reuse_or_open().await?;
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => Stream::open(&self.authority).await?,
+        };
         if !polling.may_poll() {
             return Ok(false); // the drain began while it connected
         }
@@ -260,8 +263,7 @@ impl<S: Socket> Connection<S> {
         for is_retry in [false, true] {
             let stream = self.connect_to_post(request_id).await;
             let posted = self.exchange(stream, &body, is_retry, &may_pipeline);
-            let posted = posted.await;
-            let problem = match posted {
+            let problem = match posted.await {
                 Ok(200..300) => return,
                 Ok(status @ 400..500) => {
                     if is_retry && matches!(status, 400 | 410) {
@@ -306,10 +308,7 @@ impl<S: Socket> Connection<S> {
         {
             return stream;
         }
-        let on_failure = |problem: &io::Error| {
-            warn!(requestId = request_id, %problem, "cannot connect to post; retrying");
-        };
-        Stream::open_at_last(&self.authority, on_failure).await
+        Stream::open_at_last(&self.authority, "to post", Some(request_id)).await
     }
 
     /// Posts the prepared request and returns the status of the response.
@@ -399,13 +398,6 @@ impl<S: Socket> Connection<S> {
     fn keep(&mut self, stream: Stream<S>, poll: Poll) {
         self.stream = Some(stream);
         self.poll = poll;
-    }
-
-    async fn reuse_or_open(&mut self) -> io::Result<Stream<S>> {
-        match self.stream.take() {
-            Some(stream) => Ok(stream),
-            None => Stream::open(&self.authority).await,
-        }
     }
 }
 

@@ -4,8 +4,6 @@
 
 use std::io::{self, IoSlice};
 
-use lambda_runtime::tracing::warn;
-
 use crate::back_off::BackOff;
 use crate::connection::{MAX_REFUSAL_LEN, USER_AGENT};
 use crate::http::{Head, STALL_LIMIT, Socket, Stream, in_time, invalid, is_timeout};
@@ -13,6 +11,8 @@ use crate::log::excerpt;
 
 /// Unique among the extensions of a function.
 const NAME: &str = env!("CARGO_PKG_NAME");
+/// What a connection is for, in a line of the log.
+const PURPOSE: &str = "for the extension";
 /// An internal extension may not subscribe to events.
 const BODY: &str = r#"{"events": []}"#;
 /// A Runtime API that breaks so many connections, or lets so many attempts to connect time out, takes
@@ -57,8 +57,8 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     let mut was_sent = false;
     let (mut stream, head, id, body) = loop {
         let opened = if was_sent {
-            // It may be registered.
-            Ok(open_at_last(authority).await)
+            // It may be registered, and without it the environment cannot start.
+            Ok(Stream::open_at_last(authority, PURPOSE, None).await)
         } else {
             Stream::open(authority).await
         };
@@ -94,7 +94,7 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     }
 
     if !pipelines {
-        stream = open_at_last(authority).await;
+        stream = Stream::open_at_last(authority, PURPOSE, None).await;
     }
     let request = format!(
         "GET /2020-01-01/extension/event/next HTTP/1.1\r\n\
@@ -108,14 +108,6 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
         extension: Ok(Extension { _stream: stream }),
         pipelines,
     })
-}
-
-/// Connects for an extension that is registered, without which the environment cannot start.
-async fn open_at_last<S: Socket>(authority: &str) -> Stream<S> {
-    let on_failure = |problem: &io::Error| {
-        warn!(%problem, "cannot connect for the extension; retrying");
-    };
-    Stream::open_at_last(authority, on_failure).await
 }
 
 /// Sends a registration, and a ping with it to see whether that gets a response. Returns the

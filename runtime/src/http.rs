@@ -13,6 +13,7 @@ use std::mem;
 use std::pin::pin;
 use std::time::Duration;
 
+use lambda_runtime::tracing::warn;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -109,20 +110,24 @@ impl<S: Socket> Stream<S> {
         })
     }
 
-    /// Connects, however often that takes. Calls `on_failure` once at most, after the first attempt.
-    pub(crate) async fn open_at_last(authority: &str, on_failure: impl FnOnce(&io::Error)) -> Self {
-        let mut on_failure = Some(on_failure);
+    /// Connects, however often that takes. Logs the first failure, with what it connects for.
+    pub(crate) async fn open_at_last(
+        authority: &str,
+        purpose: &str,
+        request_id: Option<&str>,
+    ) -> Self {
         let mut back_off = BackOff::default();
+        let mut is_first = true;
         loop {
             match Self::open(authority).await {
                 Ok(stream) => return stream,
-                Err(problem) => {
-                    if let Some(on_failure) = on_failure.take() {
-                        on_failure(&problem);
-                    }
-                    back_off.wait().await;
+                Err(problem) if is_first => {
+                    warn!(requestId = request_id, %problem, "cannot connect {purpose}; retrying");
                 }
+                Err(_) => {}
             }
+            is_first = false;
+            back_off.wait().await;
         }
     }
 
