@@ -66,11 +66,11 @@ where
 
 /// Logs an error that a handler returned.
 pub(crate) fn failed(invocation: &Invocation, error: impl Into<Diagnostic> + Debug) -> Diagnostic {
-    let text = format!("{error:?}");
-    error!(
-        requestId = invocation.request_id(),
-        "{}",
-        excerpt(text.as_bytes())
-    );
+    log_error(invocation, &format!("{error:?}"));
     error.into()
+}
+
+pub(crate) fn log_error(invocation: &Invocation, message: &str) {
+    let message = excerpt(message.as_bytes());
+    error!(requestId = invocation.request_id(), "{message}");
 }

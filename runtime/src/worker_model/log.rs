@@ -22,6 +22,10 @@ impl Log {
         dispatcher::set_default(&Dispatch::new(subscriber.finish()))
     }
 
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
     /// How many lines contain this text, and name this invocation, or none.
     pub(super) fn count(&self, request_id: Option<&str>, text: &str) -> usize {
         let log = self.0.lock().unwrap();

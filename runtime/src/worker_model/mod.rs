@@ -14,6 +14,7 @@ use std::time::Duration;
 use std::{env, panic};
 
 use choices::Choices;
+use log::Log;
 use runtime_api::RuntimeApi;
 
 /// How long a connection that should move may stand still.
@@ -178,12 +179,12 @@ enum Shutdown {
 
 #[test]
 fn one_worker_keeps_its_promises_whatever_happens_to_it() {
-    explore(1, 2, 14);
+    explore(1, 2, 12);
 }
 
 #[test]
 fn one_worker_keeps_its_promises_whatever_happens_in_a_row() {
-    explore(1, 3, 7);
+    explore(1, 3, 9);
 }
 
 #[test]
@@ -196,9 +197,11 @@ fn workers_keep_their_promises_side_by_side() {
 fn explore(workers: u16, surprises: usize, horizon: usize) {
     silence_the_handler();
     let more = env::var("MODEL_STEPS").map_or(0, |steps| steps.parse().unwrap());
+    let log = Log::default();
+    let _logging = log.listen();
     for pipelines in [true, false] {
         let runs = choices::explore(surprises + more, horizon, &async |choices: &mut Choices| {
-            RuntimeApi::run(workers, pipelines, horizon, choices).await;
+            RuntimeApi::run(workers, pipelines, horizon / 2, choices, &log).await;
         });
         assert!(runs > 500);
     }
