@@ -12,6 +12,7 @@ const ROOM: usize = 512;
 /// The Runtime API's end of a connection.
 #[derive(Debug)]
 pub(super) struct Connection {
+    pub(super) worker: Option<task::Id>,
     pub(super) stream: DuplexStream,
     /// What has been received and not been used.
     received: Vec<u8>,
@@ -26,6 +27,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn accept(connect: Connect) -> Self {
         Self {
+            worker: connect.worker,
             stream: connect.accept(ROOM),
             received: Vec::new(),
             has_responded: false,
