@@ -120,12 +120,10 @@ async fn act(event: LambdaEvent<Event>) -> Result<Reply, Failure> {
     Ok(Reply::Json(Value::Null))
 }
 
-/// Becomes ready when it is asked for the second time, but never for its third invocation.
+/// Becomes ready when it is asked for the second time, but fails to for its third invocation. It
+/// counts how often it is asked.
 #[derive(Clone, Default)]
-struct Reluctant {
-    is_asked: bool,
-    calls: u8,
-}
+struct Reluctant(u8);
 
 impl Service<LambdaEvent<Value>> for Reluctant {
     type Response = Value;
@@ -133,22 +131,19 @@ impl Service<LambdaEvent<Value>> for Reluctant {
     type Future = Ready<Result<Value, &'static str>>;
 
     fn poll_ready(&mut self, task: &mut Context) -> Poll<Result<(), &'static str>> {
-        if self.calls == 2 {
-            self.calls += 1;
-            Poll::Ready(Err("reluctant"))
-        } else if self.is_asked {
-            Poll::Ready(Ok(()))
-        } else {
-            self.is_asked = true;
-            task.waker().wake_by_ref();
-            Poll::Pending
+        self.0 += 1;
+        match self.0 {
+            1 | 3 => {
+                task.waker().wake_by_ref();
+                Poll::Pending
+            }
+            5 => Poll::Ready(Err("reluctant")),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
     fn call(&mut self, event: LambdaEvent<Value>) -> Self::Future {
-        assert!(self.is_asked);
-        self.is_asked = false;
-        self.calls += 1;
+        assert!([2, 4, 6].contains(&self.0));
         ready(Ok(event.payload))
     }
 }

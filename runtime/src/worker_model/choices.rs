@@ -2,8 +2,13 @@
 
 use std::fmt::Debug;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::time::timeout;
+
+/// On the clock of a run, which jumps over what has no events.
+const A_LONG_TIME: Duration = Duration::from_hours(1);
 
 /// Runs every sequence of choices that has up to so many surprises among its first `horizon` choices,
 /// on a clock that stands still while there is something to do. Returns how many there were.
@@ -22,7 +27,8 @@ pub(super) fn explore(surprises: usize, horizon: usize, run: &impl AsyncFn(&mut 
             .start_paused(true)
             .build_local(LocalOptions::default())
             .unwrap();
-        runtime.block_on(run(&mut choices));
+        let run = timeout(A_LONG_TIME, run(&mut choices));
+        runtime.block_on(run).expect("the end of the run");
         if !choices.advance() {
             println!("{runs} runs");
             return runs;

@@ -25,7 +25,7 @@ fn reports_a_panic_and_goes_on() {
             let line = take_line(&function, "ERROR", &format!("panicked: {message}"));
             assert_eq!(line["requestId"], request_id);
             let location = line["location"].as_str().unwrap();
-            assert!(location.contains("tests/exact/main.rs:"), "{location}");
+            assert!(location.contains("handlers/mod.rs:"), "{location}");
         }
         assert_eq!(function.invoke("1"), reply("1"));
         assert_is_content(function);

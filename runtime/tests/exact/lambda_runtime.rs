@@ -126,10 +126,7 @@ fn leaks_the_trace_id_of_every_invocation_in_sequential_mode() {
 
 fn resident_bytes(pid: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let (_, resident) = status.split_once("VmRSS:").unwrap();
+    let kib: u64 = resident.split_whitespace().next().unwrap().parse().unwrap();
     kib * 1024
 }

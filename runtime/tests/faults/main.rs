@@ -1,16 +1,17 @@
 //! What goes wrong around the function costs neither a worker nor a reply: faults, a machine that
 //! stands still, shutdowns under load. With a handler that awaits nothing and with one that awaits.
 
+#[path = "../handlers/mod.rs"]
+mod handlers;
+
 use std::num::NonZeroU16;
-use std::process::{ExitCode, exit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use std::{env, iter};
 
-use bytes::Bytes;
 use emulator::{Emulator, Fault, InvokeError, Reply as Invoked, Settings};
-use lmi_runtime::{Diagnostic, Invocation, Reply};
+use handlers::{HANDLERS, reply};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -36,33 +37,10 @@ const FAULTS: [Fault; 14] = [
     Fault::PollDiscarded,
 ];
 
-const TOO_LARGE: &str = "\"too large\"";
-
 /// Is the function in a process that a test starts.
 #[test]
 fn function() {
-    let code = match env::var("HANDLER").as_deref() {
-        Ok("direct") => lmi_runtime::run(direct),
-        Ok("awaiting") => lmi_runtime::run(awaiting),
-        _ => return,
-    };
-    exit(i32::from(code != ExitCode::SUCCESS));
-}
-
-/// Replies with the payload in brackets, or at once if that is too large to copy it.
-async fn direct(invocation: &Invocation) -> Result<Reply, Diagnostic> {
-    if invocation.payload().len() > 1024 * 1024 {
-        return Ok(TOO_LARGE.into());
-    }
-    let payload = Bytes::copy_from_slice(invocation.payload());
-    let slices = [Bytes::from_static(b"["), payload, Bytes::from_static(b"]")];
-    Ok(slices.into_iter().collect())
-}
-
-/// The same, later.
-async fn awaiting(invocation: &Invocation) -> Result<Reply, Diagnostic> {
-    sleep(Duration::from_millis(1)).await;
-    direct(invocation).await
+    handlers::run(|| unreachable!());
 }
 
 /// A kind of process.
@@ -75,7 +53,7 @@ struct Mode {
 
 /// Every kind of process with so many workers.
 fn modes(workers: u16) -> impl Iterator<Item = Mode> {
-    ["direct", "awaiting"].into_iter().flat_map(move |handler| {
+    HANDLERS.into_iter().flat_map(move |handler| {
         PIPELINING.map(|pipelining| Mode {
             handler,
             pipelining,
@@ -119,14 +97,11 @@ fn payload(n: usize) -> String {
     format!("\"{n}{}\"", "x".repeat(len))
 }
 
-fn reply(payload: &str) -> String {
-    format!("[{payload}]")
-}
-
 #[track_caller]
 fn assert_is_reply(invoked: &Invoked, payload: &str) {
     let replied = String::from_utf8_lossy(&invoked.payload);
-    assert!(replied == reply(payload), "{replied:.200} to {payload:.20}");
+    let is_right = invoked.payload == reply(payload);
+    assert!(is_right, "{replied:.200} to {payload:.20}");
 }
 
 /// Waits for something that must happen, which `what` names.
@@ -253,12 +228,12 @@ async fn keeps_no_memory_for_events_of_6_mb_at_once() {
         let emulator = start(mode, |_| {}).await;
         assert_replies(invoke(&emulator, 100)).await;
         let before = emulator.resident_bytes().unwrap();
-        let payload = format!("\"{}\"", "x".repeat(6 * 1024 * 1024 - 4));
+        let payload = format!("\"do not copy {}\"", "x".repeat(6 * 1024 * 1024 - 16));
         let invoked = iter::repeat_n((Arc::clone(&emulator), payload), 16)
             .map(|(emulator, payload)| async move { emulator.invoke(payload).await.unwrap() });
         let invoked = invoked.collect::<JoinSet<_>>().join_all();
         for invoked in within("every caller's reply", invoked).await {
-            assert_eq!(str::from_utf8(&invoked.payload), Ok(TOO_LARGE));
+            assert_eq!(invoked.payload, "[null]");
         }
         all_poll(&emulator, mode).await;
         let released = async {
