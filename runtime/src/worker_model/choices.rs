@@ -27,7 +27,7 @@ pub(super) fn explore(surprises: usize, horizon: usize, run: &impl AsyncFn(&mut 
             .start_paused(true)
             .build_local(LocalOptions::default())
             .unwrap();
-        let run = timeout(A_LONG_TIME, run(&mut choices));
+        let run = async { timeout(A_LONG_TIME, run(&mut choices)).await };
         runtime.block_on(run).expect("the end of the run");
         if !choices.advance() {
             println!("{runs} runs");

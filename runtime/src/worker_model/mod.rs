@@ -10,8 +10,8 @@ mod log;
 mod registration;
 mod runtime_api;
 
+use std::env;
 use std::time::Duration;
-use std::{env, panic};
 
 use choices::Choices;
 use log::Log;
@@ -195,7 +195,6 @@ fn workers_keep_their_promises_side_by_side() {
 /// Runs every sequence with so many surprises, and as many more as `MODEL_STEPS` says, among so many
 /// choices, with polls pipelined and without. What follows is harmless.
 fn explore(workers: u16, surprises: usize, horizon: usize) {
-    silence_the_handler();
     let more = env::var("MODEL_STEPS").map_or(0, |steps| steps.parse().unwrap());
     let log = Log::default();
     let _logging = log.listen();
@@ -205,16 +204,4 @@ fn explore(workers: u16, surprises: usize, horizon: usize) {
         });
         assert!(runs > 500);
     }
-}
-
-const ON_PURPOSE: &str = "on purpose";
-
-/// Keeps the panics of the handler out of the test's output.
-fn silence_the_handler() {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        if panic.payload_as_str() != Some(ON_PURPOSE) {
-            hook(panic);
-        }
-    }));
 }

@@ -108,7 +108,18 @@ async fn run(choices: &mut Choices) {
             "{status}\r\n{header}Lambda-Extension-Identifier: e\r\nContent-Length: {len}\r\n\r\n{status}"
         );
         connection.send(&rest).await;
-        let pipelines = on_ping(&mut connection, choices).await && header.is_empty();
+        let head = connection.receive_head().await.unwrap();
+        assert!(head.starts_with("GET /2018-06-01/ping HTTP/1.1\r\n"));
+        let on_ping = choices.choose(&[OnPing::Respond, OnPing::Close, OnPing::Stall]);
+        match on_ping {
+            OnPing::Respond => {
+                let pong = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong";
+                connection.send(pong).await;
+            }
+            OnPing::Close => connection.stream.shutdown().await.unwrap(),
+            OnPing::Stall => sleep(2 * STALL_LIMIT).await,
+        }
+        let pipelines = on_ping == OnPing::Respond && header.is_empty();
         if on_registration == OnRegistration::Refuse {
             assert!(registering.await.unwrap().unwrap().extension.is_err());
         } else if is_taken {
@@ -132,20 +143,4 @@ async fn run(choices: &mut Choices) {
     }
     // Three connections broke, or could not be made in time.
     assert!(registering.await.unwrap().unwrap().extension.is_err());
-}
-
-/// Returns whether the ping gets a response.
-async fn on_ping(connection: &mut Connection, choices: &mut Choices) -> bool {
-    let head = connection.receive_head().await.unwrap();
-    assert!(head.starts_with("GET /2018-06-01/ping HTTP/1.1\r\n"));
-    let on_ping = choices.choose(&[OnPing::Respond, OnPing::Close, OnPing::Stall]);
-    match on_ping {
-        OnPing::Respond => {
-            let pong = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong";
-            connection.send(pong).await;
-        }
-        OnPing::Close => connection.stream.shutdown().await.unwrap(),
-        OnPing::Stall => sleep(2 * STALL_LIMIT).await,
-    }
-    on_ping == OnPing::Respond
 }
