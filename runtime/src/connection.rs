@@ -158,11 +158,11 @@ impl<S: Socket> Connection<S> {
             }
             set_in_flight(true);
             let head = stream.receive_head(|name, value| invocation.take_header(name, value));
-            let (len, head) = head.await?;
+            let head = head.await?;
             let is_event = head.status == 200 && !invocation.request_id.is_empty();
             if poll == Poll::BehindLateResponse && !is_event {
                 // This is the late response. The reply has been posted again meanwhile.
-                stream.use_head(len, &head);
+                stream.use_head(&head);
                 invocation.clear();
                 if head.keeps_alive {
                     self.keep(stream, Poll::Pipelined);
@@ -182,7 +182,7 @@ impl<S: Socket> Connection<S> {
                 return Err(invalid("no usable Lambda-Runtime-Aws-Request-Id"));
             }
             stream
-                .receive_event(len, &head, invocation, MAX_EVENT_LEN)
+                .receive_event(&head, invocation, MAX_EVENT_LEN)
                 .await?;
             let is_in_order = matches!(poll, Poll::Sent | Poll::Pipelined);
             if is_in_order && head.keeps_alive && !stream.has_unused() {
@@ -337,9 +337,9 @@ impl<S: Socket> Connection<S> {
         if let Err(problem) = sent {
             // A server may refuse a post before it has read all of it.
             if !is_timeout(&problem)
-                && let Ok((len, head)) = in_time(stream.receive_head(|_, _| ())).await
+                && let Ok(head) = in_time(stream.receive_head(|_, _| ())).await
             {
-                stream.use_head(len, &head);
+                stream.use_head(&head);
                 self.refusal.clear();
                 let _ = in_time(stream.receive_start(&mut self.refusal)).await;
                 return Ok(head.status);
@@ -350,7 +350,7 @@ impl<S: Socket> Connection<S> {
 
         let mut has_request_id = false;
         let head = stream.receive_head(|name, _| has_request_id |= is_request_id(name));
-        let (len, head) = match in_time(head).await {
+        let head = match in_time(head).await {
             Err(problem) if is_pipelined && is_timeout(&problem) => {
                 self.keep(stream, Poll::BehindLateResponse);
                 return Err(problem);
@@ -370,7 +370,7 @@ impl<S: Socket> Connection<S> {
             }
             return Err(invalid("an event instead of a response"));
         }
-        stream.use_head(len, &head);
+        stream.use_head(&head);
         self.refusal.clear();
         let goes_on = match in_time(stream.receive_start(&mut self.refusal)).await {
             Ok(()) => is_pipelined || !stream.has_unused(),

@@ -142,8 +142,8 @@ async fn receive_response<S: Socket>(
     stream: &mut Stream<S>,
     on_header: impl FnMut(&str, &str),
 ) -> io::Result<(Head, Vec<u8>)> {
-    let (len, head) = stream.receive_head(on_header).await?;
-    stream.use_head(len, &head);
+    let head = stream.receive_head(on_header).await?;
+    stream.use_head(&head);
     let mut start = Vec::with_capacity(MAX_REFUSAL_LEN);
     stream.receive_start(&mut start).await?;
     Ok((head, start))

@@ -65,6 +65,8 @@ pub(crate) struct Stream<S> {
 /// The head of a response.
 #[derive(Debug)]
 pub(crate) struct Head {
+    /// In bytes.
+    len: usize,
     pub(crate) status: u16,
     /// Whether the server will go on to the next request on this connection.
     pub(crate) keeps_alive: bool,
@@ -95,8 +97,7 @@ enum Parsed {
     /// The head of an interim response, of this length
     /// ([RFC 9110 §15.2](https://www.rfc-editor.org/rfc/rfc9110#section-15.2)).
     Interim(usize),
-    /// A head of this length.
-    Final(usize, Head),
+    Final(Head),
 }
 
 impl<S: Socket> Stream<S> {
@@ -173,34 +174,33 @@ impl<S: Socket> Stream<S> {
     pub(crate) async fn receive_head(
         &mut self,
         mut on_header: impl FnMut(&str, &str),
-    ) -> io::Result<(usize, Head)> {
+    ) -> io::Result<Head> {
         loop {
             match Head::parse(self.unused(), &mut on_header)? {
                 Parsed::Partial => self.receive_more().await?,
                 Parsed::Interim(len) => self.used += len,
-                Parsed::Final(len, head) => return Ok((len, head)),
+                Parsed::Final(head) => return Ok(head),
             }
         }
     }
 
-    /// Turns to the body that follows this head of `len` bytes.
-    pub(crate) fn use_head(&mut self, len: usize, head: &Head) {
-        self.used += len;
+    /// Turns to the body that follows this head.
+    pub(crate) fn use_head(&mut self, head: &Head) {
+        self.used += head.len;
         self.body = head.body;
         self.has_responded = true;
     }
 
-    /// Receives an event, of up to `max_len` bytes, whose head of `len` bytes has been received. One
-    /// that has arrived whole is not copied.
+    /// Receives an event, of up to `max_len` bytes, whose head has been received. One that has arrived
+    /// whole is not copied.
     pub(crate) async fn receive_event(
         &mut self,
-        len: usize,
         head: &Head,
         invocation: &mut Invocation,
         max_len: usize,
     ) -> io::Result<()> {
         let start = self.used;
-        self.use_head(len, head);
+        self.use_head(head);
         let is_whole = matches!(self.body, Body::Len(len) if len == self.unused().len());
         if is_whole && self.unused().len() <= max_len {
             invocation.head = start..self.used;
@@ -224,7 +224,6 @@ impl<S: Socket> Stream<S> {
             if len == 0 {
                 return Ok(());
             }
-            let mut missing = len;
             if len > max_len - body.len() {
                 return Err(invalid(format!("a body of more than {max_len} bytes")));
             }
@@ -233,17 +232,11 @@ impl<S: Socket> Stream<S> {
             } else {
                 body.try_reserve(len)?;
             }
-            let available = self.unused().len().min(len);
-            body.extend_from_slice(&self.unused()[..available]);
-            self.used += available;
-            missing -= available;
-            while missing > 0 {
-                let mut rest = (&mut self.socket).take(missing as u64);
-                match rest.read_buf(body).await? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    received => missing -= received,
-                }
+            let available = self.received[self.used..].chain(&mut self.socket);
+            if available.take(len as u64).read_to_end(body).await? < len {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            self.used = self.received.len().min(self.used + len);
             self.note_received(len);
         }
     }
@@ -387,12 +380,12 @@ impl Head {
             // It has no body, whatever its headers say.
             body = Body::NONE;
         }
-        let head = Self {
+        Ok(Parsed::Final(Self {
+            len,
             status,
             keeps_alive,
             body,
-        };
-        Ok(Parsed::Final(len, head))
+        }))
     }
 }
 
