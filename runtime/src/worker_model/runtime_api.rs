@@ -292,6 +292,11 @@ impl<'a> RuntimeApi<'a> {
     }
 
     async fn wait_for_workers(&mut self) {
+        settle_down().await;
+        let invocations = self.invocations.iter();
+        let in_flight = invocations.filter(|invocation| invocation.settled.is_none());
+        let busy: HashSet<_> = in_flight.map(|invocation| invocation.worker).collect();
+        assert!(self.workers.in_flight() >= busy.len(), "not in flight");
         loop {
             let waiting: HashSet<_> = self.waiting.iter().map(|arrival| arrival.worker).collect();
             let patience = if waiting.len() == self.count {
