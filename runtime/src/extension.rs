@@ -22,19 +22,13 @@ const MAX_FAILURES: u32 = 3;
 /// What the first requests to the Runtime API showed.
 #[derive(Debug)]
 pub(crate) struct Registration<S> {
-    /// The registered extension, or why there is none.
-    pub(crate) extension: io::Result<Extension<S>>,
+    /// The connection on which the extension waits for an event, as each must, and never gets one, or
+    /// why there is none. Lambda may take a closed connection for the extension's end.
+    pub(crate) extension: io::Result<Stream<S>>,
     /// Whether the Runtime API responded to both of two requests that were sent in one write, and
     /// left the connection open, as
     /// [RFC 9112 §9.3.2](https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2) requires.
     pub(crate) pipelines: bool,
-}
-
-/// An extension that waits for an event, as each must, and never gets one. Lambda may take a closed
-/// connection for its end.
-#[derive(Debug)]
-pub(crate) struct Extension<S> {
-    _stream: Stream<S>,
 }
 
 /// Registers at `authority`, the `host:port` of the Runtime API, which takes registrations until
@@ -105,7 +99,7 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     let request = IoSlice::new(request.as_bytes());
     stream.send(&mut [request], STALL_LIMIT).await?;
     Ok(Registration {
-        extension: Ok(Extension { _stream: stream }),
+        extension: Ok(stream),
         pipelines,
     })
 }

@@ -10,8 +10,6 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::get;
 use lambda_http::{Adapter, Request, RequestExt};
 use lambda_runtime::streaming::{Body, Response, channel};
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, Service, service_fn, tracing};
@@ -48,16 +46,12 @@ fn function() {
     let Ok(handler) = env::var("HANDLER") else {
         return;
     };
-    let router = Router::new().route("/{name}", get("from axum"));
     let code = match &*handler {
         "acts" => run!(service_fn(act)),
         "is reluctant" => run!(Reluctant::default()),
         "times out" => run!(Timeout::new(service_fn(wait), Duration::from_millis(10))),
         "waits its turn" => run!(GlobalConcurrencyLimitLayer::new(1).layer(service_fn(act))),
         "speaks HTTP" => run!(Adapter::from(service_fn(greet))),
-        "is a router" => run!(service_fn(
-            move |event| Adapter::from(router.clone()).call(event)
-        )),
         "streams" => run!(service_fn(stream)),
         "meets" => run!(service_fn(meet)),
         "is within a runtime" => within_a_runtime(),
@@ -375,7 +369,6 @@ fn runs_what_lambda_runtime_runs() {
         ("is reluctant", ("", r#""2""#), r#""2""#),
         ("times out", ("", "{}"), "request timed out"),
         ("speaks HTTP", (traced, &http), "/ada"),
-        ("is a router", (traced, &http), "from axum"),
     ] {
         let ours = compare(handler, &events([("", r#""x""#), last_event]));
         assert!(
