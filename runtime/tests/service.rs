@@ -397,62 +397,63 @@ fn fails(handler: &str, event: &str) -> (Value, Value) {
     (serde_json::from_slice(&post.body).unwrap(), message)
 }
 
+/// Asserts that `lambda_runtime` loses its only worker to an event, and with it the process, and that
+/// this loop reports and logs it.
+fn costs_no_worker(handler: &str, event: &str, error_type: &str, message: &str) {
+    let mut theirs = start("theirs", handler, "1");
+    for payload in [r#""1""#, r#""2""#] {
+        theirs.invoke(payload);
+    }
+    theirs.poll().respond(event);
+    assert!(!theirs.wait().0.success());
+
+    let (error, logged) = fails(handler, event);
+    let expected = json!({ "errorType": error_type, "errorMessage": message });
+    assert_eq!(error, expected);
+    assert_eq!(logged.as_str().unwrap().trim_matches('"'), message);
+}
+
 #[test]
-fn an_unusable_context_or_reply_costs_no_worker() {
-    let unusable = "Runtime.LambdaContextUnmarshalError";
-    for (handler, deadline_and_more, payload, error_type, message) in [
+fn an_unusable_context_costs_no_worker() {
+    let context = "1\r\nLambda-Runtime-Client-Context: ";
+    let identity = "1\r\nLambda-Runtime-Cognito-Identity: ";
+    for (deadline, rest, message) in [
+        ("soon", "", "no usable Lambda-Runtime-Deadline-Ms"),
         (
-            "speaks HTTP",
-            "1\r\nLambda-Runtime-Client-Context: {\"custom\":{\"a\":1}}",
-            "{}",
-            unusable,
-            "cannot read the client context: invalid type: integer `1`, expected a string at line \
-             1 column 16",
+            context,
+            r#"{"custom":{"a":1}}"#,
+            "cannot read the client context: \
+             invalid type: integer `1`, expected a string at line 1 column 16",
         ),
         (
-            "speaks HTTP",
-            "1\r\nLambda-Runtime-Client-Context: not JSON",
-            "{}",
-            unusable,
+            context,
+            "not JSON",
             "cannot read the client context: expected ident at line 1 column 2",
         ),
         (
-            "speaks HTTP",
-            "1\r\nLambda-Runtime-Cognito-Identity: {}",
+            identity,
             "{}",
-            unusable,
             "cannot read the Cognito identity: missing field `identityId` at line 1 column 2",
         ),
-        (
-            "speaks HTTP",
-            "soon",
-            "{}",
-            unusable,
-            "no usable Lambda-Runtime-Deadline-Ms",
-        ),
-        (
-            "acts",
-            "1",
-            "\"Unserializable\"",
-            "Runtime.MarshalError",
-            "the reply is not serializable as JSON: key must be a string",
-        ),
-        ("is reluctant", "1", "3", "&&str", "reluctant"),
     ] {
-        let event = event_with("", "fatal", payload).replace("4102444800000", deadline_and_more);
-        // With its only worker, the process ends.
-        let mut theirs = start("theirs", handler, "1");
-        for payload in [r#""1""#, r#""2""#] {
-            theirs.invoke(payload);
-        }
-        theirs.poll().respond(&event);
-        assert!(!theirs.wait().0.success());
-
-        let (error, logged) = fails(handler, &event);
-        let expected = json!({ "errorType": error_type, "errorMessage": message });
-        assert_eq!(error, expected);
-        assert_eq!(logged.as_str().unwrap().trim_matches('"'), message);
+        let headers = [deadline, rest].concat();
+        let event = event_with("", "fatal", "{}").replace("4102444800000", &headers);
+        let error_type = "Runtime.LambdaContextUnmarshalError";
+        costs_no_worker("speaks HTTP", &event, error_type, message);
     }
+}
+
+#[test]
+fn a_reply_that_is_not_serializable_costs_no_worker() {
+    let event = event_with("", "fatal", "\"Unserializable\"");
+    let message = "the reply is not serializable as JSON: key must be a string";
+    costs_no_worker("acts", &event, "Runtime.MarshalError", message);
+}
+
+#[test]
+fn a_service_that_does_not_become_ready_costs_no_worker() {
+    let event = event_with("", "fatal", "3");
+    costs_no_worker("is reluctant", &event, "&&str", "reluctant");
 }
 
 #[test]
