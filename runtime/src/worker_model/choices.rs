@@ -55,9 +55,13 @@ pub(super) struct Choices {
 }
 
 impl Choices {
+    pub(super) fn are_over(&self) -> bool {
+        self.next >= self.horizon
+    }
+
     pub(super) fn choose<T: Copy + Debug + 'static>(&mut self, from: &[T]) -> T {
         let count = from.len();
-        if self.next == self.sequence.len() && self.next < self.horizon {
+        if self.next == self.sequence.len() && !self.are_over() {
             self.sequence.push(Choice { taken: 0, count });
         }
         let mut taken = 0;

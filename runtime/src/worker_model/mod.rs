@@ -200,7 +200,7 @@ fn explore(workers: u16, surprises: usize, horizon: usize) {
     let _logging = log.listen();
     for pipelines in [true, false] {
         let runs = choices::explore(surprises + more, horizon, &async |choices: &mut Choices| {
-            RuntimeApi::run(workers, pipelines, horizon / 2, choices, &log).await;
+            RuntimeApi::run(workers, pipelines, choices, &log).await;
         });
         assert!(runs > 500);
     }

@@ -32,13 +32,13 @@ use crate::{Invocation, Reply};
 const LATE_LIMIT: Duration = Duration::from_mins(1);
 /// How long the process stands still.
 const STANDSTILL: Duration = Duration::from_millis(1_600);
+/// So much of that may count.
+const COUNTED: Duration = Duration::from_millis(20);
 /// Failures that are further apart belong to two outages.
 const OUTAGE_GAP: Duration = Duration::from_secs(2);
 const DRAIN_LIMIT: Duration = Duration::from_millis(400);
 /// How long nothing is in flight before the process ends.
 const QUIET: Duration = Duration::from_millis(10);
-/// So much of it may count.
-const COUNTED: Duration = Duration::from_millis(20);
 /// By how much a timer may be late.
 const TICK: Duration = Duration::from_millis(1);
 /// After so many polls in a row that are dropped behind a reply, none is sent with a reply.
@@ -171,20 +171,14 @@ pub(super) struct RuntimeApi<'a> {
     shutdown_began: Rc<Cell<Option<Instant>>>,
     known: HashMap<Option<task::Id>, Worker>,
     last_settled: Instant,
-    /// For how long the process has stood still since shutdown began.
-    stood_still: Duration,
+    /// How often the process has stood still since shutdown began.
+    standstills: u32,
     last_failure: Option<Instant>,
     outages: usize,
 }
 
 impl<'a> RuntimeApi<'a> {
-    pub(super) async fn run(
-        count: u16,
-        pipelines: bool,
-        steps: usize,
-        choices: &'a mut Choices,
-        log: &Log,
-    ) {
+    pub(super) async fn run(count: u16, pipelines: bool, choices: &'a mut Choices, log: &Log) {
         log.clear();
         let connects = pipe::connects();
         let max_concurrency = NonZeroU16::new(count).unwrap();
@@ -208,12 +202,14 @@ impl<'a> RuntimeApi<'a> {
             shutdown_began: Rc::default(),
             known: HashMap::new(),
             last_settled: Instant::now(),
-            stood_still: Duration::ZERO,
+            standstills: 0,
             last_failure: None,
             outages: 0,
         };
         let mut ended = None;
-        for _ in 0..steps + 4 * this.count {
+        let mut harmless_steps = 4 * this.count;
+        while harmless_steps > 0 {
+            harmless_steps -= usize::from(this.choices.are_over());
             tokio::select! {
                 biased;
                 end = &mut running => {
@@ -531,9 +527,7 @@ impl<'a> RuntimeApi<'a> {
                 connection.send(rest).await;
             }
             Then::GoOnUnseen => {
-                if self.is_draining() {
-                    self.stood_still += STANDSTILL;
-                }
+                self.standstills += u32::from(self.is_draining());
                 advance(STANDSTILL).await;
                 settle_down().await; // its timers elapse before it looks at its sockets
                 connection.send(rest).await;
@@ -657,12 +651,13 @@ impl<'a> RuntimeApi<'a> {
         let mut is_cut_short = false;
         assert_eq!(began.is_some(), ended.is_some());
         if let (Some(began), Some(ended)) = (began, ended) {
-            let took = (ended - began).saturating_sub(self.stood_still);
+            let stood_still = STANDSTILL * self.standstills;
+            let took = (ended - began).saturating_sub(stood_still);
             assert!(took <= DRAIN_LIMIT + TICK, "{took:?}");
-            is_cut_short = took + TICK + self.stood_still.min(COUNTED) >= DRAIN_LIMIT;
+            is_cut_short = took + TICK + COUNTED * self.standstills >= DRAIN_LIMIT;
             if !is_cut_short {
                 let idle = ended - began.max(self.last_settled);
-                assert!(idle <= QUIET + 2 * TICK + self.stood_still, "{idle:?}");
+                assert!(idle <= QUIET + 2 * TICK + stood_still, "{idle:?}");
                 assert!(ended - began >= QUIET, "{took:?}");
                 assert_eq!(self.workers.in_flight(), 0);
             }
