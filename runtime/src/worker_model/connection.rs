@@ -1,7 +1,6 @@
 use std::future::ready;
-use std::mem;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::task;
 
 use crate::pipe::Connect;
@@ -13,9 +12,7 @@ const ROOM: usize = 512;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) worker: Option<task::Id>,
-    pub(super) stream: DuplexStream,
-    /// What has been received and not been used.
-    received: Vec<u8>,
+    pub(super) stream: BufReader<DuplexStream>,
     /// Whether a whole head of a response has been sent.
     pub(super) has_responded: bool,
     /// Whether no further request may come, because an event came out of order.
@@ -28,8 +25,7 @@ impl Connection {
     pub(super) fn accept(connect: Connect) -> Self {
         Self {
             worker: connect.worker,
-            stream: connect.accept(ROOM),
-            received: Vec::new(),
+            stream: BufReader::with_capacity(ROOM, connect.accept(ROOM)),
             has_responded: false,
             is_spent: false,
             owed: "",
@@ -41,55 +37,43 @@ impl Connection {
         let _ = self.stream.write_all(bytes.as_bytes()).await;
     }
 
-    /// Receives more; the result is `false` at the end.
-    async fn receive_more(&mut self) -> bool {
-        self.stream.read_buf(&mut self.received).await.unwrap_or(0) > 0
-    }
-
-    /// The same if there is something, or the end.
-    async fn receive_what_is_there(&mut self) -> Option<bool> {
-        tokio::select! {
-            biased;
-            more = self.receive_more() => Some(more),
-            () = ready(()) => None,
-        }
-    }
-
     /// Receives a head, up to its empty line; `None` if the connection ends first.
     pub(super) async fn receive_head(&mut self) -> Option<String> {
-        loop {
-            let end = self.received.windows(4).position(|end| end == b"\r\n\r\n");
-            if let Some(end) = end {
-                let head = self.receive_exact(end + 4).await;
-                return Some(String::from_utf8(head).unwrap());
-            }
-            if !self.receive_more().await {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if self.stream.read_line(&mut head).await.ok()? == 0 {
                 return None;
             }
         }
+        Some(head)
     }
 
     /// Receives this many bytes.
     pub(super) async fn receive_exact(&mut self, len: usize) -> Vec<u8> {
-        while self.received.len() < len {
-            assert!(self.receive_more().await, "a request that is cut short");
-        }
-        let rest = self.received.split_off(len);
-        mem::replace(&mut self.received, rest)
+        let mut bytes = vec![0; len];
+        let received = self.stream.read_exact(&mut bytes).await;
+        received.expect("a request that is not cut short");
+        bytes
     }
 
     /// Whether another request follows, of what the function has begun to send.
     pub(super) async fn is_followed(&mut self) -> bool {
         settle_down().await;
-        if self.received.is_empty() {
-            self.receive_what_is_there().await;
-        }
-        !self.received.is_empty()
+        self.peek().await.is_some_and(|len| len > 0)
     }
 
     /// Whether the function has dropped its end.
     pub(super) async fn is_given_up(&mut self) -> bool {
-        self.receive_what_is_there().await == Some(false)
+        self.peek().await == Some(0)
+    }
+
+    /// How many bytes are there to be received; 0 at the end of the connection.
+    async fn peek(&mut self) -> Option<usize> {
+        tokio::select! {
+            biased;
+            bytes = self.stream.fill_buf() => Some(bytes.map_or(0, <[u8]>::len)),
+            () = ready(()) => None,
+        }
     }
 }
 

@@ -82,12 +82,8 @@ async fn run(choices: &mut Choices) {
         assert_eq!(connection.receive_exact(14).await, br#"{"events": []}"#);
         let is_taken = is_registered;
         let (status, header) = match on_registration {
-            OnRegistration::Close => {
-                failures += 1;
-                continue;
-            }
-            OnRegistration::RegisterAndClose => {
-                is_registered = true;
+            OnRegistration::RegisterAndClose | OnRegistration::Close => {
+                is_registered |= on_registration == OnRegistration::RegisterAndClose;
                 failures += 1;
                 continue;
             }
