@@ -22,6 +22,7 @@ pub(crate) fn connects() -> mpsc::UnboundedReceiver<Connect> {
 }
 
 /// An attempt to connect. It is refused if it is dropped.
+#[cfg_attr(fuzzing, expect(dead_code, reason = "only the worker model asks"))]
 pub(crate) struct Connect {
     pub(crate) worker: Option<task::Id>,
     pub(crate) at: Instant,
