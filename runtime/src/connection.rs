@@ -241,11 +241,7 @@ impl<S: Socket> Connection<S> {
                 serde_json::to_vec(&diagnostic).unwrap_or_default().into(),
             ),
         };
-        let Invocation {
-            request_id,
-            echoed_header,
-            ..
-        } = invocation;
+        let (request_id, echoed_header) = (&invocation.request_id, &invocation.echoed_header);
         let authority = &self.authority;
         let content_length = body.len();
         self.post_request.clear();
@@ -321,14 +317,10 @@ impl<S: Socket> Connection<S> {
     ) -> io::Result<u16> {
         let is_extra = self.poll != Poll::None;
         let is_pipelined = !is_retry && may_pipeline();
-        let poll_request = if is_pipelined {
-            &*self.poll_request
-        } else {
-            ""
-        };
+        let poll_request = is_pipelined.then_some(self.poll_request.as_bytes());
         let mut slices: SmallVec<[IoSlice<'_>; 5]> = iter::once(self.post_request.as_bytes())
             .chain(body.slices())
-            .chain([poll_request.as_bytes()])
+            .chain(poll_request)
             .map(IoSlice::new)
             .collect();
         let stall_limit = if is_retry { LATE_LIMIT } else { STALL_LIMIT };

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::num::{NonZero, NonZeroU16};
 use std::path::Path;
+use std::pin::pin;
 use std::process::{self, ExitCode};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use lambda_runtime::tracing::{debug, error, warn};
 use nix::sys::signal::SigSet;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, LocalOptions, LocalRuntime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -76,11 +77,11 @@ fn serve(runtime_api: &str, handler: &impl Handler) -> io::Result<()> {
     let runtime = new_runtime()?;
     let _context = runtime.enter();
     // Before the first request, because from then on the process may have something to lose.
-    let mut signals = Signals::listen()?;
+    let mut shutdown = pin!(listen_for_signals()?);
     let Some(registration) = runtime.block_on(async {
         tokio::select! {
             registration = extension::register::<TcpStream>(runtime_api) => Some(registration),
-            () = signals.receive() => None,
+            () = &mut shutdown => None,
         }
     }) else {
         return Ok(()); // nothing has been polled
@@ -128,7 +129,7 @@ fn serve(runtime_api: &str, handler: &impl Handler) -> io::Result<()> {
 
     runtime.block_on(async {
         tokio::select! {
-            () = signals.receive() => {}
+            () = &mut shutdown => {}
             Some(_) = shares.join_next() => return Err(io::Error::other("a thread died")),
         }
         workers.drain();
@@ -145,33 +146,21 @@ fn serve(runtime_api: &str, handler: &impl Handler) -> io::Result<()> {
     })
 }
 
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Listens for these signals instead of being killed by them. Call it while the process has
-    /// one thread.
-    fn listen() -> io::Result<Self> {
-        // A signal that arrives between two steps of this would be lost. Blocked, it waits.
-        SigSet::all().thread_block()?;
-        let signals = Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        };
-        // The parent process may have blocked them, too.
-        SigSet::all().thread_unblock()?;
-        Ok(signals)
-    }
-
-    async fn receive(&mut self) {
+/// Listens for SIGTERM and SIGINT instead of being killed by them. Call it while the process has one
+/// thread. The result completes when one has arrived.
+fn listen_for_signals() -> io::Result<impl Future<Output = ()>> {
+    // A signal that arrives between two steps of this would be lost. Blocked, it waits.
+    SigSet::all().thread_block()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // The parent process may have blocked them, too.
+    SigSet::all().thread_unblock()?;
+    Ok(async move {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
+    })
 }
 
 fn new_runtime() -> io::Result<LocalRuntime> {

@@ -21,7 +21,7 @@ use runtime_api::RuntimeApi;
 const STALL_LIMIT: Duration = Duration::from_secs(1);
 const ALMOST_A_STALL: Duration = Duration::from_millis(998);
 
-/// What a worker's attempt to connect meets. The first takes no time, and so do the next two.
+/// What a worker's attempt to connect meets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum OnConnect {
     Accept,
