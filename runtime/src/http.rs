@@ -90,16 +90,6 @@ impl Body {
     const NONE: Self = Self::Len(0);
 }
 
-/// What a buffer that should hold a head holds.
-enum Parsed {
-    /// The start of a head.
-    Partial,
-    /// The head of an interim response, of this length
-    /// ([RFC 9110 §15.2](https://www.rfc-editor.org/rfc/rfc9110#section-15.2)).
-    Interim(usize),
-    Final(Head),
-}
-
 impl<S: Socket> Stream<S> {
     pub(crate) async fn open(authority: &str) -> io::Result<Self> {
         Ok(Self {
@@ -177,9 +167,10 @@ impl<S: Socket> Stream<S> {
     ) -> io::Result<Head> {
         loop {
             match Head::parse(self.unused(), &mut on_header)? {
-                Parsed::Partial => self.receive_more().await?,
-                Parsed::Interim(len) => self.used += len,
-                Parsed::Final(head) => return Ok(head),
+                None => self.receive_more().await?,
+                // An interim response (RFC 9110 §15.2).
+                Some(head) if head.status < 200 => self.used += head.len,
+                Some(head) => return Ok(head),
             }
         }
     }
@@ -341,51 +332,51 @@ impl<S: Socket> Stream<S> {
 }
 
 impl Head {
-    fn parse(bytes: &[u8], on_header: &mut impl FnMut(&str, &str)) -> io::Result<Parsed> {
+    /// The head at the start of these bytes, if it is there as a whole. The headers of an interim
+    /// response are not looked at.
+    fn parse(bytes: &[u8], on_header: &mut impl FnMut(&str, &str)) -> io::Result<Option<Self>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let httparse::Status::Complete(len) = response.parse(bytes).map_err(invalid)? else {
-            return Ok(Parsed::Partial);
+            return Ok(None);
         };
-        let status = response.code.unwrap_or_default();
-        if matches!(status, 100 | 102..200) {
-            return Ok(Parsed::Interim(len));
+        let mut head = Self {
+            len,
+            status: response.code.unwrap_or_default(),
+            keeps_alive: response.version == Some(1),
+            body: Body::UntilClose,
+        };
+        if matches!(head.status, 100 | 102..200) {
+            return Ok(Some(head));
         }
-        if status < 200 {
-            return Err(invalid(format!("HTTP status {status}")));
+        if head.status < 200 {
+            return Err(invalid(format!("HTTP status {}", head.status)));
         }
-        let mut body = Body::UntilClose;
-        let mut keeps_alive = response.version == Some(1);
         for header in response.headers {
             // A value that is not UTF-8 is as good as none.
             let value = str::from_utf8(header.value).unwrap_or_default();
             if header.name.eq_ignore_ascii_case("content-length") {
-                body = match (body, value.parse()) {
+                head.body = match (head.body, value.parse()) {
                     (Body::UntilClose, Ok(len)) if !value.starts_with('+') => Body::Len(len),
                     _ => return Err(invalid("an unusable Content-Length")),
                 };
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                body = match body {
+                head.body = match head.body {
                     Body::UntilClose if value.eq_ignore_ascii_case("chunked") => Body::ChunkSize,
                     _ => return Err(invalid("an unusable Transfer-Encoding")),
                 };
             } else if header.name.eq_ignore_ascii_case("connection") {
                 let mut options = value.split(',').map(str::trim);
-                keeps_alive &= !options.any(|option| option.eq_ignore_ascii_case("close"));
+                head.keeps_alive &= !options.any(|option| option.eq_ignore_ascii_case("close"));
             } else {
                 on_header(header.name, value);
             }
         }
-        if status == 204 {
+        if head.status == 204 {
             // It has no body, whatever its headers say.
-            body = Body::NONE;
+            head.body = Body::NONE;
         }
-        Ok(Parsed::Final(Self {
-            len,
-            status,
-            keeps_alive,
-            body,
-        }))
+        Ok(Some(head))
     }
 }
 
