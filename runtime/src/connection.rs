@@ -60,7 +60,7 @@ pub(crate) struct Polling {
 }
 
 impl Polling {
-    fn may_poll(&self) -> bool {
+    pub(crate) fn may_poll(&self) -> bool {
         !self.is_draining.load(Relaxed)
     }
 
@@ -150,7 +150,7 @@ impl<S: Socket> Connection<S> {
             match stream.response_begins().await {
                 Ok(()) if poll == Poll::Pipelined => self.unanswered_polls = 0,
                 Ok(()) => {}
-                Err(_) if poll != Poll::Sent || stream.has_responded() => {
+                Err(_) if poll != Poll::Sent || stream.has_responded => {
                     self.stop_pipelining_if_useless(polling);
                     continue;
                 }
@@ -208,7 +208,7 @@ impl<S: Socket> Connection<S> {
         let poll = IoSlice::new(self.poll_request.as_bytes());
         match stream.send(&mut [poll], STALL_LIMIT).await {
             Ok(()) => self.keep(stream, Poll::Sent),
-            Err(_) if stream.has_responded() => {}
+            Err(_) if stream.has_responded => {}
             Err(problem) => return Err(problem),
         }
         Ok(true)

@@ -59,7 +59,8 @@ pub(crate) struct Stream<S> {
     used: usize,
     /// What is missing of the last response.
     body: Body,
-    has_responded: bool,
+    /// Whether a response has been received on this connection.
+    pub(crate) has_responded: bool,
 }
 
 /// The head of a response.
@@ -120,11 +121,6 @@ impl<S: Socket> Stream<S> {
             is_first = false;
             back_off.wait().await;
         }
-    }
-
-    /// Whether a response has been received on this connection.
-    pub(crate) fn has_responded(&self) -> bool {
-        self.has_responded
     }
 
     /// Whether bytes have been received that no response has used yet.

@@ -119,7 +119,7 @@ impl Workers {
             tasks.spawn_local(self.clone().keep_working::<S>(worker, handler.clone()));
         }
         let drain_begins = self.drain_begins.notified();
-        if !self.is_draining() {
+        if self.polling.may_poll() {
             drain_begins.await;
         }
         let drained = async {
@@ -175,10 +175,6 @@ impl Workers {
                 }
             }
         }
-    }
-
-    fn is_draining(&self) -> bool {
-        self.polling.is_draining.load(Relaxed)
     }
 
     /// Logs the first of the failures that make up an outage of the Runtime API.

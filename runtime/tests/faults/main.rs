@@ -214,15 +214,6 @@ async fn sixty_four_workers_survive_every_fault_and_every_pair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replies_to_a_thousand_callers_at_once_on_eight_workers() {
-    for mode in modes(8) {
-        let emulator = start(mode, |_| {}).await;
-        assert_replies(invoke(&emulator, 1_000)).await;
-        all_poll(&emulator, mode).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn keeps_no_memory_for_events_of_6_mb_at_once() {
     for mode in modes(8) {
         let emulator = start(mode, |_| {}).await;
