@@ -304,7 +304,7 @@ impl<S: Socket> Connection<S> {
         {
             return stream;
         }
-        Stream::open_at_last(&self.authority, "to post", Some(request_id)).await
+        Stream::open_at_last(&self.authority, Some(request_id)).await
     }
 
     /// Posts the prepared request and returns the status of the response.

@@ -11,8 +11,6 @@ use crate::log::excerpt;
 
 /// Unique among the extensions of a function.
 const NAME: &str = env!("CARGO_PKG_NAME");
-/// What a connection is for, in a line of the log.
-const PURPOSE: &str = "for the extension";
 /// An internal extension may not subscribe to events.
 const BODY: &str = r#"{"events": []}"#;
 /// A Runtime API that breaks so many connections, or lets so many attempts to connect time out, takes
@@ -52,7 +50,7 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     let (mut stream, head, id, body) = loop {
         let opened = if was_sent {
             // It may be registered, and without it the environment cannot start.
-            Ok(Stream::open_at_last(authority, PURPOSE, None).await)
+            Ok(Stream::open_at_last(authority, None).await)
         } else {
             Stream::open(authority).await
         };
@@ -88,7 +86,7 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     }
 
     if !pipelines {
-        stream = Stream::open_at_last(authority, PURPOSE, None).await;
+        stream = Stream::open_at_last(authority, None).await;
     }
     let request = format!(
         "GET /2020-01-01/extension/event/next HTTP/1.1\r\n\

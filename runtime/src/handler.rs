@@ -71,6 +71,9 @@ pub(crate) fn failed(invocation: &Invocation, error: impl Into<Diagnostic> + Deb
 }
 
 pub(crate) fn log_error(invocation: &Invocation, message: &str) {
-    let message = excerpt(message.as_bytes());
-    error!(requestId = invocation.request_id(), "{message}");
+    error!(
+        requestId = invocation.request_id(),
+        "{}",
+        excerpt(message.as_bytes())
+    );
 }

@@ -102,19 +102,19 @@ impl<S: Socket> Stream<S> {
         })
     }
 
-    /// Connects, however often that takes. Logs the first failure, with what it connects for.
-    pub(crate) async fn open_at_last(
-        authority: &str,
-        purpose: &str,
-        request_id: Option<&str>,
-    ) -> Self {
+    /// Connects, however often that takes, to post for this invocation, or for the extension. Logs the
+    /// first failure.
+    pub(crate) async fn open_at_last(authority: &str, request_id: Option<&str>) -> Self {
         let mut back_off = BackOff::default();
         let mut is_first = true;
         loop {
             match Self::open(authority).await {
                 Ok(stream) => return stream,
+                Err(problem) if is_first && request_id.is_some() => {
+                    warn!(requestId = request_id, %problem, "cannot connect to post; retrying");
+                }
                 Err(problem) if is_first => {
-                    warn!(requestId = request_id, %problem, "cannot connect {purpose}; retrying");
+                    warn!(%problem, "cannot connect for the extension; retrying");
                 }
                 Err(_) => {}
             }
