@@ -184,7 +184,7 @@ fn one_worker_keeps_its_promises_whatever_happens_to_it() {
 
 #[test]
 fn one_worker_keeps_its_promises_whatever_happens_in_a_row() {
-    explore(1, 3, 9);
+    explore(1, 3, 8);
 }
 
 #[test]
