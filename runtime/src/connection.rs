@@ -60,7 +60,7 @@ pub(crate) struct Polling {
 }
 
 impl Polling {
-    fn may_poll(&self) -> bool {
+    pub(crate) fn may_poll(&self) -> bool {
         !self.is_draining.load(Relaxed)
     }
 
@@ -150,7 +150,7 @@ impl<S: Socket> Connection<S> {
             match stream.response_begins().await {
                 Ok(()) if poll == Poll::Pipelined => self.unanswered_polls = 0,
                 Ok(()) => {}
-                Err(_) if poll != Poll::Sent || stream.has_responded() => {
+                Err(_) if poll != Poll::Sent || stream.has_responded => {
                     self.stop_pipelining_if_useless(polling);
                     continue;
                 }
@@ -158,11 +158,11 @@ impl<S: Socket> Connection<S> {
             }
             set_in_flight(true);
             let head = stream.receive_head(|name, value| invocation.take_header(name, value));
-            let (len, head) = head.await?;
+            let head = head.await?;
             let is_event = head.status == 200 && !invocation.request_id.is_empty();
             if poll == Poll::BehindLateResponse && !is_event {
                 // This is the late response. The reply has been posted again meanwhile.
-                stream.use_head(len, &head);
+                stream.use_head(&head);
                 invocation.clear();
                 if head.keeps_alive {
                     self.keep(stream, Poll::Pipelined);
@@ -182,7 +182,7 @@ impl<S: Socket> Connection<S> {
                 return Err(invalid("no usable Lambda-Runtime-Aws-Request-Id"));
             }
             stream
-                .receive_event(len, &head, invocation, MAX_EVENT_LEN)
+                .receive_event(&head, invocation, MAX_EVENT_LEN)
                 .await?;
             let is_in_order = matches!(poll, Poll::Sent | Poll::Pipelined);
             if is_in_order && head.keeps_alive && !stream.has_unused() {
@@ -198,14 +198,17 @@ impl<S: Socket> Connection<S> {
         if !polling.may_poll() {
             return Ok(false);
         }
-        let mut stream = self.reuse_or_open().await?;
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => Stream::open(&self.authority).await?,
+        };
         if !polling.may_poll() {
             return Ok(false); // the drain began while it connected
         }
         let poll = IoSlice::new(self.poll_request.as_bytes());
         match stream.send(&mut [poll], STALL_LIMIT).await {
             Ok(()) => self.keep(stream, Poll::Sent),
-            Err(_) if stream.has_responded() => {}
+            Err(_) if stream.has_responded => {}
             Err(problem) => return Err(problem),
         }
         Ok(true)
@@ -238,11 +241,7 @@ impl<S: Socket> Connection<S> {
                 serde_json::to_vec(&diagnostic).unwrap_or_default().into(),
             ),
         };
-        let Invocation {
-            request_id,
-            echoed_header,
-            ..
-        } = invocation;
+        let (request_id, echoed_header) = (&invocation.request_id, &invocation.echoed_header);
         let authority = &self.authority;
         let content_length = body.len();
         self.post_request.clear();
@@ -260,8 +259,7 @@ impl<S: Socket> Connection<S> {
         for is_retry in [false, true] {
             let stream = self.connect_to_post(request_id).await;
             let posted = self.exchange(stream, &body, is_retry, &may_pipeline);
-            let posted = posted.await;
-            let problem = match posted {
+            let problem = match posted.await {
                 Ok(200..300) => return,
                 Ok(status @ 400..500) => {
                     if is_retry && matches!(status, 400 | 410) {
@@ -306,10 +304,7 @@ impl<S: Socket> Connection<S> {
         {
             return stream;
         }
-        let on_failure = |problem: &io::Error| {
-            warn!(requestId = request_id, %problem, "cannot connect to post; retrying");
-        };
-        Stream::open_at_last(&self.authority, on_failure).await
+        Stream::open_at_last(&self.authority, Some(request_id)).await
     }
 
     /// Posts the prepared request and returns the status of the response.
@@ -322,14 +317,10 @@ impl<S: Socket> Connection<S> {
     ) -> io::Result<u16> {
         let is_extra = self.poll != Poll::None;
         let is_pipelined = !is_retry && may_pipeline();
-        let poll_request = if is_pipelined {
-            &*self.poll_request
-        } else {
-            ""
-        };
+        let poll_request = is_pipelined.then_some(self.poll_request.as_bytes());
         let mut slices: SmallVec<[IoSlice<'_>; 5]> = iter::once(self.post_request.as_bytes())
             .chain(body.slices())
-            .chain([poll_request.as_bytes()])
+            .chain(poll_request)
             .map(IoSlice::new)
             .collect();
         let stall_limit = if is_retry { LATE_LIMIT } else { STALL_LIMIT };
@@ -338,9 +329,9 @@ impl<S: Socket> Connection<S> {
         if let Err(problem) = sent {
             // A server may refuse a post before it has read all of it.
             if !is_timeout(&problem)
-                && let Ok((len, head)) = in_time(stream.receive_head(|_, _| ())).await
+                && let Ok(head) = in_time(stream.receive_head(|_, _| ())).await
             {
-                stream.use_head(len, &head);
+                stream.use_head(&head);
                 self.refusal.clear();
                 let _ = in_time(stream.receive_start(&mut self.refusal)).await;
                 return Ok(head.status);
@@ -351,7 +342,7 @@ impl<S: Socket> Connection<S> {
 
         let mut has_request_id = false;
         let head = stream.receive_head(|name, _| has_request_id |= is_request_id(name));
-        let (len, head) = match in_time(head).await {
+        let head = match in_time(head).await {
             Err(problem) if is_pipelined && is_timeout(&problem) => {
                 self.keep(stream, Poll::BehindLateResponse);
                 return Err(problem);
@@ -371,7 +362,7 @@ impl<S: Socket> Connection<S> {
             }
             return Err(invalid("an event instead of a response"));
         }
-        stream.use_head(len, &head);
+        stream.use_head(&head);
         self.refusal.clear();
         let goes_on = match in_time(stream.receive_start(&mut self.refusal)).await {
             Ok(()) => is_pipelined || !stream.has_unused(),
@@ -399,13 +390,6 @@ impl<S: Socket> Connection<S> {
     fn keep(&mut self, stream: Stream<S>, poll: Poll) {
         self.stream = Some(stream);
         self.poll = poll;
-    }
-
-    async fn reuse_or_open(&mut self) -> io::Result<Stream<S>> {
-        match self.stream.take() {
-            Some(stream) => Ok(stream),
-            None => Stream::open(&self.authority).await,
-        }
     }
 }
 

@@ -4,8 +4,6 @@
 
 use std::io::{self, IoSlice};
 
-use lambda_runtime::tracing::warn;
-
 use crate::back_off::BackOff;
 use crate::connection::{MAX_REFUSAL_LEN, USER_AGENT};
 use crate::http::{Head, STALL_LIMIT, Socket, Stream, in_time, invalid, is_timeout};
@@ -22,19 +20,13 @@ const MAX_FAILURES: u32 = 3;
 /// What the first requests to the Runtime API showed.
 #[derive(Debug)]
 pub(crate) struct Registration<S> {
-    /// The registered extension, or why there is none.
-    pub(crate) extension: io::Result<Extension<S>>,
+    /// The connection on which the extension waits for an event, as each must, and never gets one, or
+    /// why there is none. Lambda may take a closed connection for the extension's end.
+    pub(crate) extension: io::Result<Stream<S>>,
     /// Whether the Runtime API responded to both of two requests that were sent in one write, and
     /// left the connection open, as
     /// [RFC 9112 §9.3.2](https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2) requires.
     pub(crate) pipelines: bool,
-}
-
-/// An extension that waits for an event, as each must, and never gets one. Lambda may take a closed
-/// connection for its end.
-#[derive(Debug)]
-pub(crate) struct Extension<S> {
-    _stream: Stream<S>,
 }
 
 /// Registers at `authority`, the `host:port` of the Runtime API, which takes registrations until
@@ -57,8 +49,8 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     let mut was_sent = false;
     let (mut stream, head, id, body) = loop {
         let opened = if was_sent {
-            // It may be registered.
-            Ok(open_at_last(authority).await)
+            // It may be registered, and without it the environment cannot start.
+            Ok(Stream::open_at_last(authority, None).await)
         } else {
             Stream::open(authority).await
         };
@@ -94,7 +86,7 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     }
 
     if !pipelines {
-        stream = open_at_last(authority).await;
+        stream = Stream::open_at_last(authority, None).await;
     }
     let request = format!(
         "GET /2020-01-01/extension/event/next HTTP/1.1\r\n\
@@ -105,17 +97,9 @@ pub(crate) async fn register<S: Socket>(authority: &str) -> io::Result<Registrat
     let request = IoSlice::new(request.as_bytes());
     stream.send(&mut [request], STALL_LIMIT).await?;
     Ok(Registration {
-        extension: Ok(Extension { _stream: stream }),
+        extension: Ok(stream),
         pipelines,
     })
-}
-
-/// Connects for an extension that is registered, without which the environment cannot start.
-async fn open_at_last<S: Socket>(authority: &str) -> Stream<S> {
-    let on_failure = |problem: &io::Error| {
-        warn!(%problem, "cannot connect for the extension; retrying");
-    };
-    Stream::open_at_last(authority, on_failure).await
 }
 
 /// Sends a registration, and a ping with it to see whether that gets a response. Returns the
@@ -150,8 +134,8 @@ async fn receive_response<S: Socket>(
     stream: &mut Stream<S>,
     on_header: impl FnMut(&str, &str),
 ) -> io::Result<(Head, Vec<u8>)> {
-    let (len, head) = stream.receive_head(on_header).await?;
-    stream.use_head(len, &head);
+    let head = stream.receive_head(on_header).await?;
+    stream.use_head(&head);
     let mut start = Vec::with_capacity(MAX_REFUSAL_LEN);
     stream.receive_start(&mut start).await?;
     Ok((head, start))

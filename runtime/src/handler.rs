@@ -66,11 +66,14 @@ where
 
 /// Logs an error that a handler returned.
 pub(crate) fn failed(invocation: &Invocation, error: impl Into<Diagnostic> + Debug) -> Diagnostic {
-    let text = format!("{error:?}");
+    log_error(invocation, &format!("{error:?}"));
+    error.into()
+}
+
+pub(crate) fn log_error(invocation: &Invocation, message: &str) {
     error!(
         requestId = invocation.request_id(),
         "{}",
-        excerpt(text.as_bytes())
+        excerpt(message.as_bytes())
     );
-    error.into()
 }

@@ -13,6 +13,7 @@ use std::mem;
 use std::pin::pin;
 use std::time::Duration;
 
+use lambda_runtime::tracing::warn;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -58,12 +59,15 @@ pub(crate) struct Stream<S> {
     used: usize,
     /// What is missing of the last response.
     body: Body,
-    has_responded: bool,
+    /// Whether a response has been received on this connection.
+    pub(crate) has_responded: bool,
 }
 
 /// The head of a response.
 #[derive(Debug)]
 pub(crate) struct Head {
+    /// In bytes.
+    len: usize,
     pub(crate) status: u16,
     /// Whether the server will go on to the next request on this connection.
     pub(crate) keeps_alive: bool,
@@ -87,17 +91,6 @@ impl Body {
     const NONE: Self = Self::Len(0);
 }
 
-/// What a buffer that should hold a head holds.
-enum Parsed {
-    /// The start of a head.
-    Partial,
-    /// The head of an interim response, of this length
-    /// ([RFC 9110 §15.2](https://www.rfc-editor.org/rfc/rfc9110#section-15.2)).
-    Interim(usize),
-    /// A head of this length.
-    Final(usize, Head),
-}
-
 impl<S: Socket> Stream<S> {
     pub(crate) async fn open(authority: &str) -> io::Result<Self> {
         Ok(Self {
@@ -109,26 +102,25 @@ impl<S: Socket> Stream<S> {
         })
     }
 
-    /// Connects, however often that takes. Calls `on_failure` once at most, after the first attempt.
-    pub(crate) async fn open_at_last(authority: &str, on_failure: impl FnOnce(&io::Error)) -> Self {
-        let mut on_failure = Some(on_failure);
+    /// Connects, however often that takes, to post for this invocation, or for the extension. Logs the
+    /// first failure.
+    pub(crate) async fn open_at_last(authority: &str, request_id: Option<&str>) -> Self {
         let mut back_off = BackOff::default();
+        let mut is_first = true;
         loop {
             match Self::open(authority).await {
                 Ok(stream) => return stream,
-                Err(problem) => {
-                    if let Some(on_failure) = on_failure.take() {
-                        on_failure(&problem);
-                    }
-                    back_off.wait().await;
+                Err(problem) if is_first && request_id.is_some() => {
+                    warn!(requestId = request_id, %problem, "cannot connect to post; retrying");
                 }
+                Err(problem) if is_first => {
+                    warn!(%problem, "cannot connect for the extension; retrying");
+                }
+                Err(_) => {}
             }
+            is_first = false;
+            back_off.wait().await;
         }
-    }
-
-    /// Whether a response has been received on this connection.
-    pub(crate) fn has_responded(&self) -> bool {
-        self.has_responded
     }
 
     /// Whether bytes have been received that no response has used yet.
@@ -168,34 +160,34 @@ impl<S: Socket> Stream<S> {
     pub(crate) async fn receive_head(
         &mut self,
         mut on_header: impl FnMut(&str, &str),
-    ) -> io::Result<(usize, Head)> {
+    ) -> io::Result<Head> {
         loop {
             match Head::parse(self.unused(), &mut on_header)? {
-                Parsed::Partial => self.receive_more().await?,
-                Parsed::Interim(len) => self.used += len,
-                Parsed::Final(len, head) => return Ok((len, head)),
+                None => self.receive_more().await?,
+                // An interim response (RFC 9110 §15.2).
+                Some(head) if head.status < 200 => self.used += head.len,
+                Some(head) => return Ok(head),
             }
         }
     }
 
-    /// Turns to the body that follows this head of `len` bytes.
-    pub(crate) fn use_head(&mut self, len: usize, head: &Head) {
-        self.used += len;
+    /// Turns to the body that follows this head.
+    pub(crate) fn use_head(&mut self, head: &Head) {
+        self.used += head.len;
         self.body = head.body;
         self.has_responded = true;
     }
 
-    /// Receives an event, of up to `max_len` bytes, whose head of `len` bytes has been received. One
-    /// that has arrived whole is not copied.
+    /// Receives an event, of up to `max_len` bytes, whose head has been received. One that has arrived
+    /// whole is not copied.
     pub(crate) async fn receive_event(
         &mut self,
-        len: usize,
         head: &Head,
         invocation: &mut Invocation,
         max_len: usize,
     ) -> io::Result<()> {
         let start = self.used;
-        self.use_head(len, head);
+        self.use_head(head);
         let is_whole = matches!(self.body, Body::Len(len) if len == self.unused().len());
         if is_whole && self.unused().len() <= max_len {
             invocation.head = start..self.used;
@@ -219,7 +211,6 @@ impl<S: Socket> Stream<S> {
             if len == 0 {
                 return Ok(());
             }
-            let mut missing = len;
             if len > max_len - body.len() {
                 return Err(invalid(format!("a body of more than {max_len} bytes")));
             }
@@ -228,17 +219,11 @@ impl<S: Socket> Stream<S> {
             } else {
                 body.try_reserve(len)?;
             }
-            let available = self.unused().len().min(len);
-            body.extend_from_slice(&self.unused()[..available]);
-            self.used += available;
-            missing -= available;
-            while missing > 0 {
-                let mut rest = (&mut self.socket).take(missing as u64);
-                match rest.read_buf(body).await? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    received => missing -= received,
-                }
+            let available = self.received[self.used..].chain(&mut self.socket);
+            if available.take(len as u64).read_to_end(body).await? < len {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            self.used = self.received.len().min(self.used + len);
             self.note_received(len);
         }
     }
@@ -343,51 +328,51 @@ impl<S: Socket> Stream<S> {
 }
 
 impl Head {
-    fn parse(bytes: &[u8], on_header: &mut impl FnMut(&str, &str)) -> io::Result<Parsed> {
+    /// The head at the start of these bytes, if it is there as a whole. The headers of an interim
+    /// response are not looked at.
+    fn parse(bytes: &[u8], on_header: &mut impl FnMut(&str, &str)) -> io::Result<Option<Self>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let httparse::Status::Complete(len) = response.parse(bytes).map_err(invalid)? else {
-            return Ok(Parsed::Partial);
+            return Ok(None);
         };
-        let status = response.code.unwrap_or_default();
-        if matches!(status, 100 | 102..200) {
-            return Ok(Parsed::Interim(len));
+        let mut head = Self {
+            len,
+            status: response.code.unwrap_or_default(),
+            keeps_alive: response.version == Some(1),
+            body: Body::UntilClose,
+        };
+        if matches!(head.status, 100 | 102..200) {
+            return Ok(Some(head));
         }
-        if status < 200 {
-            return Err(invalid(format!("HTTP status {status}")));
+        if head.status < 200 {
+            return Err(invalid(format!("HTTP status {}", head.status)));
         }
-        let mut body = Body::UntilClose;
-        let mut keeps_alive = response.version == Some(1);
         for header in response.headers {
             // A value that is not UTF-8 is as good as none.
             let value = str::from_utf8(header.value).unwrap_or_default();
             if header.name.eq_ignore_ascii_case("content-length") {
-                body = match (body, value.parse()) {
+                head.body = match (head.body, value.parse()) {
                     (Body::UntilClose, Ok(len)) if !value.starts_with('+') => Body::Len(len),
                     _ => return Err(invalid("an unusable Content-Length")),
                 };
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                body = match body {
+                head.body = match head.body {
                     Body::UntilClose if value.eq_ignore_ascii_case("chunked") => Body::ChunkSize,
                     _ => return Err(invalid("an unusable Transfer-Encoding")),
                 };
             } else if header.name.eq_ignore_ascii_case("connection") {
                 let mut options = value.split(',').map(str::trim);
-                keeps_alive &= !options.any(|option| option.eq_ignore_ascii_case("close"));
+                head.keeps_alive &= !options.any(|option| option.eq_ignore_ascii_case("close"));
             } else {
                 on_header(header.name, value);
             }
         }
-        if status == 204 {
+        if head.status == 204 {
             // It has no body, whatever its headers say.
-            body = Body::NONE;
+            head.body = Body::NONE;
         }
-        let head = Self {
-            status,
-            keeps_alive,
-            body,
-        };
-        Ok(Parsed::Final(len, head))
+        Ok(Some(head))
     }
 }
 

@@ -35,7 +35,7 @@
 //! ```
 //!
 //! `log.rs` is the log, `back_off.rs` the pause before a retry. `worker_model/` and `splitting.rs`
-//! test all this.
+//! test all this, over `pipe.rs`.
 //!
 //! [Managed Instances]: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-rust.html
 //! [Runtime API]: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
@@ -47,6 +47,8 @@ mod handler;
 mod http;
 mod invocation;
 mod log;
+#[cfg(any(test, fuzzing))]
+mod pipe;
 mod process;
 mod reply;
 mod service;

@@ -20,12 +20,10 @@ const MAX_PART: usize = 1024;
 /// `AWS_LAMBDA_LOG_LEVEL` give, unless the process has one already.
 pub(crate) fn init() {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").unwrap_or_default();
-    let level = if level.eq_ignore_ascii_case("fatal") {
-        LevelFilter::OFF // no line is fatal
-    } else if level.is_empty() {
-        LevelFilter::INFO
-    } else {
-        level.parse().unwrap_or(LevelFilter::INFO)
+    let level = match &*level.to_ascii_lowercase() {
+        "" => LevelFilter::INFO,
+        "fatal" => LevelFilter::OFF, // no line is fatal
+        level => level.parse().unwrap_or(LevelFilter::INFO),
     };
     // `lambda_runtime::tracing::init_default_subscriber` would also read RUST_LOG, and complain of it
     // on standard error, which can panic and block.

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::num::{NonZero, NonZeroU16};
 use std::path::Path;
+use std::pin::pin;
 use std::process::{self, ExitCode};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 use std::{env, panic, thread};
 
@@ -12,7 +13,7 @@ use lambda_runtime::tracing::{debug, error, warn};
 use nix::sys::signal::SigSet;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, LocalOptions, LocalRuntime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -76,11 +77,11 @@ fn serve(runtime_api: &str, handler: &impl Handler) -> io::Result<()> {
     let runtime = new_runtime()?;
     let _context = runtime.enter();
     // Before the first request, because from then on the process may have something to lose.
-    let mut signals = Signals::listen()?;
+    let mut shutdown = pin!(listen_for_signals()?);
     let Some(registration) = runtime.block_on(async {
         tokio::select! {
             registration = extension::register::<TcpStream>(runtime_api) => Some(registration),
-            () = signals.receive() => None,
+            () = &mut shutdown => None,
         }
     }) else {
         return Ok(()); // nothing has been polled
@@ -99,25 +100,36 @@ fn serve(runtime_api: &str, handler: &impl Handler) -> io::Result<()> {
     let threads = cpus.min(max_concurrency.get().into());
     debug!(workers = max_concurrency, threads, pipelines, "starting");
     let mut shares = JoinSet::new();
-    let (starter, ready) = mpsc::channel();
+    let (ready, are_ready) = mpsc::channel();
+    // None polls before all can: an event would be lost if the process ended.
+    let start = Arc::new(Barrier::new(threads + 1));
     for thread in 0..threads {
-        let share = (workers.clone(), handler.clone(), thread, threads);
-        let ended = start_thread(share, starter.clone())?;
+        let (workers, handler) = (workers.clone(), handler.clone());
+        let (ready, start) = (ready.clone(), start.clone());
+        let (ends, ended) = oneshot::channel::<()>();
+        thread::Builder::new().spawn(move || {
+            let runtime = match new_runtime() {
+                Ok(runtime) => runtime,
+                Err(problem) => return drop(ready.send(Err(problem))),
+            };
+            let _ = ready.send(Ok(()));
+            drop(ready);
+            start.wait();
+            runtime.block_on(workers.run::<TcpStream>(handler, thread, threads));
+            drop(ends); // before the runtime waits for what the handler has spawned
+        })?;
         shares.spawn(async { drop(ended.await) });
     }
-    drop(starter);
-    // None polls before all can: an event would be lost if the process ended.
-    let starts = ready.iter().collect::<io::Result<Vec<_>>>()?;
-    if starts.len() < threads {
-        return Err(io::Error::other("a thread died"));
+    drop(ready);
+    for _ in 0..threads {
+        let is_ready = are_ready.recv();
+        is_ready.unwrap_or_else(|_| Err(io::Error::other("a thread died")))?;
     }
-    for start in starts {
-        let _ = start.send(());
-    }
+    start.wait();
 
     runtime.block_on(async {
         tokio::select! {
-            () = signals.receive() => {}
+            () = &mut shutdown => {}
             Some(_) = shares.join_next() => return Err(io::Error::other("a thread died")),
         }
         workers.drain();
@@ -134,64 +146,27 @@ fn serve(runtime_api: &str, handler: &impl Handler) -> io::Result<()> {
     })
 }
 
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Listens for these signals instead of being killed by them. Call it while the process has
-    /// one thread.
-    fn listen() -> io::Result<Self> {
-        // A signal that arrives between two steps of this would be lost. Blocked, it waits.
-        SigSet::all().thread_block()?;
-        let signals = Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        };
-        // The parent process may have blocked them, too.
-        SigSet::all().thread_unblock()?;
-        Ok(signals)
-    }
-
-    async fn receive(&mut self) {
+/// Listens for SIGTERM and SIGINT instead of being killed by them. Call it while the process has one
+/// thread. The result completes when one has arrived.
+fn listen_for_signals() -> io::Result<impl Future<Output = ()>> {
+    // A signal that arrives between two steps of this would be lost. Blocked, it waits.
+    SigSet::all().thread_block()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // The parent process may have blocked them, too.
+    SigSet::all().thread_unblock()?;
+    Ok(async move {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
+    })
 }
 
 fn new_runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
-}
-
-/// Starts a thread that runs a share of the workers once it is told to. The result completes when
-/// they have ended.
-fn start_thread<H: Handler>(
-    (workers, handler, thread, threads): (Arc<Workers>, H, usize, usize),
-    starter: mpsc::Sender<io::Result<oneshot::Sender<()>>>,
-) -> io::Result<oneshot::Receiver<()>> {
-    let (ends, ended) = oneshot::channel();
-    thread::Builder::new().spawn(move || {
-        let runtime = match new_runtime() {
-            Ok(runtime) => runtime,
-            Err(problem) => return drop(starter.send(Err(problem))),
-        };
-        let (start, starts) = oneshot::channel();
-        let _ = starter.send(Ok(start));
-        drop(starter);
-        runtime.block_on(async {
-            if starts.await.is_ok() {
-                workers.run::<TcpStream>(handler, thread, threads).await;
-            }
-        });
-        let _ = ends.send(()); // before the runtime waits for what the handler has spawned
-    })?;
-    Ok(ended)
 }
 
 /// How many invocations Lambda sends to this process at once.

@@ -12,11 +12,11 @@ use lambda_runtime::tracing::{Instrument, error, trace};
 use lambda_runtime::{
     Config, Context, Diagnostic, FunctionResponse, IntoFunctionResponse, LambdaEvent, Service,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Deserializer;
 
-use crate::handler::failed;
-use crate::log::excerpt;
+use crate::handler::{failed, log_error};
 use crate::worker::catch_panic;
 use crate::{Handler, Invocation, Reply};
 
@@ -59,7 +59,7 @@ where
     S: Service<LambdaEvent<T>> + Clone + Send + 'static,
     S::Response: IntoFunctionResponse<B, Stream>,
     S::Error: Into<Diagnostic> + Debug,
-    T: for<'de> Deserialize<'de> + 'static,
+    T: DeserializeOwned + 'static,
     B: Serialize + 'static,
     Stream: 'static,
 {
@@ -102,7 +102,7 @@ where
     S: Service<LambdaEvent<T>> + Clone + Send + 'static,
     S::Response: IntoFunctionResponse<B, Stream>,
     S::Error: Into<Diagnostic> + Debug,
-    T: for<'de> Deserialize<'de> + 'static,
+    T: DeserializeOwned + 'static,
     B: Serialize + 'static,
     Stream: 'static,
 {
@@ -162,7 +162,6 @@ fn config() -> Config {
 
 /// What [`Context::new`] makes of an event's headers, or what is wrong with them.
 fn context(start: &Context, invocation: &Invocation) -> Result<Context, String> {
-    let unreadable = |what, error| format!("cannot read the {what}: {error}");
     let mut context = start.clone();
     invocation.request_id().clone_into(&mut context.request_id);
     let mut deadline = None;
@@ -177,12 +176,9 @@ fn context(start: &Context, invocation: &Invocation) -> Result<Context, String> 
         } else if is("lambda-runtime-aws-tenant-id") {
             context.tenant_id = Some(value.to_owned());
         } else if is("lambda-runtime-client-context") && !value.is_empty() {
-            let read = serde_json::from_str(value);
-            context.client_context =
-                Some(read.map_err(|error| unreadable("client context", error))?);
+            context.client_context = Some(read("client context", value)?);
         } else if is("lambda-runtime-cognito-identity") && !value.is_empty() {
-            let read = serde_json::from_str(value);
-            context.identity = Some(read.map_err(|error| unreadable("Cognito identity", error))?);
+            context.identity = Some(read("Cognito identity", value)?);
         }
     }
     context.deadline = deadline.ok_or("no usable Lambda-Runtime-Deadline-Ms")?;
@@ -193,8 +189,12 @@ fn context(start: &Context, invocation: &Invocation) -> Result<Context, String> 
     Ok(context)
 }
 
+fn read<T: DeserializeOwned>(what: &str, value: &str) -> Result<T, String> {
+    serde_json::from_str(value).map_err(|error| format!("cannot read the {what}: {error}"))
+}
+
 /// The payload as the service wants it, or the error that `lambda_runtime` reports.
-fn deserialize<T: for<'de> Deserialize<'de>>(invocation: &Invocation) -> Result<T, Diagnostic> {
+fn deserialize<T: DeserializeOwned>(invocation: &Invocation) -> Result<T, Diagnostic> {
     let payload = invocation.payload();
     if let Ok(body) = str::from_utf8(payload) {
         trace!(
@@ -240,11 +240,7 @@ impl Display for DeserializeError {
 
 /// Logs and returns that an invocation cannot be handled.
 fn refused(invocation: &Invocation, error_type: &str, error_message: String) -> Diagnostic {
-    error!(
-        requestId = invocation.request_id(),
-        "{}",
-        excerpt(error_message.as_bytes())
-    );
+    log_error(invocation, &error_message);
     Diagnostic {
         error_type: error_type.to_owned(),
         error_message,

@@ -87,7 +87,7 @@ impl Workers {
 
     /// How many invocations are in flight.
     pub(crate) fn in_flight(&self) -> usize {
-        let is_set = |in_flight: &&InFlight| in_flight.is_set();
+        let is_set = |in_flight: &&InFlight| in_flight.0.load(Relaxed);
         self.in_flight.iter().filter(is_set).count()
     }
 
@@ -119,14 +119,15 @@ impl Workers {
             tasks.spawn_local(self.clone().keep_working::<S>(worker, handler.clone()));
         }
         let drain_begins = self.drain_begins.notified();
-        if !self.is_draining() {
+        if self.polling.may_poll() {
             drain_begins.await;
         }
         let drained = async {
             let mut quiet_looks = 0;
             while quiet_looks < QUIET_LOOKS {
                 sleep(LOOK_INTERVAL).await;
-                let is_quiet = !(workers.clone()).any(|worker| self.in_flight[worker].is_set());
+                let is_quiet =
+                    !(workers.clone()).any(|worker| self.in_flight[worker].0.load(Relaxed));
                 quiet_looks = if is_quiet { quiet_looks + 1 } else { 0 };
             }
         };
@@ -139,11 +140,13 @@ impl Workers {
     /// Starts a worker again whenever it dies.
     async fn keep_working<S: Socket>(self: Arc<Self>, worker: usize, handler: Rc<impl Handler>) {
         let mut task = JoinSet::new();
-        task.spawn_local(self.clone().work::<S>(worker, handler.clone()));
-        while let Some(Err(cause)) = task.join_next().await {
+        loop {
+            task.spawn_local(self.clone().work::<S>(worker, handler.clone()));
+            let Some(Err(cause)) = task.join_next().await else {
+                return;
+            };
             error!(%cause, "a worker died; restarting it");
             BackOff::default().wait().await;
-            task.spawn_local(self.clone().work::<S>(worker, handler.clone()));
         }
     }
 
@@ -152,11 +155,12 @@ impl Workers {
         let mut connection = Connection::<S>::new(self.runtime_api.clone());
         let mut invocation = Invocation::default();
         let mut back_off = BackOff::default();
-        let in_flight = &self.in_flight[worker];
+        let in_flight = &self.in_flight[worker].0;
         loop {
             invocation.clear();
-            in_flight.set(false); // also if the worker before this one died
-            let event = connection.next(&mut invocation, &self.polling, |is| in_flight.set(is));
+            in_flight.store(false, Relaxed); // also if the worker before this one died
+            let set_in_flight = |is| in_flight.store(is, Relaxed);
+            let event = connection.next(&mut invocation, &self.polling, set_in_flight);
             match event.await {
                 Ok(true) => {
                     let result = handle(&mut handler, &invocation).await;
@@ -165,16 +169,12 @@ impl Workers {
                 }
                 Ok(false) => return,
                 Err(problem) => {
-                    in_flight.set(connection.has_event());
+                    in_flight.store(connection.has_event(), Relaxed);
                     self.note_failure(&problem);
                     back_off.wait().await;
                 }
             }
         }
-    }
-
-    fn is_draining(&self) -> bool {
-        self.polling.is_draining.load(Relaxed)
     }
 
     /// Logs the first of the failures that make up an outage of the Runtime API.
@@ -189,16 +189,6 @@ impl Workers {
             let runtime_api = &*self.runtime_api;
             warn!(runtime_api, %problem, "cannot get an invocation from the Runtime API; retrying");
         }
-    }
-}
-
-impl InFlight {
-    fn is_set(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-
-    fn set(&self, is_in_flight: bool) {
-        self.0.store(is_in_flight, Relaxed);
     }
 }
 

@@ -9,12 +9,8 @@ use serde_json::{Value, json};
 /// Cargo builds the examples before it runs all tests of a package, into a directory beside theirs.
 async fn start(example: &str) -> Emulator {
     let test = env::current_exe().unwrap();
-    let executable = test
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("examples")
-        .join(example);
+    let executable = test.ancestors().nth(2).unwrap().join("examples");
+    let executable = executable.join(example);
     assert!(
         executable.exists(),
         "run: cargo build -p lmi-runtime --examples"

@@ -1,62 +1,51 @@
 //! The lines that the function logs.
 
-use std::fmt::Debug;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use lambda_runtime::tracing::field::{Field, Visit};
-use lambda_runtime::tracing::{Event, Metadata, Subscriber, span};
+use lambda_runtime::tracing::subscriber::filter::LevelFilter;
+use lambda_runtime::tracing::subscriber::fmt;
+use lambda_runtime::tracing::{Dispatch, dispatcher};
 
 #[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<Line>>>);
-
-#[derive(Debug, Default)]
-struct Line {
-    /// Empty if the line is about no invocation.
-    request_id: String,
-    message: String,
-}
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// How many lines there are about this invocation that contain one of these texts.
-    pub(super) fn count(&self, request_id: &str, messages: &[&str]) -> usize {
-        let lines = self.0.lock().unwrap();
-        let lines = lines.iter().filter(|line| line.request_id == request_id);
-        let is_one = |line: &&Line| messages.iter().any(|text| line.message.contains(text));
-        lines.filter(is_one).count()
+    /// Takes what this thread logs, up to the drop of the result.
+    pub(super) fn listen(&self) -> dispatcher::DefaultGuard {
+        let log = self.clone();
+        let subscriber = fmt()
+            .without_time()
+            .with_ansi(false)
+            .with_max_level(LevelFilter::DEBUG)
+            .with_writer(move || log.clone());
+        dispatcher::set_default(&Dispatch::new(subscriber.finish()))
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    /// How many lines contain this text, and name this invocation, or none.
+    pub(super) fn count(&self, request_id: Option<&str>, text: &str) -> usize {
+        let log = self.0.lock().unwrap();
+        let lines = str::from_utf8(&log).unwrap().lines();
+        let is_about = |line: &str| match request_id {
+            Some(id) => line.contains(&format!("requestId=\"{id}\"")),
+            None => !line.contains("requestId"),
+        };
+        lines
+            .filter(|line| line.contains(text) && is_about(line))
+            .count()
     }
 }
 
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("lmi_runtime")
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(line)
     }
 
-    fn event(&self, event: &Event<'_>) {
-        let mut line = Line::default();
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-impl Visit for Line {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "requestId" {
-            value.clone_into(&mut self.request_id);
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.message = format!("{value:?}");
-        }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::task;
 use tokio::time::sleep;
 
+use super::STALL_LIMIT;
 use super::choices::{self, Choices};
-use super::pipe::{self, Connection, Pipe};
-use crate::extension::{Registration, register};
+use super::connection::Connection;
+use crate::extension::register;
+use crate::pipe;
 
 /// What an attempt to register meets.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,27 +36,21 @@ enum OnPing {
     Stall,
 }
 
-const REGISTERED: &str = "HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: e\r\n";
-const BODY: &str = "Content-Length: 2\r\n\r\n{}";
+const LATE: Duration = Duration::from_mins(2);
 
 #[test]
 fn registers_or_says_why_not_whatever_happens() {
-    let mut choices = Choices::new(0);
-    choices.is_open = true;
-    assert!(choices::explore(choices, &run) > 30);
+    assert!(choices::explore(4, 9, &run) > 100);
 }
 
 async fn run(choices: &mut Choices) {
-    let (connect_sender, mut connects) = mpsc::unbounded_channel();
-    pipe::connect_to(connect_sender);
-    let registering = task::spawn_local(register::<Pipe>("host"));
+    let mut connects = pipe::connects();
+    let registering = task::spawn_local(register::<DuplexStream>("host"));
     let mut is_registered = false;
     let mut was_sent = false;
-    let (mut attempts, mut failures) = (0, 0);
+    let mut failures = 0;
     while failures < 3 {
         let connect = connects.recv().await.unwrap();
-        attempts += 1;
-        choices.is_open = attempts < 5;
         let on_registration = choices.choose(&[
             OnRegistration::Register,
             OnRegistration::RegisterLate,
@@ -69,68 +64,73 @@ async fn run(choices: &mut Choices) {
         match on_registration {
             // It may be registered, so it connects again, however often that takes.
             OnRegistration::RefuseToConnect if was_sent => continue,
+            OnRegistration::RefuseToConnect => {
+                drop(connect);
+                assert!(registering.await.unwrap().unwrap().extension.is_err());
+                return;
+            }
             OnRegistration::StallToConnect => {
                 connect.given_up().await;
                 failures += u32::from(!was_sent);
                 continue;
             }
-            OnRegistration::RefuseToConnect => {
-                drop(connect);
-                let registration = registering.await.unwrap().unwrap();
-                assert!(registration.extension.is_err());
-                return;
-            }
             _ => was_sent = true,
         }
-        let mut connection = connect.accept();
+        let mut connection = Connection::accept(connect);
         let head = connection.receive_head().await.unwrap();
         assert!(head.starts_with("POST /2020-01-01/extension/register HTTP/1.1\r\n"));
         assert_eq!(connection.receive_exact(14).await, br#"{"events": []}"#);
         let is_taken = is_registered;
-        is_registered |= !matches!(
-            on_registration,
-            OnRegistration::Close | OnRegistration::Refuse
-        );
-        let response = match on_registration {
+        let (status, header) = match on_registration {
             OnRegistration::RegisterAndClose | OnRegistration::Close => {
+                is_registered |= on_registration == OnRegistration::RegisterAndClose;
                 failures += 1;
                 continue;
             }
-            OnRegistration::Refuse => format!("HTTP/1.1 500 Status\r\n{BODY}"),
-            _ if is_taken => "HTTP/1.1 403 Forbidden\r\nContent-Length: 49\r\n\r\n\
-                {\"errorType\": \"Extension.InvalidExtensionState\"}\r\n"
-                .to_owned(),
-            OnRegistration::RegisterSayingClose => {
-                format!("{REGISTERED}Connection: close\r\n{BODY}")
-            }
-            _ => format!("{REGISTERED}{BODY}"),
+            OnRegistration::Refuse => ("500 Status", ""),
+            _ if is_taken => ("403 Extension.InvalidExtensionState", ""),
+            OnRegistration::RegisterSayingClose => ("200 OK", "Connection: close\r\n"),
+            _ => ("200 OK", ""),
         };
-        let (first, rest) = response.split_at(9);
         if on_registration == OnRegistration::RegisterLate {
-            sleep(Duration::from_mins(2)).await;
+            sleep(LATE).await;
         }
-        send(&mut connection, first).await;
+        connection.send("HTTP/1.1 ").await;
         if on_registration == OnRegistration::RegisterLate {
-            sleep(Duration::from_mins(2)).await;
+            sleep(LATE).await;
         }
-        send(&mut connection, rest).await;
-        let pipelines = on_ping(&mut connection, choices).await
-            && on_registration != OnRegistration::RegisterSayingClose;
+        let len = status.len();
+        let rest = format!(
+            "{status}\r\n{header}Lambda-Extension-Identifier: e\r\nContent-Length: {len}\r\n\r\n{status}"
+        );
+        connection.send(&rest).await;
+        let head = connection.receive_head().await.unwrap();
+        assert!(head.starts_with("GET /2018-06-01/ping HTTP/1.1\r\n"));
+        let on_ping = choices.choose(&[OnPing::Respond, OnPing::Close, OnPing::Stall]);
+        match on_ping {
+            OnPing::Respond => {
+                let pong = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong";
+                connection.send(pong).await;
+            }
+            OnPing::Close => connection.stream.shutdown().await.unwrap(),
+            OnPing::Stall => sleep(2 * STALL_LIMIT).await,
+        }
+        let pipelines = on_ping == OnPing::Respond && header.is_empty();
         if on_registration == OnRegistration::Refuse {
             assert!(registering.await.unwrap().unwrap().extension.is_err());
         } else if is_taken {
-            let problem = registering.await.unwrap().err().expect("no environment");
+            let problem = registering.await.unwrap().expect_err("no environment");
             assert!(problem.to_string().contains("InvalidExtensionState"));
         } else {
-            let asks = if pipelines {
-                connection
-            } else {
+            if !pipelines {
                 for _ in 0..choices.choose(&[0, 1, 2]) {
                     drop(connects.recv().await.unwrap());
                 }
-                connects.recv().await.unwrap().accept()
-            };
-            assert_asks(asks).await;
+                connection = Connection::accept(connects.recv().await.unwrap());
+            }
+            let head = connection.receive_head().await.unwrap();
+            assert!(head.starts_with("GET /2020-01-01/extension/event/next HTTP/1.1\r\n"));
+            assert!(head.contains("lambda-extension-identifier: e\r\n"));
             let registration = registering.await.unwrap().unwrap();
             assert!(registration.extension.is_ok());
             assert_eq!(registration.pipelines, pipelines);
@@ -138,36 +138,5 @@ async fn run(choices: &mut Choices) {
         return;
     }
     // Three connections broke, or could not be made in time.
-    let Registration { extension, .. } = registering.await.unwrap().unwrap();
-    assert!(extension.is_err());
-}
-
-/// Returns whether the ping gets a response.
-async fn on_ping(connection: &mut Connection, choices: &mut Choices) -> bool {
-    let head = connection.receive_head().await.unwrap();
-    assert!(head.starts_with("GET /2018-06-01/ping HTTP/1.1\r\n"));
-    let on_ping = choices.choose(&[OnPing::Respond, OnPing::Close, OnPing::Stall]);
-    match on_ping {
-        OnPing::Respond => {
-            send(
-                connection,
-                "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong",
-            )
-            .await;
-        }
-        OnPing::Close => connection.stream.shutdown().await.unwrap(),
-        OnPing::Stall => sleep(Duration::from_secs(2)).await,
-    }
-    on_ping == OnPing::Respond
-}
-
-/// Asserts that the extension asks for its first event.
-async fn assert_asks(mut connection: Connection) {
-    let head = connection.receive_head().await.unwrap();
-    assert!(head.starts_with("GET /2020-01-01/extension/event/next HTTP/1.1\r\n"));
-    assert!(head.contains("lambda-extension-identifier: e\r\n"));
-}
-
-async fn send(connection: &mut Connection, bytes: &str) {
-    connection.stream.write_all(bytes.as_bytes()).await.unwrap();
+    assert!(registering.await.unwrap().unwrap().extension.is_err());
 }

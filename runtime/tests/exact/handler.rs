@@ -3,33 +3,38 @@
 use serde_json::{Value, json};
 use test_support::Function;
 
-use crate::{INFO, assert_is_content, in_every_mode, reply, start, take_line};
+use crate::{assert_is_content, in_every_mode, reply, take_line};
 
 #[test]
 fn reports_a_panic_and_goes_on() {
     in_every_mode(Function::start, |function, _| {
-        for request_id in ["a", "b", "c"] {
-            function.poll().dispatch(request_id, "\"panic\"");
+        for (request_id, payload, message) in [
+            ("a", "\"panic\"", "on purpose"),
+            ("b", "\"panic twice\"", "no message"),
+            ("c", "\"panic\"", "on purpose"),
+        ] {
+            function.poll().dispatch(request_id, payload);
             let post = function.post();
             post.accept();
             assert_eq!(post.posted(), (request_id, "error"));
             let diagnostic: Value = serde_json::from_slice(&post.body).unwrap();
             assert_eq!(
                 diagnostic,
-                json!({"errorType": "Function.Panic", "errorMessage": "on purpose"})
+                json!({"errorType": "Function.Panic", "errorMessage": message})
             );
-            let line = take_line(&function, "ERROR", "panicked: on purpose");
+            let line = take_line(&function, "ERROR", &format!("panicked: {message}"));
             assert_eq!(line["requestId"], request_id);
             let location = line["location"].as_str().unwrap();
-            assert!(location.contains("tests/exact/main.rs:"), "{location}");
+            assert!(location.contains("handlers/mod.rs:"), "{location}");
         }
         assert_eq!(function.invoke("1"), reply("1"));
+        assert_is_content(function);
     });
 }
 
 #[test]
 fn restarts_a_worker_that_died() {
-    in_every_mode(Function::start, |function, _| {
+    in_every_mode(Function::start, |function, pipelining| {
         function.poll().dispatch("a", "\"end the worker\"");
         function.post().accept();
         let mut messages: Vec<_> = (0..2)
@@ -40,24 +45,10 @@ fn restarts_a_worker_that_died() {
             messages,
             ["a worker died; restarting it", "panicked: when dropped"]
         );
-    });
-}
-
-#[test]
-fn reports_a_panic_whose_payload_panics() {
-    in_every_mode(Function::start, |function, _| {
-        function.poll().dispatch("a", "\"panic twice\"");
-        let post = function.post();
-        assert_eq!(post.posted(), ("a", "error"));
-        post.accept();
-        let line = take_line(&function, "ERROR", "panicked: no message");
-        assert_eq!(line["requestId"], "a");
+        if pipelining == "on" {
+            function.poll(); // it came with the reply
+        }
+        assert_eq!(function.invoke("1"), reply("1"));
         assert_is_content(function);
     });
-}
-
-#[test]
-fn clones_a_handler_again_if_that_panics() {
-    let function = start("cloned", &[INFO]);
-    assert_eq!(function.invoke("1"), reply("1"));
 }

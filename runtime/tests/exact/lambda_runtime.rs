@@ -1,4 +1,4 @@
-//! What `lambda_runtime` 1.5.0's own loop does, and this one does not.
+//! What `lambda_runtime` 1.5.0's own loop does. That this one does not is shown here or in `wire.rs`.
 //!
 //! These are the reasons for a loop of our own (DESIGN.md): where one of these tests fails, a
 //! reason is gone.
@@ -13,7 +13,7 @@ use lambda_runtime::{LambdaEvent, service_fn, tracing};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
-use test_support::{Function, Request, event, wait_for};
+use test_support::{Function, event, wait_for};
 
 /// A function on their loop, in the process that a test starts.
 #[tokio::main(flavor = "current_thread")]
@@ -31,18 +31,10 @@ fn start(handler: &str, max_concurrency: &str) -> Function {
     crate::start(handler, &[("AWS_LAMBDA_MAX_CONCURRENCY", max_concurrency)])
 }
 
-fn start_theirs(max_concurrency: &str) -> Function {
-    start("theirs", max_concurrency)
-}
-
-fn start_ours(max_concurrency: &str) -> Function {
-    start("direct", max_concurrency)
-}
-
 #[test]
 fn retries_a_refused_poll_without_a_pause() {
     const REFUSALS: usize = 80;
-    let theirs = start_theirs("8");
+    let theirs = start("theirs", "8");
     theirs.poll().close();
     let refused = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -52,7 +44,7 @@ fn retries_a_refused_poll_without_a_pause() {
                 theirs.poll().close();
             }
         });
-        let ours = start_ours("8");
+        let ours = start("direct", "8");
         let begun = Instant::now();
         for _ in 0..REFUSALS {
             ours.poll().close();
@@ -65,22 +57,25 @@ fn retries_a_refused_poll_without_a_pause() {
 
 #[test]
 fn panics_at_an_event_without_its_headers() {
-    let respond = |poll: Request| poll.respond("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
-    let theirs = start_theirs("2");
+    let theirs = start("theirs", "2");
     let other = theirs.poll();
-    respond(theirs.poll());
+    (theirs.poll()).respond("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
     theirs.assert_no_poll_for(Duration::from_secs(1));
     drop(other);
+}
 
-    let ours = start_ours("2");
-    let _other = ours.poll();
-    respond(ours.poll());
-    ours.poll();
+#[test]
+fn loses_a_worker_to_a_post_that_breaks() {
+    let mut theirs = start("theirs", "1");
+    theirs.poll().dispatch("a", "{}");
+    theirs.post().close();
+    // It was the only one.
+    assert!(!theirs.wait().0.success());
 }
 
 #[test]
 fn goes_on_polling_after_sigterm() {
-    let theirs = start_theirs("2");
+    let theirs = start("theirs", "2");
     let polls = [theirs.poll(), theirs.poll()];
     theirs.signal(Signal::SIGTERM);
     wait_for("their handler of SIGTERM", || {
@@ -122,8 +117,8 @@ fn leaks_the_trace_id_of_every_invocation_in_sequential_mode() {
         (2_000..2_000 + INVOCATIONS).for_each(&mut invoke);
         (resident_bytes(function.pid()) - before) / INVOCATIONS
     };
-    let theirs = growth_per_invocation(start_theirs("1"));
-    let ours = growth_per_invocation(start_ours("1"));
+    let theirs = growth_per_invocation(start("theirs", "1"));
+    let ours = growth_per_invocation(start("direct", "1"));
     assert!(theirs >= 64, "{theirs} bytes per invocation");
     // Code that runs for the first time is mapped, 64 KiB at a time.
     assert!(ours <= 16, "ours: {ours} bytes per invocation");
@@ -131,10 +126,7 @@ fn leaks_the_trace_id_of_every_invocation_in_sequential_mode() {
 
 fn resident_bytes(pid: Pid) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let (_, resident) = status.split_once("VmRSS:").unwrap();
+    let kib: u64 = resident.split_whitespace().next().unwrap().parse().unwrap();
     kib * 1024
 }

@@ -1,7 +1,6 @@
 //! A log that nobody reads costs only the log.
 
 use std::io::{self, BufRead, BufReader, PipeReader, Read};
-use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -19,29 +18,26 @@ fn warn(function: &Function, request_id: &str) {
     function.post().respond_with_status(413);
 }
 
-fn start(output: [Stdio; 2]) -> Function {
+/// Starts a function, whose output the test reads here.
+fn start() -> (Function, PipeReader) {
+    let (mut reader, writer) = io::pipe().unwrap();
     // Without pipelining, so that a poll comes after the line about the reply before it.
     let mut command = command("direct", &[("RUNTIME_API_PIPELINING", "off")]);
-    let [stdout, stderr] = output;
-    command.stdout(stdout).stderr(stderr);
-    Function::start(command)
-}
-
-/// Reads what the test runner prints before it runs the function.
-fn skip_the_test_runner(pipe: &mut PipeReader) {
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let function = Function::start(command);
+    // What the test runner prints before it runs the function.
     let mut read = Vec::new();
     while !read.ends_with(b"running 1 test\n") {
         let mut byte = [0];
-        pipe.read_exact(&mut byte).unwrap();
+        reader.read_exact(&mut byte).unwrap();
         read.extend(byte);
     }
+    (function, reader)
 }
 
 #[test]
 fn goes_on_if_its_output_is_closed() {
-    let (mut reader, writer) = io::pipe().unwrap();
-    let mut function = start([writer.try_clone().unwrap().into(), writer.into()]);
-    skip_the_test_runner(&mut reader);
+    let (mut function, reader) = start();
     drop(reader);
     for n in 0..10 {
         warn(&function, &n.to_string());
@@ -53,9 +49,7 @@ fn goes_on_if_its_output_is_closed() {
 
 #[test]
 fn drops_lines_that_nobody_reads_and_says_how_many() {
-    let (mut reader, writer) = io::pipe().unwrap();
-    let mut function = start([writer.try_clone().unwrap().into(), writer.into()]);
-    skip_the_test_runner(&mut reader);
+    let (mut function, reader) = start();
     for n in 0..WARNINGS {
         warn(&function, &n.to_string());
     }

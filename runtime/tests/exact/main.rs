@@ -4,6 +4,8 @@
 //! These tests depend on moments. Nothing heavy belongs beside them.
 
 mod handler;
+#[path = "../handlers/mod.rs"]
+mod handlers;
 mod lambda_runtime;
 mod limits;
 mod log;
@@ -11,96 +13,19 @@ mod process;
 mod slow;
 mod wire;
 
-use std::env;
-use std::panic::panic_any;
-use std::process::{Command, ExitCode, exit};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
-use bytes::Bytes;
-use lmi_runtime::{Diagnostic, Invocation, Reply};
+use handlers::{HANDLERS, reply};
 use serde_json::Value;
 use test_support::{Function, PIPELINING, Request, own_test};
-use tokio::task::yield_now;
-use tokio::time::sleep;
 
-const HANDLERS: [&str; 2] = ["direct", "awaiting"];
-const INFO: (&str, &str) = ("AWS_LAMBDA_LOG_LEVEL", "INFO");
+const NEXT_EXTENSION_EVENT: &str = "GET /2020-01-01/extension/event/next";
 
 /// Is the function in a process that a test starts.
 #[test]
 fn function() {
-    let code = match env::var("HANDLER").as_deref() {
-        Ok("direct") => lmi_runtime::run(direct),
-        Ok("awaiting") => lmi_runtime::run(awaiting),
-        Ok("cloned") => run_with_a_clone_that_panics(),
-        Ok("theirs") => lambda_runtime::run(),
-        _ => return,
-    };
-    exit(i32::from(code != ExitCode::SUCCESS));
-}
-
-/// Replies with the payload in brackets.
-async fn direct(invocation: &Invocation) -> Result<Reply, Diagnostic> {
-    let payload = match invocation.payload() {
-        b"\"panic\"" => panic!("on purpose"),
-        b"\"panic twice\"" => panic_any(PanicsWhenDropped),
-        b"\"end the worker\"" => Bytes::from_owner(PanicsWhenDropped),
-        payload => Bytes::copy_from_slice(payload),
-    };
-    let slices = [Bytes::from_static(b"["), payload, Bytes::from_static(b"]")];
-    Ok(slices.into_iter().collect())
-}
-
-/// The same, later.
-async fn awaiting(invocation: &Invocation) -> Result<Reply, Diagnostic> {
-    yield_now().await;
-    let slept = tokio::spawn(sleep(Duration::from_millis(1))).await;
-    slept.map_err(|error| Diagnostic {
-        error_type: "Join".to_owned(),
-        error_message: error.to_string(),
-    })?;
-    direct(invocation).await
-}
-
-struct PanicsWhenDropped;
-
-impl Drop for PanicsWhenDropped {
-    fn drop(&mut self) {
-        panic!("when dropped");
-    }
-}
-
-impl AsRef<[u8]> for PanicsWhenDropped {
-    fn as_ref(&self) -> &[u8] {
-        b"1"
-    }
-}
-
-/// Cannot be cloned for the first worker, only for its successor.
-#[derive(Default)]
-struct PanicsWhenCloned(Arc<AtomicU32>);
-
-impl Clone for PanicsWhenCloned {
-    fn clone(&self) -> Self {
-        // The first clone is the thread's.
-        assert_ne!(self.0.fetch_add(1, Relaxed), 1, "when cloned");
-        Self(self.0.clone())
-    }
-}
-
-fn run_with_a_clone_that_panics() -> ExitCode {
-    let panics = PanicsWhenCloned::default();
-    lmi_runtime::run(async move |invocation: &Invocation| {
-        let _ = &panics;
-        direct(invocation).await
-    })
-}
-
-fn reply(payload: &str) -> Vec<u8> {
-    format!("[{payload}]").into_bytes()
+    handlers::run(lambda_runtime::run);
 }
 
 /// A process with this handler.
@@ -121,7 +46,10 @@ fn in_every_mode(start: impl Fn(Command) -> Function + Sync, test: impl Fn(Funct
     thread::scope(|scope| {
         for handler in HANDLERS {
             for pipelining in PIPELINING {
-                let environment = [INFO, ("RUNTIME_API_PIPELINING", pipelining)];
+                let environment = [
+                    ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
+                    ("RUNTIME_API_PIPELINING", pipelining),
+                ];
                 let command = command(handler, &environment);
                 let (start, test) = (&start, &test);
                 scope.spawn(move || {

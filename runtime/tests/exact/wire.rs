@@ -6,7 +6,8 @@ use serde_json::Value;
 use test_support::{Function, REGISTERED, event};
 
 use crate::{
-    HANDLERS, assert_is_content, in_every_mode, reply, start, take_line, take_reply, with_workers,
+    NEXT_EXTENSION_EVENT, assert_is_content, in_every_mode, reply, start, take_line, take_reply,
+    with_workers,
 };
 
 fn chunked(request_id: &str, chunks: &str) -> String {
@@ -17,23 +18,25 @@ fn chunked(request_id: &str, chunks: &str) -> String {
 }
 
 #[test]
-fn reads_a_content_length_and_chunks() {
+fn reads_a_content_length_and_chunks_without_a_word() {
     in_every_mode(Function::start, |function, _| {
-        for (request_id, chunks) in [
-            ("a", "8\r\n{\"n\": 1}\r\n0\r\n\r\n"),
-            ("b", "5\r\n{\"n\":\r\n3\r\n 1}\r\n0\r\n\r\n"),
-            (
-                "c",
-                "0005;name=value\r\n{\"n\":\r\n3\r\n 1}\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n",
-            ),
-        ] {
+        for (n, chunks) in [
+            "8\r\n{\"n\": 1}\r\n0\r\n\r\n",
+            "5\r\n{\"n\":\r\n3\r\n 1}\r\n0\r\n\r\n",
+            "0005;name=value\r\n{\"n\":\r\n3\r\n 1}\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n",
+        ]
+        .iter()
+        .enumerate()
+        {
+            let request_id = n.to_string();
             let poll = function.poll();
-            poll.respond(chunked(request_id, chunks));
-            let post = take_reply(&function, request_id, r#"{"n": 1}"#);
+            poll.respond(chunked(&request_id, chunks));
+            let post = take_reply(&function, &request_id, r#"{"n": 1}"#);
             assert_eq!(post.port, poll.port, "something of {chunks} is left");
             post.accept();
         }
-        assert_eq!(function.invoke(r#"{"n": 1}"#), reply(r#"{"n": 1}"#));
+        assert_eq!(function.invoke("not JSON"), reply("not JSON"));
+        assert_is_content(function);
     });
 }
 
@@ -55,23 +58,18 @@ fn carries_6_mb_in_chunks_and_back() {
 #[test]
 fn reads_headers_in_any_case_and_order() {
     let function = start("direct", &[]);
-    for (request_id, head) in [
-        (
-            "a",
-            "content-length: 8\r\nlambda-runtime-aws-request-id: a\r\n",
-        ),
-        (
-            "b",
-            "LAMBDA-RUNTIME-AWS-REQUEST-ID: b\r\nX-Other: é\r\nCONTENT-LENGTH: 8\r\n",
-        ),
-        (
-            "c",
-            "Lambda-Runtime-Client-Context: {\"custom\":{\"a\":1}}\r\nContent-Length:8\r\nLambda-Runtime-Aws-Request-Id:   c  \r\n",
-        ),
-    ] {
+    for (n, head) in [
+        "content-length: 8\r\nlambda-runtime-aws-request-id: 0\r\n",
+        "LAMBDA-RUNTIME-AWS-REQUEST-ID: 1\r\nX-Other: é\r\nCONTENT-LENGTH: 8\r\n",
+        "Lambda-Runtime-Client-Context: {\"custom\":{\"a\":1}}\r\nContent-Length:8\r\n\
+         Lambda-Runtime-Aws-Request-Id:   2  \r\n",
+    ]
+    .iter()
+    .enumerate()
+    {
         let poll = function.poll();
         poll.respond(format!("HTTP/1.1 200 OK\r\n{head}\r\n{{\"n\": 1}}"));
-        take_reply(&function, request_id, r#"{"n": 1}"#).accept();
+        take_reply(&function, &n.to_string(), r#"{"n": 1}"#).accept();
     }
 }
 
@@ -81,8 +79,7 @@ fn reads_past_interim_responses_and_takes_a_204_for_empty() {
         let poll = function.poll();
         poll.respond("HTTP/1.1 100 Continue\r\n\r\n");
         poll.dispatch("a", "1");
-        let post = function.post();
-        assert_eq!(post.body, reply("1"));
+        let post = take_reply(&function, "a", "1");
         post.respond("HTTP/1.1 103 Early Hints\r\nContent-Length: x\r\n\r\n");
         post.settle("HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n");
         assert_is_content(function);
@@ -99,17 +96,15 @@ fn keeps_its_connection_unless_it_is_told_to_close_it() {
         ("HTTP/1.0 200 OK", true),
     ] {
         in_every_mode(Function::start, |function, _| {
-            let mut poll = function.poll();
             let mut kept = 0;
             for n in 0..INVOCATIONS {
+                let poll = function.poll();
                 poll.respond(format!(
                     "{status_line}\r\nLambda-Runtime-Aws-Request-Id: {n}\r\nContent-Length: 1\r\n\r\n1"
                 ));
-                let post = function.post();
-                assert_eq!(post.body, reply("1"));
+                let post = take_reply(&function, &n.to_string(), "1");
                 kept += usize::from(post.port == poll.port);
                 post.accept();
-                poll = function.poll();
             }
             // A post that gets no response for 1 s, because the machine is slow, costs its connection.
             let is_right = if closes {
@@ -124,99 +119,56 @@ fn keeps_its_connection_unless_it_is_told_to_close_it() {
 
 #[test]
 fn sends_polls_on_their_own_if_the_runtime_api_does_not_take_two_requests_at_once() {
-    for closes in [true, false] {
-        in_every_mode(Function::start_unregistered, |function, _| {
-            let registration = function.extension_request();
-            assert!(registration.is_followed);
-            if closes {
-                registration.respond_and_close(REGISTERED);
-            } else {
-                registration.respond_and_drop_what_follows(REGISTERED);
-            }
-            assert!(function.extension_request().line.ends_with("/event/next"));
-            for request_id in ["a", "b", "c"] {
-                function.poll().dispatch(request_id, "1");
-                let post = function.post();
-                assert!(!post.is_followed, "{closes}");
-                post.accept();
-            }
-            assert_is_content(function);
-        });
-    }
+    in_every_mode(Function::start_unregistered, |function, _| {
+        let registration = function.extension_request();
+        assert!(registration.is_followed);
+        registration.respond_and_drop_what_follows(REGISTERED);
+        assert_eq!(function.extension_request().line, NEXT_EXTENSION_EVENT);
+        for request_id in ["a", "b", "c"] {
+            function.poll().dispatch(request_id, "1");
+            let post = function.post();
+            assert!(!post.is_followed);
+            post.accept();
+        }
+        assert_is_content(function);
+    });
 }
 
 #[test]
 fn serves_if_it_cannot_register_an_extension() {
-    for (breaks, problem) in [
-        (false, "HTTP status 403: {\"status\":\"OK\"} "),
-        (true, "unexpected end of file"),
-    ] {
-        in_every_mode(Function::start_unregistered, |function, _| {
-            if breaks {
-                (0..3).for_each(|_| function.extension_request().close());
-            } else {
-                function.extension_request().respond_with_status(403);
-            }
-            let message = "cannot register an extension, so Lambda will not send SIGTERM";
-            let line = take_line(&function, "WARN", message);
-            assert_eq!(line["problem"], problem);
-            assert_eq!(function.invoke("1"), reply("1"));
-        });
-    }
-}
-
-/// Accepts a reply, and drops the poll that came with it.
-const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
-
-#[test]
-fn stops_sending_polls_with_replies_if_two_in_a_row_are_dropped() {
-    for handler in HANDLERS {
-        let function = start(handler, &[("AWS_LAMBDA_LOG_LEVEL", "INFO")]);
-        for request_id in ["a", "b"] {
-            function.poll().dispatch(request_id, "1");
-            let post = function.post();
-            assert!(post.is_followed);
-            post.respond_and_close(ACCEPTED);
-        }
-        function.poll().dispatch("c", "1");
-        let post = function.post();
-        assert!(!post.is_followed);
-        post.accept();
-        let message = "the Runtime API drops pipelined polls; sending them on their own";
-        take_line(&function, "INFO", message);
-        assert_is_content(function);
-    }
+    in_every_mode(Function::start_unregistered, |function, _| {
+        function.extension_request().respond_with_status(403);
+        let message = "cannot register an extension, so Lambda will not send SIGTERM";
+        let line = take_line(&function, "WARN", message);
+        assert_eq!(line["problem"], "HTTP status 403: {\"status\":\"OK\"} ");
+        assert_eq!(function.invoke("1"), reply("1"));
+    });
 }
 
 #[test]
 fn posts_again_and_only_once() {
     in_every_mode(Function::start, |function, pipelining| {
-        for status in [500, 503] {
-            let [first, lost] = ["a", "b"].map(|id| format!("{id}-{status}"));
-            function.poll().dispatch(&first, "1");
-            let post = function.post();
-            post.respond_with_status(status);
-            if pipelining == "on" {
-                // The next event is here before the reply to this one has been accepted.
-                let poll = function.poll();
-                assert_eq!(poll.port, post.port);
-                poll.dispatch(&lost, "2");
-            }
-            let retry = take_reply(&function, &first, "1");
-            assert!(!retry.is_followed);
-            retry.accept();
-
-            if pipelining == "off" {
-                function.poll().dispatch(&lost, "2");
-            }
-            for _ in 0..2 {
-                let post = function.post();
-                assert_eq!(post.posted(), (&*lost, "response"));
-                post.close();
-            }
-            let line = take_line(&function, "ERROR", "could not deliver the response");
-            assert_eq!(line["requestId"], *lost);
+        function.poll().dispatch("a", "1");
+        let post = function.post();
+        post.respond_with_status(500);
+        if pipelining == "on" {
+            // The next event is here before the reply to this one has been accepted.
+            let poll = function.poll();
+            assert_eq!(poll.port, post.port);
+            poll.dispatch("b", "2");
         }
+        let retry = take_reply(&function, "a", "1");
+        assert!(!retry.is_followed);
+        retry.accept();
+
+        if pipelining == "off" {
+            function.poll().dispatch("b", "2");
+        }
+        for _ in 0..2 {
+            take_reply(&function, "b", "2").close();
+        }
+        let line = take_line(&function, "ERROR", "could not deliver the response");
+        assert_eq!(line["requestId"], "b");
         assert_eq!(function.invoke("3"), reply("3"));
         assert_is_content(function);
     });
@@ -242,11 +194,10 @@ fn replies_to_each_of_the_invocations_in_flight_at_once() {
         });
 
         let mut posts = BTreeMap::new();
-        while posts.len() < WORKERS {
+        for _ in 0..WORKERS {
             let post = function.post();
             let (request_id, what) = post.posted();
-            assert_eq!(what, "response");
-            assert_eq!(post.body, reply(request_id));
+            assert_eq!((what, &post.body), ("response", &reply(request_id)));
             posts.insert(request_id.parse::<usize>().unwrap(), post);
         }
         assert!(posts.keys().copied().eq(0..WORKERS));
@@ -327,43 +278,25 @@ fn polls_again_after_a_response_that_is_no_event() {
 }
 
 #[test]
-fn logs_a_refused_reply_and_goes_on() {
+fn logs_a_refused_reply_and_at_most_a_kilobyte_of_the_reason() {
     in_every_mode(Function::start, |function, _| {
         // The worker model has 400 and 410, which mean something else if a post was the second.
-        for status in [403, 413] {
+        for (status, len, logged) in [
+            (403, 1_000, 1_000),
+            (404, 4_000, 1_024),
+            (413, 100_000, 1_024),
+        ] {
             function.poll().dispatch(&status.to_string(), "1");
-            function.post().respond_with_status(status);
+            let refusal = "\"".repeat(len);
+            let response =
+                format!("HTTP/1.1 {status} Status\r\nContent-Length: {len}\r\n\r\n{refusal}");
+            function.post().settle(response);
             let line = take_line(&function, "WARN", "response refused");
             assert_eq!(line["requestId"], status.to_string());
             assert_eq!(line["status"], status);
-            assert_eq!(line["refusal"], "{\"status\":\"OK\"} ");
-        }
-        assert_eq!(function.invoke("1"), reply("1"));
-    });
-}
-
-#[test]
-fn logs_at_most_a_kilobyte_of_a_refusal() {
-    in_every_mode(Function::start, |function, _| {
-        for (len, logged) in [(1_000, 1_000), (4_000, 1_024), (100_000, 1_024)] {
-            function.poll().dispatch(&len.to_string(), "1");
-            let refusal = "\"".repeat(len);
-            let response =
-                format!("HTTP/1.1 413 Too Large\r\nContent-Length: {len}\r\n\r\n{refusal}");
-            function.post().settle(response);
-            let line = take_line(&function, "WARN", "response refused");
             assert_eq!(line["refusal"], refusal[..logged]);
         }
         assert_eq!(function.invoke("1"), reply("1"));
-    });
-}
-
-#[test]
-fn prints_nothing_if_nothing_is_wrong() {
-    in_every_mode(Function::start, |function, _| {
-        for payload in ["1", "{}", "not JSON"] {
-            function.invoke(payload);
-        }
         assert_is_content(function);
     });
 }
