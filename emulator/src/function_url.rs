@@ -99,7 +99,8 @@ async fn invoke(shared: &Shared, call: &Call, body: Body) -> Result<Response, Ap
     }
     let body = body::read(body, MAX_PAYLOAD, shared.settings.read_timeout).await?;
     // Even if the body is small enough, the event that wraps it may be too large.
-    let event = event(call, &body).to_string().into();
+    let port = shared.settings.function_url_address.port();
+    let event = event(port, call, &body).to_string().into();
     let request_id = call.request_id;
     let pending = submit(shared, request_id, call.trace_id.clone(), event)?;
     let reply = pending.reply().await?;
@@ -112,7 +113,7 @@ async fn invoke(shared: &Shared, call: &Call, body: Body) -> Result<Response, Ap
     }))
 }
 
-fn event(call: &Call, body: &Bytes) -> Value {
+fn event(port: u16, call: &Call, body: &Bytes) -> Value {
     let now = Utc::now();
     let request = &call.request;
     let path = request.uri.path();
@@ -121,7 +122,6 @@ fn event(call: &Call, body: &Bytes) -> Value {
     let domain_name = text(header::HOST);
     // AWS's is `ID.lambda-url.REGION.on.aws`.
     let id = domain_name.split(['.', ':']).next();
-    let port = domain_name.rsplit_once(':').map_or("80", |(_, port)| port);
     let mut headers = headers(&request.headers);
     let source_ip = call.source.ip().to_string();
     let forwarded_for = match headers.get("x-forwarded-for") {
@@ -131,7 +131,7 @@ fn event(call: &Call, body: &Bytes) -> Value {
     let trace_id = String::from_utf8_lossy(call.trace_id.as_bytes()).into_owned();
     headers.extend([
         ("x-forwarded-for".to_owned(), forwarded_for),
-        ("x-forwarded-port".to_owned(), port.to_owned()),
+        ("x-forwarded-port".to_owned(), port.to_string()),
         ("x-forwarded-proto".to_owned(), "http".to_owned()),
         (AMZN_TRACE_ID.to_string(), trace_id),
     ]);

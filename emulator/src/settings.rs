@@ -8,7 +8,7 @@ use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::TypedValueParser;
-use clap::{Args, Parser, value_parser};
+use clap::{Parser, value_parser};
 
 /// The account that every local function belongs to.
 pub(crate) const ACCOUNT_ID: &str = "123456789012";
@@ -33,7 +33,7 @@ const LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/ru
     /var/task:/var/task/lib:/opt/lib";
 
 /// What to run, and how.
-#[derive(Args, Clone, Debug)]
+#[derive(Clone, Debug, Parser)]
 #[command(next_help_heading = "Function")]
 pub struct Settings {
     /// The function's executable.
@@ -94,13 +94,6 @@ pub struct Settings {
     pub echo: bool,
 }
 
-/// A command line with nothing but settings, for their defaults.
-#[derive(Parser)]
-struct Defaults {
-    #[command(flatten)]
-    settings: Settings,
-}
-
 impl Settings {
     /// Settings for a function with 8 workers and no queue, served on free ports of 127.0.0.1.
     ///
@@ -117,7 +110,8 @@ impl Settings {
             bootstrap,
             invoke_address: any_port,
             function_url_address: any_port,
-            ..Defaults::parse_from([""]).settings
+            // The rest is as on a command line without flags.
+            ..Self::parse_from([""])
         }
     }
 
