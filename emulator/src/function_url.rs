@@ -123,12 +123,18 @@ fn event(port: u16, call: &Call, body: &Bytes) -> Value {
     // AWS's is `ID.lambda-url.REGION.on.aws`.
     let id = domain_name.split(['.', ':']).next();
     let mut headers = headers(&request.headers);
+    let cookies = request.headers.get_all(header::COOKIE).iter();
+    let cookies = cookies.map(|cookies| String::from_utf8_lossy(cookies.as_bytes()));
+    let cookies = cookies.collect::<Vec<_>>().join("; ");
     let source_ip = call.source.ip().to_string();
     let forwarded_for = match headers.get("x-forwarded-for") {
         Some(before) => format!("{before}, {source_ip}"),
         None => source_ip.clone(),
     };
     let trace_id = String::from_utf8_lossy(call.trace_id.as_bytes()).into_owned();
+    if !cookies.is_empty() {
+        headers.insert("cookie".to_owned(), cookies.clone());
+    }
     headers.extend([
         ("x-forwarded-for".to_owned(), forwarded_for),
         ("x-forwarded-port".to_owned(), port.to_string()),
@@ -161,7 +167,7 @@ fn event(port: u16, call: &Call, body: &Bytes) -> Value {
         },
         "isBase64Encoded": false,
     });
-    if let Some(cookies) = headers.get("cookie") {
+    if !cookies.is_empty() {
         event["cookies"] = cookies.split("; ").collect();
     }
     if !query.is_empty() {

@@ -30,7 +30,8 @@ async fn turns_a_request_into_an_event_of_payload_format_2_0() {
                 User-Agent: test
                 X-Thing: one
                 x-thing: two
-                Cookie: a=1; b=2";
+                Cookie: a=1; b=2
+                Cookie: c=3";
     let response = http(address, head, b"").await;
     let mut event = response.json();
     let context = event["requestContext"].take();
@@ -59,10 +60,10 @@ async fn turns_a_request_into_an_event_of_payload_format_2_0() {
         "rawPath": "/some/path%20here",
         "rawQueryString": "n=10&n=11&q=a%20b%26c",
         "queryStringParameters": { "n": "10,11", "q": "a b&c" },
-        "cookies": ["a=1", "b=2"],
+        "cookies": ["a=1", "b=2", "c=3"],
         "headers": {
             "content-length": "0",
-            "cookie": "a=1; b=2",
+            "cookie": "a=1; b=2; c=3",
             "host": address.to_string(),
             "user-agent": "test",
             "x-amzn-trace-id": null,
