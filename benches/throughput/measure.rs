@@ -72,8 +72,8 @@ impl Cell {
     }
 }
 
-/// Measures these cells, of the same CPUs and as many invocations at once, among which are those of *ours* for each N. `function` is
-/// this function's executable.
+/// Measures these cells, of the same CPUs and as many invocations at once, among which are those of
+/// *ours* for each N. `function` is this function's executable.
 pub(crate) fn measure(cells: &[Cell], function: &Path, is_test: bool) -> io::Result<Vec<Row>> {
     let (rounds, slice) = if is_test {
         (1, Duration::from_millis(10))

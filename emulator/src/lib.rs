@@ -62,7 +62,7 @@
 //! | scaling, IAM, signatures | there is one execution environment, and everybody may invoke it but other people's web pages |
 //! | versions and aliases | there is only `$LATEST.PUBLISHED`; to invoke `$LATEST` is a 400, and others are a 404 |
 //! | tenant ids, durable executions | an invocation with one of their headers is a 400 that says so |
-//! | resource-based policies, tags, layers, and whatever changes a function | a 404 `UnknownOperationException` |
+//! | resource-based policies, tags, layers, and whatever changes a function | a 404 or 405 `UnknownOperationException` |
 //! | services other than Lambda | a 501, in XML unless the request is JSON |
 //! | the X-Ray daemon | `AWS_XRAY_DAEMON_ADDRESS` is its usual port on this machine, where you may run it |
 //!
@@ -84,7 +84,8 @@
 //! other operations of Lambda's API, and `extensions.rs` the Extensions API. `supervisor.rs` starts one
 //! `environment.rs` after another, with a `process.rs` and a Runtime API each. `settings.rs` has the
 //! function's variables, `logs.rs` what it prints, `history.rs` what the console shows. `main.rs` is the
-//! command line: `cargo_build.rs` builds, `watch.rs` watches.
+//! program: its flags are there, in `settings.rs`, and in `cargo_build.rs`, which builds. `watch.rs`
+//! watches.
 
 mod api_error;
 mod body;

@@ -48,7 +48,7 @@ impl Generators {
         let duration = load.due().map(|due| due.time).or(load.duration);
         let duration = duration.unwrap_or_default();
         ensure!(
-            duration <= most,
+            !most.is_zero() && duration <= most,
             "the load takes {}, and a generator with a timeout of {} s can send for {}: give a shorter \
              load, or the generators a longer timeout (Lambda's limit is 900 s)",
             format_duration(duration),
@@ -137,14 +137,14 @@ impl Generators {
 fn split(load: &Load, generators: NonZeroU16) -> Result<Vec<Load>> {
     let count = u64::from(generators.get());
     let concurrency = load.concurrency.get();
-    for (what, all) in [
+    for (flag, all) in [
         ("--concurrency", Some(concurrency.into())),
         ("--requests", load.requests),
         ("--rate", load.due().map(|due| due.requests)),
     ] {
         ensure!(
             all.is_none_or(|all| all >= count),
-            "{what} leaves nothing for some of {count} generators: give more, or fewer --generators"
+            "{flag} leaves nothing for some of {count} generators: give more, or fewer --generators"
         );
     }
     (0..generators.get())
@@ -199,9 +199,9 @@ async fn invoke(
         let message = json["errorMessage"].as_str().unwrap_or(&error);
         return Ok(Err(format!("failed: {}", excerpt(message))));
     }
-    let report = Report::parse(&response.body.concat())?;
-    let replied = report.replied_unix_ms;
-    let replied = replied.context("its reply is not a generator's: is it the load tester?")?;
+    let no_generator = "its reply is not a load tester's";
+    let report = Report::parse(&response.body.concat()).context(no_generator)?;
+    let replied = report.replied_unix_ms.context(no_generator)?;
     // The generator itself refuses to be behind.
     let ahead = Duration::from_millis(replied.saturating_sub(arrived));
     ensure!(

@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use fibonacci_generator::sequence::MAX_INDEX;
 
 use crate::events::{Events, Given};
@@ -114,7 +114,8 @@ pub(crate) struct GeneratorFlags {
         long = "generators",
         value_name = "COUNT",
         required = false,
-        requires = "function"
+        requires = "function",
+        value_parser = value_parser!(u16).range(1..).try_map(NonZeroU16::try_from)
     )]
     pub count: NonZeroU16,
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::builder::ArgPredicate;
+use clap::builder::{ArgPredicate, TypedValueParser};
 use clap::{Args, value_parser};
 use humantime::parse_duration;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,8 @@ const HIGHEST_RATE: u64 = 100_000;
 #[derive(Clone, Copy, Args, Serialize, Deserialize)]
 pub(crate) struct Load {
     /// Requests in flight at once, at most
-    #[arg(long, short, value_name = "COUNT", default_value = "1")]
+    #[arg(long, short, value_name = "COUNT", default_value = "1",
+          value_parser = value_parser!(u16).range(1..).try_map(NonZeroU16::try_from))]
     pub concurrency: NonZeroU16,
 
     /// Number of requests to send (not --n, the N of the events)

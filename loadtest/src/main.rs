@@ -6,8 +6,9 @@
 //!                                recorder.rs ─► measured.rs ─► report.rs ─► text.rs, report.html
 //! ```
 //!
-//! `coordinator.rs` gives each generator a share of a load, which is there `share.rs`; `merge.rs` makes
-//! one report of several. `cloudwatch.rs` asks what the fleet did, `cost.rs` says what a run costs.
+//! With `--generators`, `coordinator.rs` gives each of them a share of the load; `share.rs` is the load
+//! tester as a generator. `merge.rs` makes one report of several, and `output.rs` writes it.
+//! `cloudwatch.rs` asks what the fleet did, `cost.rs` says what a run costs.
 
 mod aws;
 mod cloudwatch;

@@ -70,10 +70,10 @@ impl Measured {
         const YEAR: Duration = Duration::from_hours(24 * 366);
         let recorder = &self.recorder;
         ensure!(!self.runs.is_empty(), "it consists of no run");
+        let seconds = [self.elapsed_seconds, self.cpu_seconds.unwrap_or_default()];
         ensure!(
-            (0.0..YEAR.as_secs_f64()).contains(&self.elapsed_seconds),
-            "it lasted {} s",
-            self.elapsed_seconds
+            (seconds.iter()).all(|seconds| (0.0..YEAR.as_secs_f64()).contains(seconds)),
+            "it took an impossible time"
         );
         ensure!(
             (FIRST_INTERVAL_MS..1000 * YEAR.as_secs()).contains(&recorder.interval_ms)

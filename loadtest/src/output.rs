@@ -88,13 +88,17 @@ impl Output {
 
 impl Destination {
     fn open(path: &Path) -> io::Result<Self> {
-        match OpenOptions::new().write(true).open(path) {
+        let path = match OpenOptions::new().write(true).open(path) {
             Ok(file) if !file.metadata()?.is_file() => return Ok(Self::Other(file)),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // Where a symbolic link leads.
-        let path = fs::canonicalize(path).or_else(|_| path::absolute(path))?;
+            // Where a symbolic link leads.
+            Ok(_) => fs::canonicalize(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let name = path.file_name().ok_or(error)?;
+                let folder = path::absolute(path)?.with_file_name("");
+                fs::canonicalize(folder)?.join(name)
+            }
+            Err(error) => return Err(error),
+        };
         let new = new_name(&path);
         File::create(&new)?;
         fs::remove_file(new)?;

@@ -20,8 +20,8 @@ fn refuses_contradictory_flags_in_one_line() {
         ("-d 10", "--duration"),
         ("--qualifier=", "a value is required for '--qualifier"),
         ("--function-name=", "required for '--function-name"),
-        ("-c 0", "number would be zero"),
-        ("-c 65536", "number too large"),
+        ("-c 0", "0 is not in 1..=65535"),
+        ("-c 65536", "65536 is not in 1..=65535"),
         ("-r 0", "0 is not in 1.."),
         ("-r 1.5", "invalid digit"),
         ("-r 100001", "give at most 100000, or more --generators"),
@@ -37,7 +37,7 @@ fn refuses_contradictory_flags_in_one_line() {
         ("--generators 2", "--generator-function"),
         ("--generator-function loadtest", "--generators"),
         ("--generator-endpoint-url http://[::1]", "--generators"),
-        ("--generators 0 --generator-function f", "would be zero"),
+        ("--generators 0 --generator-function f", "0 is not in 1.."),
         ("merge", "<REPORT>"),
         ("merge one.json", "2 values"),
         ("-c 2 merge one.json two.json", "cannot be used with"),
@@ -83,13 +83,20 @@ fn refuses_two_outputs_that_are_the_same_file() {
     let api = InvokeApi::start(right);
     let (file, link) = (scratch("same-file"), scratch("link-to-same-file"));
     fs::write(&file, "an older report").unwrap();
-    let _ = fs::remove_file(&link);
-    symlink(&file, &link).unwrap();
+    let (folder, new) = (scratch("link-to-folder"), scratch("new-file"));
+    for (target, link) in [(&file, &link), (&scratch("."), &folder)] {
+        let _ = fs::remove_file(link);
+        symlink(target, link).unwrap();
+    }
 
-    for other in [&file, &link, &scratch(".").join("same-file")] {
+    for (file, other) in [
+        (&file, &file),
+        (&file, &link),
+        (&new, &folder.join("new-file")),
+    ] {
         let mut command = api.command("-n 1 -O");
         refused(
-            command.arg(&file).arg("--html").arg(other),
+            command.arg(file).arg("--html").arg(other),
             "name the same file",
         );
     }

@@ -294,8 +294,8 @@ fn merges_nothing(api: &InvokeApi, complaint: &str) {
     let lines: Vec<&str> = ended.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("invoking "), "{lines:?}");
-    let complaint = format!("generator 1 of 1: {complaint}");
-    assert_contains(lines[1], &complaint);
+    assert_contains(lines[1], "generator 1 of 1: its ");
+    assert_contains(lines[1], complaint);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn the_reply_of_a_generator_is_a_report_or_nothing_is_merged() {
     assert_eq!(report["events"], "n = 3..=7");
     for (pointer, value, complaint) in [
         ("/replied_unix_ms", json!(u64::MAX), "its clock is at least"),
-        ("/replied_unix_ms", json!(null), "its reply is not a"),
+        ("/replied_unix_ms", json!(null), "its reply is not a load"),
         ("/version", json!(7), "not a report of the load tester"),
         (
             "/histogram",
