@@ -8,27 +8,22 @@ use std::process::{Child, Command, Stdio};
 use crate::support::start;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use walkdir::{DirEntry, WalkDir};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Path and text of every Markdown document of the repository.
 fn documents() -> Vec<(PathBuf, String)> {
-    let mut documents = Vec::new();
-    let mut directories = vec![PathBuf::from(ROOT)];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
-            let path = entry.path();
-            let name = entry.file_name();
-            if entry.file_type().unwrap().is_dir() {
-                if name != "target" && !name.as_encoded_bytes().starts_with(b".") {
-                    directories.push(path);
-                }
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                let text = fs::read_to_string(&path).unwrap();
-                documents.push((path, text));
-            }
-        }
-    }
+    let is_ours = |entry: &DirEntry| {
+        let name = entry.file_name();
+        entry.depth() == 0 || name != "target" && !name.as_encoded_bytes().starts_with(b".")
+    };
+    let entries = WalkDir::new(ROOT).into_iter().filter_entry(is_ours);
+    let paths = entries.map(|entry| entry.unwrap().into_path());
+    let documents = paths.filter(|path| path.extension().is_some_and(|it| it == "md"));
+    let documents: Vec<_> = documents
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
     assert!(documents.len() > 3, "{documents:?}");
     documents
 }
