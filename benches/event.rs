@@ -102,11 +102,12 @@ fn event(criterion: &mut Criterion) {
         read(group, "serde_json visitor (ours)", &payload, ours);
         read(group, "serde_json::Value", &payload, value);
         read(group, "simd-json tape", &payload, simd_json_tape);
+        let with_serde = simd_json_serde();
         read(
             group,
             "simd-json serde, buffers reused",
             &payload,
-            simd_json_serde(),
+            with_serde,
         );
     }
 }

@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::Next;
-use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -24,31 +22,42 @@ pub(crate) const MAX_PAYLOAD: usize = 6 * 1024 * 1024;
 /// before they read the response; closing the connection early would reset it under them.
 const MAX_DISCARDED: usize = 64 * 1024 * 1024;
 
-/// How many [parts](PART) the bodies of all callers may take together: 256 MB.
+/// How many [parts](PART) all events may take together: 256 MB.
 pub(crate) const ROOM: usize = 16 * 1024;
 
-/// A body is counted in parts of this many bytes. A smaller one is not counted.
+/// An event is counted in parts of this many bytes. A smaller one is not counted.
 const PART: usize = 16 * 1024;
 
-/// Handles a request when there is room for its body, which takes the room until its response begins. So
-/// memory is bounded, however many callers send large events at once.
-pub(crate) async fn wait_for_room(
-    State(shared): State<Arc<Shared>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    // A chunked body may turn out to be as large as the limit.
-    let length = request.body().size_hint().upper();
-    let length = length.and_then(|length| usize::try_from(length).ok());
-    let parts = length.map_or(MAX_PAYLOAD, |length| length.min(MAX_PAYLOAD)) / PART;
-    let room = shared
-        .room
-        .acquire_many(u32::try_from(parts).unwrap_or(u32::MAX));
-    let Ok(Ok(_room)) = timeout(shared.settings.read_timeout, room).await else {
+/// An event that takes room for as long as it is kept.
+struct Counted {
+    event: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.event
+    }
+}
+
+/// Reads an event when there is room for it. So memory is bounded, however many callers send large
+/// ones at once.
+pub(crate) async fn read_event(shared: &Shared, body: Body) -> Result<Bytes, ApiError> {
+    let read_timeout = shared.settings.read_timeout;
+    let length = match body.size_hint().upper().map(usize::try_from) {
+        // It may turn out to be as large as the limit.
+        None => MAX_PAYLOAD,
+        Some(Ok(length @ ..=MAX_PAYLOAD)) => length,
+        Some(_) => 0, // it is discarded
+    };
+    let room = Arc::clone(&shared.room);
+    let room = room.acquire_many_owned(u32::try_from(length / PART).unwrap_or(u32::MAX));
+    let Ok(Ok(room)) = timeout(read_timeout, room).await else {
         warn!("a caller was throttled: large events fill the memory");
         return Err(InvokeError::TooManyRequests.into());
     };
-    Ok(next.run(request).await)
+    let event = read(body, MAX_PAYLOAD, read_timeout).await?;
+    Ok(Bytes::from_owner(Counted { event, _room: room }))
 }
 
 /// Reads the whole of `body`, which must be complete within `read_timeout`. What is larger than `limit`
@@ -72,19 +81,20 @@ pub(crate) async fn read(
 
 /// Returns `None` if it is larger.
 async fn read_whole(mut body: Body, limit: usize) -> Result<Option<Bytes>, axum::Error> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
-    let mut whole = BytesMut::with_capacity(announced.min(limit));
+    let mut longest = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut whole = BytesMut::with_capacity(if longest <= limit { longest } else { 0 });
     let mut length = 0;
     while length <= MAX_DISCARDED
         && let Some(frame) = body.frame().await
     {
         let data = frame?.into_data().unwrap_or_default();
         length += data.len();
-        if length <= limit {
+        longest = longest.max(length);
+        if longest <= limit {
             whole.extend_from_slice(&data);
         } else {
             whole = BytesMut::new();
         }
     }
-    Ok((length <= limit).then(|| whole.freeze()))
+    Ok((longest <= limit).then(|| whole.freeze()))
 }

@@ -130,14 +130,19 @@ impl Build {
         };
         let found: Vec<_> = all.iter().copied().filter(is_wanted).collect();
         let &[(package, target)] = &found[..] else {
+            let what = if kind == "bin" { "binary" } else { kind };
+            let advice = match found[..] {
+                [] => format!("no {what} here fits; choose a function"),
+                _ => "choose a function".to_owned(),
+            };
             let candidates = if found.is_empty() { all } else { found };
             let arguments = candidates
                 .iter()
                 .map(|(package, one)| format!("-p {} --{kind} {}", package.name, one.name));
             let arguments: Vec<_> = arguments.collect();
             return Err(BuildError(match &arguments[..] {
-                [] => format!("there is no {kind} here; give an executable with --bootstrap"),
-                _ => format!("choose a function: {}", arguments.join(" or ")),
+                [] => format!("there is no {what} here; give an executable with --bootstrap"),
+                _ => format!("{advice}: {}", arguments.join(" or ")),
             }));
         };
         Ok(Target {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api_error::ApiError;
-use crate::body::{self, MAX_PAYLOAD};
+use crate::body;
 use crate::history::Past;
 use crate::http::json_response;
 use crate::invocation::InvokeError;
@@ -136,7 +136,7 @@ async fn live(State(shared): State<Arc<Shared>>) -> Response {
 
 /// Invokes the function with the same event many times at once, more than a browser would.
 async fn burst(State(shared): State<Arc<Shared>>, body: Body) -> Result<Response, ApiError> {
-    let event = body::read(body, MAX_PAYLOAD, shared.settings.read_timeout).await?;
+    let event = body::read_event(&shared, body).await?;
     let mut calls = JoinSet::new();
     for _ in 0..BURST {
         let (shared, event) = (Arc::clone(&shared), event.clone());

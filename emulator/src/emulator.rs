@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::body;
 use crate::console;
 use crate::environment::Environment;
 use crate::faults::Fault;
@@ -84,8 +83,7 @@ impl Emulator {
             (invoke_listener, invoke_router),
             (url_listener, function_url::router()),
         ] {
-            let room = middleware::from_fn_with_state(Arc::clone(&shared), body::wait_for_room);
-            let router = router.layer(room).with_state(Arc::clone(&shared));
+            let router = router.with_state(Arc::clone(&shared));
             let stop = stop_listening.subscribe();
             servers.spawn(serve(listener, router, settings.read_timeout, stop));
         }

@@ -103,8 +103,11 @@ impl Extensions {
             return refuse("Extension.InvalidExtensionName", "Empty extension name");
         }
         let invalid = |error: serde_json::Error| Refusal("InvalidRequestFormat", error.to_string());
-        let mut body: Map<String, Value> = serde_json::from_slice(body).map_err(invalid)?;
-        let events = body.remove("events").unwrap_or_default();
+        let body: Option<Map<String, Value>> = serde_json::from_slice(body).map_err(invalid)?;
+        let events = body
+            .unwrap_or_default()
+            .remove("events")
+            .unwrap_or_default();
         let events: Option<Vec<Option<String>>> =
             serde_json::from_value(events).map_err(invalid)?;
         if events.is_some_and(|events| !events.is_empty()) {

@@ -27,7 +27,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::api_error::ApiError;
-use crate::body::{self, MAX_PAYLOAD};
+use crate::body;
 use crate::http::{
     AMZN_REQUEST_ID, AMZN_TRACE_ID, JSON, header_value, json_response, text, value_of,
 };
@@ -97,7 +97,7 @@ async fn invoke(shared: &Shared, call: &Call, body: Body) -> Result<Response, Ap
              the function"
         );
     }
-    let body = body::read(body, MAX_PAYLOAD, shared.settings.read_timeout).await?;
+    let body = body::read_event(shared, body).await?;
     // Even if the body is small enough, the event that wraps it may be too large.
     let port = shared.settings.function_url_address.port();
     let event = event(port, call, &body).to_string().into();

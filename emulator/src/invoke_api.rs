@@ -182,7 +182,7 @@ async fn invoke(
 ) -> Response {
     // Read first even if the request will be refused: some clients read the response only after they
     // have sent everything.
-    let body = body::read(body, MAX_PAYLOAD, shared.settings.read_timeout).await;
+    let body = body::read_event(&shared, body).await;
     let event = body.as_ref().cloned().unwrap_or_default();
     let request_id = Uuid::new_v4();
     let invoked = async {

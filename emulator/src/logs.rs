@@ -45,12 +45,9 @@ pub(crate) struct Logs {
 
 #[derive(Default)]
 struct Lines {
-    /// The last lines, and whether each names no invocation.
-    kept: VecDeque<(Arc<str>, bool)>,
-    bytes: usize,
-    forgotten: u64,
-    /// How many lines there have been that name no invocation.
-    nameless: u64,
+    all: Kept,
+    /// Those that name no invocation.
+    nameless: Kept,
     /// Of invocations, oldest first.
     request_ids: VecDeque<Uuid>,
 }
@@ -61,18 +58,30 @@ impl Lines {
         // It is usually one of the newest.
         !request_ids(line).any(|id| self.request_ids.iter().rev().any(|known| *known == id))
     }
+}
 
-    fn push(&mut self, line: Arc<str>) {
+/// The last lines.
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<Arc<str>>,
+    bytes: usize,
+    forgotten: u64,
+}
+
+impl Kept {
+    fn push(&mut self, line: Arc<str>, most: usize) {
         self.bytes += line.len() + LINE_OVERHEAD;
-        let is_nameless = self.is_nameless(&line);
-        self.nameless += u64::from(is_nameless);
-        self.kept.push_back((line, is_nameless));
-        while self.bytes > MAX_RETAINED
-            && let Some((oldest, _)) = self.kept.pop_front()
+        self.lines.push_back(line);
+        while self.bytes > most
+            && let Some(oldest) = self.lines.pop_front()
         {
             self.bytes -= oldest.len() + LINE_OVERHEAD;
             self.forgotten += 1;
         }
+    }
+
+    fn count(&self) -> u64 {
+        self.forgotten + self.lines.len() as u64
     }
 }
 
@@ -186,8 +195,11 @@ impl Logs {
             echo(&line);
         }
         let mut lines = lock(&self.lines);
-        lines.push(line);
-        self.count.send_modify(|count| *count += 1);
+        if lines.is_nameless(&line) {
+            lines.nameless.push(Arc::clone(&line), MAX_OUTPUT);
+        }
+        lines.all.push(line, MAX_RETAINED);
+        self.count.send_replace(lines.all.count());
     }
 
     /// Notes that lines with this request id belong to an invocation.
@@ -207,9 +219,9 @@ impl Logs {
     /// The lines from number `first` on, as far as they are kept.
     pub(crate) fn since(&self, first: u64) -> Vec<Arc<str>> {
         let lines = lock(&self.lines);
-        let skipped = usize::try_from(first.saturating_sub(lines.forgotten));
-        let kept = lines.kept.iter().skip(skipped.unwrap_or(usize::MAX));
-        kept.map(|(line, _)| Arc::clone(line)).collect()
+        let skipped = usize::try_from(first.saturating_sub(lines.all.forgotten));
+        let kept = lines.all.lines.iter().skip(skipped.unwrap_or(usize::MAX));
+        kept.cloned().collect()
     }
 
     /// The lines that name an invocation, as far as they are kept. Nothing else tells whose a line is:
@@ -224,24 +236,18 @@ impl Logs {
 
     /// The last lines that name no invocation.
     pub(crate) fn output(&self) -> Vec<Arc<str>> {
-        let mut newest = self.unfinished();
+        let mut unfinished = self.unfinished();
         let lines = lock(&self.lines);
-        newest.retain(|line| lines.is_nameless(line));
-        let nameless = lines.kept.iter().rev().filter(|(_, nameless)| *nameless);
-        let mut room = MAX_OUTPUT;
-        newest.extend(nameless.map_while(|(line, _)| {
-            room = room.checked_sub(line.len() + LINE_OVERHEAD)?;
-            Some(Arc::clone(line))
-        }));
-        newest.reverse();
-        newest
+        unfinished.retain(|line| lines.is_nameless(line));
+        let nameless = lines.nameless.lines.iter().cloned();
+        nameless.chain(unfinished).collect()
     }
 
     /// How many lines there have been that name no invocation, and how many bytes are not a line yet:
     /// whenever [`output`](Self::output) changes, so do these.
     pub(crate) fn output_count(&self) -> (u64, usize) {
         let unfinished = self.unfinished().iter().map(|line| line.len()).sum();
-        (lock(&self.lines).nameless, unfinished)
+        (lock(&self.lines).nameless.count(), unfinished)
     }
 
     /// What has been printed without the end of a line.

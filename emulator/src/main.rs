@@ -40,10 +40,6 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
-    settings: Settings,
-    #[command(flatten)]
-    build: Build,
     /// The function's executable, in place of one that is built here; `-- ARGUMENTS` at the end of the
     /// line are passed to it, as in `--bootstrap python3 -- -m awslambdaric app.handler`
     #[arg(long, global = true, value_name = "PATH",
@@ -66,17 +62,21 @@ struct Cli {
     verbose: bool,
     /// Start no function: print the variables with which to start it by hand or in a debugger, and wait
     /// for it, each time it is started
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true,
-          default_missing_value = "127.0.0.1:9002",
+    #[arg(long, help_heading = "Serving", value_name = "ADDRESS", num_args = 0..=1,
+          require_equals = true, default_missing_value = "127.0.0.1:9002",
           conflicts_with_all = ["bootstrap", "watch", "package", "bin", "example", "features"])]
     attach: Option<SocketAddr>,
     /// Replace the running function, built anew, when its sources, its `--bootstrap` or one of these
     /// files and folders change
-    #[arg(long, value_name = "PATH", num_args = 0..)]
+    #[arg(long, help_heading = "Serving", value_name = "PATH", num_args = 0..)]
     watch: Option<Vec<PathBuf>>,
     /// Arguments for `--bootstrap`
-    #[arg(last = true, global = true)]
+    #[arg(last = true, global = true, hide = true)]
     arguments: Vec<OsString>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    build: Build,
 }
 
 #[derive(Subcommand)]

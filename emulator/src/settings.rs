@@ -80,10 +80,20 @@ pub struct Settings {
     #[arg(skip)]
     pub attach: Option<SocketAddr>,
     /// Where to serve the Invoke API and the console; port 0 is any free port
-    #[arg(long = "listen", default_value = "127.0.0.1:9000")]
+    #[arg(
+        long = "listen",
+        help_heading = "Serving",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9000"
+    )]
     pub invoke_address: SocketAddr,
     /// Where to serve the function URL
-    #[arg(long = "function-url", default_value = "127.0.0.1:9001")]
+    #[arg(
+        long = "function-url",
+        help_heading = "Serving",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9001"
+    )]
     pub function_url_address: SocketAddr,
     /// A folder with example events for the console. It offers each file `*.json` of at most 64 KB, by
     /// its name.
@@ -121,16 +131,16 @@ impl Settings {
         let files = self.events.iter().flat_map(fs::read_dir).flatten();
         let example = |path: PathBuf| {
             let file = path.metadata().ok()?;
-            let is_example = path.extension()? == "json" && file.len() <= MAX_EXAMPLE;
+            let is_json = file.is_file() && path.extension()? == "json";
+            let is_example = is_json && file.len() <= MAX_EXAMPLE;
             let text = is_example.then(|| fs::read_to_string(&path).ok())??;
             let name = path.file_stem()?.to_string_lossy().into_owned();
             Some((name, text.trim_end().to_owned()))
         };
-        let paths = files.flatten().map(|file| file.path());
-        let mut examples: Vec<_> = paths.filter_map(example).collect();
-        examples.sort_unstable();
-        examples.truncate(MAX_EXAMPLES);
-        examples
+        let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
+        paths.sort_unstable();
+        let examples = paths.into_iter().filter_map(example);
+        examples.take(MAX_EXAMPLES).collect()
     }
 
     pub(crate) fn log_group(&self) -> String {

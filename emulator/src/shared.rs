@@ -18,8 +18,8 @@ pub(crate) struct Shared {
     pub(crate) invocations: Arc<Invocations>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) faults: Faults,
-    /// For the bodies of requests.
-    pub(crate) room: Semaphore,
+    /// For events.
+    pub(crate) room: Arc<Semaphore>,
     /// The function's process, if it is ours and has not ended.
     pub(crate) pid: watch::Sender<Option<u32>>,
     /// What has happened in the last minute, oldest first, for the console.
@@ -33,7 +33,7 @@ impl Shared {
             invocations: Arc::new(Invocations::new(&settings, Arc::clone(&logs))),
             logs,
             faults: Faults::default(),
-            room: Semaphore::new(ROOM),
+            room: Arc::new(Semaphore::new(ROOM)),
             pid: watch::Sender::default(),
             samples: Mutex::default(),
             settings,

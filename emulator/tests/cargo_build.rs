@@ -122,13 +122,14 @@ async fn finds_the_function_or_lists_what_could_be_it() {
     let in_two = "-p two --bin left or -p two --bin right";
     let in_all = format!("choose a function: -p one --bin one or {in_two}");
     let in_two = format!("choose a function: {in_two}");
+    let none_fits = format!("no binary here fits; {in_all}");
     let no_manifest = "could not find `Cargo.toml` in `/` or any parent directory; go to a Rust package, \
                        or give an executable with --bootstrap";
     for (directory, arguments, error) in [
         (&root, &[][..], &*in_all),
         (&two, &[], &in_two),
-        (&root, &["-p", "three"], &in_all),
-        (&two, &["--bin", "up"], &in_all),
+        (&root, &["-p", "three"], &none_fits),
+        (&two, &["--bin", "up"], &none_fits),
         (&PathBuf::from("/"), &[], no_manifest),
     ] {
         let said = local(directory, arguments).await;

@@ -1,6 +1,7 @@
 //! The console, in a browser and without.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ async fn serves_one_page_that_needs_nothing_else_and_has_the_events_in_a_folder(
     fs::write(folder.join("second.json"), "[]").unwrap();
     fs::write(folder.join("notes.txt"), "[]").unwrap();
     fs::write(folder.join("large.json"), "1".repeat(65 * 1024)).unwrap();
+    symlink("/dev/zero", folder.join("endless.json")).unwrap();
     let emulator = start_with(8, |settings| {
         "</script>".clone_into(&mut settings.function_name);
         settings.events = Some(folder.clone());
@@ -73,8 +75,10 @@ async fn serves_one_page_that_needs_nothing_else_and_has_the_events_in_a_folder(
     let function = format!(r#"{{"attached":false,"examples":[["second","[]"]],{name}}}"#);
     assert!(html.contains(&function));
     fs::write(folder.join("first.json"), "{}\n").unwrap();
+    fs::write(folder.join("second-to-none.json"), "1").unwrap();
     let html = get(&emulator, "/").await.text();
-    assert!(html.contains(r#""examples":[["first","{}"],["second","[]"]],"#));
+    let in_order = r#""examples":[["first","{}"],["second-to-none","1"],["second","[]"]],"#;
+    assert!(html.contains(in_order));
 }
 
 /// The console offers the events of this repository's function.
@@ -230,7 +234,6 @@ async fn shows_the_lines_without_a_request_id() {
     let other = "156cb537-e2d4-11e8-9b34-d36013741fb9";
     call(&emulator, json!({ "log": other }).to_string()).await;
     call(&emulator, r#"{"lines": 2}"#).await;
-    // Those of invocations do not push them out.
     for _ in 0..3 {
         call(&emulator, json!({ "log": "x".repeat(60_000) }).to_string()).await;
     }
@@ -244,6 +247,14 @@ async fn shows_the_lines_without_a_request_id() {
     assert!(output.len() < without.len());
     let message = get(&emulator, "/console/live").await.json();
     assert_eq!(message["printed"], json!([without.len(), 0]));
+    // Those of invocations do not push them out.
+    let known = call(&emulator, "{}").await.request_id;
+    let log = json!({ "log": format!("{known} {}", "x".repeat(60_000)) }).to_string();
+    for _ in 0..40 {
+        call(&emulator, log.clone()).await;
+    }
+    let later = get(&emulator, "/console/output").await.json();
+    assert_eq!(later["lines"], json!(output));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //! ```
 
 use std::env;
+use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,18 +17,12 @@ use tokio::task::spawn_blocking;
 
 const EVENTS: usize = 200;
 
-fn main() -> ExitCode {
+fn main() -> Result<ExitCode, Box<dyn Error>> {
     if env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
-        return lmi_runtime::run(handle);
+        return Ok(lmi_runtime::run(handle));
     }
-    let measured = Runtime::new()
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(measure()));
-    if let Err(problem) = measured {
-        eprintln!("{problem}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    Runtime::new()?.block_on(measure())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn handle(invocation: &Invocation) -> Result<&'static str, String> {
@@ -48,7 +43,7 @@ fn compute() {
 }
 
 /// This executable is the function, too.
-async fn measure() -> Result<(), Box<dyn std::error::Error>> {
+async fn measure() -> Result<(), Box<dyn Error>> {
     let emulator = Emulator::start(Settings::new(env::current_exe()?)).await?;
     for long in [r#""on the thread""#, r#""with spawn_blocking""#] {
         emulator.wait_for_polls(|polls| polls == 8).await;
@@ -73,10 +68,8 @@ async fn measure() -> Result<(), Box<dyn std::error::Error>> {
             error = long_ones => return Err(error.into()),
         }
         times.sort();
-        let held_up = times
-            .iter()
-            .filter(|time| **time > Duration::from_millis(10))
-            .count();
+        let is_held_up = |time: &&Duration| **time > Duration::from_millis(10);
+        let held_up = times.iter().filter(is_held_up).count();
         println!(
             "{long}: of {EVENTS} short events, {held_up} took more than 10 ms, and the longest {:.1?}",
             times[EVENTS - 1]

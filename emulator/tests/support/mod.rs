@@ -66,9 +66,8 @@ pub(crate) fn workers(count: u16) -> Settings {
 
 /// A function with one worker, and what its `BEHAVIOUR` is in place of that of a function.
 pub(crate) fn behaving(behaviour: impl std::fmt::Display) -> Settings {
-    let behaviour = format!("{behaviour}").into();
     Settings {
-        environment: vec![("BEHAVIOUR".into(), behaviour)],
+        environment: vec![("BEHAVIOUR".into(), behaviour.to_string().into())],
         ..workers(1)
     }
 }

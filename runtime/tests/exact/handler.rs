@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use test_support::Function;
 
-use crate::{assert_is_content, in_every_mode, reply, start, take_line};
+use crate::{assert_is_content, in_every_mode, reply, take_line};
 
 #[test]
 fn reports_a_panic_and_goes_on() {
@@ -51,10 +51,4 @@ fn restarts_a_worker_that_died() {
         assert_eq!(function.invoke("1"), reply("1"));
         assert_is_content(function);
     });
-}
-
-#[test]
-fn clones_a_handler_again_if_that_panics() {
-    let function = start("cloned", &[]);
-    assert_eq!(function.invoke("1"), reply("1"));
 }

@@ -3,8 +3,6 @@
 use std::env;
 use std::panic::panic_any;
 use std::process::{ExitCode, exit};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +17,6 @@ pub(crate) fn run(other: impl FnOnce() -> ExitCode) {
     let code = match env::var("HANDLER").as_deref() {
         Ok("direct") => lmi_runtime::run(direct),
         Ok("awaiting") => lmi_runtime::run(awaiting),
-        Ok("cloned") => run_with_a_clone_that_panics(),
         Ok(_) => other(),
         Err(_) => return,
     };
@@ -62,26 +59,6 @@ impl AsRef<[u8]> for PanicsWhenDropped {
     fn as_ref(&self) -> &[u8] {
         b"1"
     }
-}
-
-/// Cannot be cloned for the first worker, only for its successor.
-#[derive(Default)]
-struct PanicsWhenCloned(Arc<AtomicU32>);
-
-impl Clone for PanicsWhenCloned {
-    fn clone(&self) -> Self {
-        // The first clone is the thread's.
-        assert_ne!(self.0.fetch_add(1, Relaxed), 1, "when cloned");
-        Self(self.0.clone())
-    }
-}
-
-fn run_with_a_clone_that_panics() -> ExitCode {
-    let panics = PanicsWhenCloned::default();
-    lmi_runtime::run(async move |invocation: &Invocation| {
-        let _ = &panics;
-        direct(invocation).await
-    })
 }
 
 /// The reply of both.
