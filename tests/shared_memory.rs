@@ -95,16 +95,11 @@ async fn no_two_threads_write_one_cache_line_per_invocation() {
 
     let lines = reading.join().unwrap();
     let threads: HashSet<_> = lines.values().map(|line| &line.last_writer).collect();
-    assert!(
-        threads.len() > 2,
-        "the main thread and two others: {threads:?}"
-    );
+    assert!(threads.len() > 2, "only {threads:?}");
     let mut shared: Vec<_> = lines.iter().filter(|(_, line)| line.moves > 0).collect();
     shared.sort_by_key(|(at, _)| **at);
-    println!(
-        "{} cache lines have been written by more than one thread:",
-        shared.len()
-    );
+    let count = shared.len();
+    println!("{count} cache lines have been written by more than one thread:");
     for (at, CacheLine { writers, moves, .. }) in &shared {
         println!("{:x}: {moves} moves, {writers:x?}", *at * 64);
     }

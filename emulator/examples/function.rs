@@ -56,10 +56,8 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Box<RawValue>, Error> {
             Value::Null
         }
         Event::Log(text) => {
-            println!(
-                "{}",
-                json!({ "requestId": context.request_id, "message": text })
-            );
+            let of_invocation = json!({ "requestId": context.request_id, "message": text });
+            println!("{of_invocation}");
             println!("{}", json!({ "message": text }));
             Value::Null
         }
