@@ -43,12 +43,8 @@ fn relative_links(text: &str) -> Vec<(&str, &str)> {
 /// The anchor that GitHub gives a heading.
 fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || *c == ' ' || *c == '-' || *c == '_';
-    heading
-        .to_lowercase()
-        .chars()
-        .filter(kept)
-        .collect::<String>()
-        .replace(' ', "-")
+    let anchor: String = heading.to_lowercase().chars().filter(kept).collect();
+    anchor.replace(' ', "-")
 }
 
 /// Info string and contents of every fenced block.
@@ -76,10 +72,9 @@ fn every_relative_link_leads_somewhere() {
             assert!(target_path.exists(), "{}: {target}", path.display());
             if !fragment.is_empty() {
                 let target_text = fs::read_to_string(target_path).unwrap();
-                let found = target_text
-                    .lines()
-                    .filter(|line| line.starts_with('#'))
-                    .any(|line| anchor(line.trim_start_matches('#').trim()) == fragment);
+                let mut headings = target_text.lines().filter(|line| line.starts_with('#'));
+                let found =
+                    headings.any(|line| anchor(line.trim_start_matches('#').trim()) == fragment);
                 assert!(found, "{}: {target}", path.display());
             }
         }

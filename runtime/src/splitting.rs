@@ -137,6 +137,7 @@ async fn receive_next(connection: &mut Connection<DuplexStream>, polling: &Polli
 #[cfg(test)]
 #[test]
 fn parts_of_a_response_give_what_it_gives_in_one_piece() {
+    let _logging = crate::worker_model::log::listen(std::io::sink);
     test_support::replay(
         "runtime_api",
         check,

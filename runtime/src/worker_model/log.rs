@@ -3,25 +3,28 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use lambda_runtime::tracing::Dispatch;
+use lambda_runtime::tracing::dispatcher::{self, DefaultGuard};
 use lambda_runtime::tracing::subscriber::filter::LevelFilter;
 use lambda_runtime::tracing::subscriber::fmt;
-use lambda_runtime::tracing::{Dispatch, dispatcher};
+use lambda_runtime::tracing::subscriber::fmt::MakeWriter;
 
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
-impl Log {
-    /// Takes what this thread logs, up to the drop of the result.
-    pub(super) fn listen(&self) -> dispatcher::DefaultGuard {
-        let log = self.clone();
-        let subscriber = fmt()
-            .without_time()
-            .with_ansi(false)
-            .with_max_level(LevelFilter::DEBUG)
-            .with_writer(move || log.clone());
-        dispatcher::set_default(&Dispatch::new(subscriber.finish()))
-    }
+/// Writes what this thread logs, up to the drop of the result. Every test in which something logs needs
+/// it: while only one thread listens, tracing asks the thread that logs a line first whether anybody
+/// wants it, and remembers the answer for all.
+pub(crate) fn listen(writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) -> DefaultGuard {
+    let subscriber = fmt()
+        .without_time()
+        .with_ansi(false)
+        .with_max_level(LevelFilter::DEBUG)
+        .with_writer(writer);
+    dispatcher::set_default(&Dispatch::new(subscriber.finish()))
+}
 
+impl Log {
     pub(super) fn clear(&self) {
         self.0.lock().unwrap().clear();
     }

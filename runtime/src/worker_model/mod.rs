@@ -6,7 +6,7 @@
 
 mod choices;
 mod connection;
-mod log;
+pub(crate) mod log;
 mod registration;
 mod runtime_api;
 
@@ -197,7 +197,8 @@ fn workers_keep_their_promises_side_by_side() {
 fn explore(workers: u16, surprises: usize, horizon: usize) {
     let more = env::var("MODEL_STEPS").map_or(0, |steps| steps.parse().unwrap());
     let log = Log::default();
-    let _logging = log.listen();
+    let writer = log.clone();
+    let _logging = log::listen(move || writer.clone());
     for pipelines in [true, false] {
         let runs = choices::explore(surprises + more, horizon, &async |choices: &mut Choices| {
             RuntimeApi::run(workers, pipelines, choices, &log).await;

@@ -1,5 +1,6 @@
 //! Everything that can happen while the function registers its extension.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, DuplexStream};
@@ -9,6 +10,7 @@ use tokio::time::sleep;
 use super::STALL_LIMIT;
 use super::choices::{self, Choices};
 use super::connection::Connection;
+use super::log;
 use crate::extension::register;
 use crate::pipe;
 
@@ -40,6 +42,7 @@ const LATE: Duration = Duration::from_mins(2);
 
 #[test]
 fn registers_or_says_why_not_whatever_happens() {
+    let _logging = log::listen(io::sink);
     assert!(choices::explore(4, 9, &run) > 100);
 }
 
