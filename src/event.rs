@@ -200,10 +200,7 @@ fn members<'de, const N: usize>(
         return Ok([None; N]);
     }
     let json = str::from_utf8(json).map_err(|_| InvalidEvent::NotJson)?;
-    let is_object = json
-        .trim_start_matches([' ', '\t', '\n', '\r'])
-        .starts_with('{');
-    let values = if is_object {
+    let values = if json.trim_ascii_start().starts_with('{') {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         deserializer
             .deserialize_map(Members { names, decode })
