@@ -80,7 +80,7 @@
 //! the function ─► runtime_api.rs, with faults.rs              ─┘
 //! ```
 //!
-//! `emulator.rs` puts all this together, and `shared.rs` is what they share; `functions_api.rs` serves
+//! `emulator.rs` puts all this together; `shared.rs` has what the servers share. `functions_api.rs` serves
 //! other operations of Lambda's API, and `extensions.rs` the Extensions API. `supervisor.rs` starts one
 //! `environment.rs` after another, with a `process.rs` and a Runtime API each. `settings.rs` has the
 //! function's variables, `logs.rs` what it prints, `history.rs` what the console shows. `main.rs` is the
